@@ -1,0 +1,69 @@
+# Needs Python 3.10 or newer, make and git.  Everything else is installed below .venv, except the servers that the tests
+# run against: those `make test` asks the system's package manager for, when they are missing.
+PYTHON ?= python3
+BIN := .venv/bin
+# More arguments for the command of a target, e.g. make demo ARGS=--once
+ARGS ?=
+
+.PHONY: demo test check format golden docs bench bench-events bench-scrape bench-render constraints clean
+
+demo: .venv/.demo
+	@$(BIN)/celery-vitals demo $(ARGS)
+
+test: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 $(ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m celery_vitals.docs --check docs
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The expected exposition, rewritten from what the exporter gives now; look at the difference before you commit it.
+golden: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden $(ARGS)
+
+docs: .venv/.dev
+	$(BIN)/python -m celery_vitals.docs docs
+
+# What docs/performance.md quotes.  bench-events installs the exporter that it compares with into .venv-peer.
+bench: bench-scrape
+
+bench-scrape bench-events: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	$(BIN)/python -m benchmarks.$(@:bench-%=%) $(ARGS)
+
+bench-render: .venv/.dev
+	$(BIN)/python -m benchmarks.render $(ARGS)
+
+# All versions with their hashes, for every supported Python; constraints.txt is what the program and its demo need.
+LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header --extra demo --group build
+constraints: .venv/.dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv $(LOCK) -o constraints.txt
+	$(BIN)/uv $(LOCK) --group test --group check -c constraints.txt -o constraints-dev.txt
+
+.venv/.demo: constraints.txt pyproject.toml
+	$(call install,constraints.txt)
+
+.venv/.dev: constraints-dev.txt pyproject.toml
+	$(call install,constraints-dev.txt)
+
+define install
+	@echo "Installing into .venv ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+clean:
+	rm -rf .venv .venv-peer build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,139 @@
+"""Event messages as a real Celery worker and a real producer publish them, taken off the broker."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from amqp import basic_message
+from kombu import Connection, Consumer, Exchange, Queue
+from kombu.utils.json import dumps
+from tests.servers import Broker, Publisher, RedisServer, Worker
+
+TYPES = ("task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "worker-heartbeat")
+_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What a message has around its body.  Redis: the text before and after the body, which is in base64; RabbitMQ: the
+    properties, serialized."""
+
+    address: str
+    """The topic on Redis, the routing key on RabbitMQ."""
+    head: bytes
+    tail: bytes = b""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What to make events of."""
+
+    texts: Mapping[str, str]
+    """By the type of event, its JSON text with `%(field)s` where events differ."""
+    envelopes: Mapping[str, Envelope]
+    """By the type of event; those of one envelope may share a message, but for task-sent and the heartbeat."""
+
+
+@dataclass(frozen=True)
+class _Message:
+    body: bytes
+    envelope: Envelope
+
+
+def capture(broker: Broker) -> Samples:
+    """Run a worker and two tasks, and take what is published."""
+    texts: dict[str, str] = {}
+    envelopes: dict[str, Envelope] = {}
+    with _subscribed(broker) as receive, Worker(broker, "solo", "capture", events=True):
+        with Publisher(broker, {"task_send_sent_event": True}) as publisher:
+            publisher.send("add", 2, 2)
+            publisher.send("fail")
+        until = time.monotonic() + _TIMEOUT
+        while set(texts) != set(TYPES):
+            if time.monotonic() > until:
+                raise RuntimeError(f"no {set(TYPES) - set(texts)} came from the worker")
+            message = receive()
+            if message is None:
+                continue
+            content = json.loads(message.body)
+            if dumps(content).encode() != message.body:
+                raise RuntimeError("an event cannot be written again as Celery wrote it")
+            for event in content if isinstance(content, list) else [content]:
+                # Answers to the control command have no counts.
+                if event["type"] in TYPES and (event["type"] != "worker-heartbeat" or "processed" in event):
+                    texts.setdefault(event["type"], _template(event))
+                    envelopes.setdefault(event["type"], message.envelope)
+    return Samples(texts, envelopes)
+
+
+def _template(event: Mapping[str, Any]) -> str:
+    """The text of an event, with places for what differs."""
+    quoted = {"uuid": "uuid", "root_id": "uuid", "name": "name", "queue": "queue", "routing_key": "queue"}
+    quoted |= {"hostname": "host", "exception": "exception"}
+    bare = {"timestamp": "timestamp", "active": "active", "processed": "processed"}
+    places = {**quoted, **bare}
+    text: str = dumps({key: f"@{places[key]}" if key in places else value for key, value in event.items()})
+    text = text.replace("%", "%%")
+    for place in quoted.values():
+        text = text.replace(f'"@{place}"', f'"%({place})s"')
+    for place in bare.values():
+        text = text.replace(f'"@{place}"', f"%({place})s")
+    return text
+
+
+Receive = Callable[[], "_Message | None"]
+
+
+@contextmanager
+def _subscribed(broker: Broker) -> Iterator[Receive]:
+    """What takes the next message of events off the broker, or None when none comes for a while."""
+    with (_on_redis if broker.kind == "redis" else _on_rabbitmq)(broker) as receive:
+        yield receive
+
+
+@contextmanager
+def _on_redis(broker: Broker) -> Iterator[Receive]:
+    assert isinstance(broker.server, RedisServer)
+    with broker.server.client(int(broker.space)) as client, client.pubsub() as subscription:
+        subscription.psubscribe(f"/{broker.space}.celeryev/*")
+
+        def receive() -> _Message | None:
+            found = subscription.get_message(ignore_subscribe_messages=True, timeout=0.5)
+            if not found or found["type"] != "pmessage":
+                return None
+            body = json.loads(found["data"])["body"]
+            head, tail = found["data"].split(body.encode(), 1)
+            return _Message(base64.b64decode(body), Envelope(found["channel"].decode(), head, tail))
+
+        receive()
+        yield receive
+
+
+@contextmanager
+def _on_rabbitmq(broker: Broker) -> Iterator[Receive]:
+    found: list[_Message] = []
+
+    def take(message: Any) -> None:
+        properties = basic_message.Message("", **message.properties)._serialize_properties()
+        body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+        found.append(_Message(body, Envelope(message.delivery_info["routing_key"], properties)))
+
+    exchange = Exchange("celeryev", "topic")
+    queue = Queue("", exchange, routing_key="#", exclusive=True, auto_delete=True)
+    with Connection(broker.url) as connection, Consumer(connection, [queue], no_ack=True, on_message=take):
+
+        def receive() -> _Message | None:
+            try:
+                if not found:
+                    connection.drain_events(timeout=0.5)
+            except TimeoutError:
+                return None
+            return found.pop(0) if found else None
+
+        yield receive

@@ -1,0 +1,218 @@
+"""What it costs to write many series as text, and how long that holds up the thread that counts task events.
+
+Beside it, in the same run and by turns: prometheus_client's `generate_latest` on its own counters and histograms, as
+most exporters use it, and on families whose samples are there already: that is its encoder alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+
+import click
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from celery_vitals.exposition import generate
+from celery_vitals.metric import Declared, Group
+from celery_vitals.space import Space
+from celery_vitals.tables import HistogramRow, HistogramTable, ValueRow, ValueTable
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+LABELS = ("task", "queue")
+QUEUES = 10
+EVENTS = Group("events")
+COUNTERS = [
+    EVENTS.counter(f"celery_task_{name}_total", *LABELS, help=f"Tasks {name}, from task events.")
+    for name in ("sent", "received", "started", "succeeded", "failed", "retried", "rejected")
+]
+HISTOGRAMS = [
+    EVENTS.histogram(f"celery_task_{name}_seconds", *LABELS, help=f"The {name} of tasks, from task events.")
+    for name in ("runtime", "failed_runtime", "queue_wait")
+]
+SERIES_PER_PAIR = len(COUNTERS) + len(HISTOGRAMS) * (len(BUCKETS) + 3)
+SLICE = 1000
+BODY = json.dumps(
+    {
+        "type": "task-succeeded",
+        "uuid": "07f5c1de-8a0b-4b35-9a5e-0d7f2f1b3c11",
+        "result": "4",
+        "runtime": 0.009,
+        "clock": 11,
+    }
+    | {"hostname": "worker@example", "timestamp": 1795166519.8862114, "pid": 5744, "utcoffset": 0}
+)
+
+
+class Sources(Collector):
+    """Families that are there already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class Tables:
+    """The tables of an exporter that has seen many tasks."""
+
+    def __init__(self, series: int) -> None:
+        self.space = Space({"task": series, "queue": QUEUES}, series * 2, threading.Lock())
+        self.values = [ValueTable(metric, self.space) for metric in COUNTERS]
+        self.histograms = [HistogramTable(metric, self.space, lambda _: BUCKETS) for metric in HISTOGRAMS]
+        self.pairs = [(f"shop.orders.tasks.task_{n}", f"queue_{n % QUEUES}") for n in range(series // SERIES_PER_PAIR)]
+        self.counters: list[ValueRow] = [table.row(*pair) for pair in self.pairs for table in self.values]
+        self.timers: list[HistogramRow] = [table.row(*pair) for pair in self.pairs for table in self.histograms]
+
+    def change(self, every: int) -> None:
+        """Count something in each row, or in each tenth."""
+        with self.space.lock:
+            for row in self.counters[::every]:
+                row.value += 1
+            for timer in self.timers[::every]:
+                timer.observe(random.expovariate(1))
+
+    def families(self) -> list[Metric]:
+        """What a scrape would get."""
+        return [*(table.family() for table in self.values), *(table.family() for table in self.histograms)]
+
+
+def peer(tables: Tables) -> CollectorRegistry:
+    """The same series as metrics of prometheus_client."""
+    registry = CollectorRegistry()
+
+    def names(metric: Declared) -> tuple[str, str, tuple[str, ...]]:
+        return metric.name, metric.help, metric.labels
+
+    for counter in [Counter(*names(metric), registry=registry) for metric in COUNTERS]:
+        for pair in tables.pairs:
+            counter.labels(*pair).inc(random.randrange(1000))
+    for histogram in [Histogram(*names(metric), buckets=BUCKETS, registry=registry) for metric in HISTOGRAMS]:
+        for pair in tables.pairs:
+            histogram.labels(*pair).observe(random.expovariate(1))
+    return registry
+
+
+def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
+    """The result; the milliseconds go into the list."""
+    started = time.perf_counter()
+    result = work()
+    into.append((time.perf_counter() - started) * 1000)
+    return result
+
+
+@dataclass
+class Times:
+    """Milliseconds of each round."""
+
+    ours: list[float]
+    metrics: list[float]
+    ready: list[float]
+
+    def row(self, what: str) -> str:
+        """A line of the table."""
+        ours, metrics, ready = (statistics.median(times) for times in (self.ours, self.metrics, self.ready))
+        ratios = f"1/{metrics / ours:.0f} | 1/{ready / ours:.0f}"
+        return f"| {what} | {ours:.1f} ms | {metrics:.0f} ms | {ready:.0f} ms | {ratios} |"
+
+
+def measure(tables: Tables, registry: CollectorRegistry, every: int, rounds: int) -> Times:
+    """By turns ours and prometheus_client's, with all rows changed before each turn, or each tenth."""
+    times = Times([], [], [])
+    generate(tables.families(), generate_latest)
+    for _ in range(rounds):
+        tables.change(every)
+        ours = timed(lambda: generate(tables.families(), generate_latest), times.ours)
+        timed(lambda: generate_latest(registry), times.metrics)
+        families = tables.families()
+        for family in families:
+            assert family.samples
+        ready = Sources(families)
+        if timed(partial(generate_latest, ready), times.ready) != ours:
+            raise click.ClickException("the texts differ")
+    return times
+
+
+class Ingest(threading.Thread):
+    """Counts events, slice after slice without a pause; notes how long it waits for the lock, and each slice, in ms."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(daemon=True)
+        self._tables = tables
+        self._stopping = threading.Event()
+        self.waits: list[float] = []
+        self.slices: list[float] = []
+
+    def run(self) -> None:
+        """Until stopped."""
+        counters, timers = self._tables.counters, self._tables.timers
+        events = count()
+        while not self._stopping.is_set():
+            started = time.perf_counter()
+            with self._tables.space.lock:
+                held = time.perf_counter()
+                for number in islice(events, SLICE):
+                    seconds = json.loads(BODY)["runtime"]
+                    counters[number % len(counters)].value += 1
+                    timers[number % len(timers)].observe(seconds)
+            self.waits.append((held - started) * 1000)
+            self.slices.append((time.perf_counter() - started) * 1000)
+
+    def stop(self) -> None:
+        """Stop, and wait until it has."""
+        self._stopping.set()
+        self.join()
+
+    def row(self, what: str, scrape: str) -> str:
+        """A line of the table."""
+        usual = statistics.median(self.slices)
+        return f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {max(self.slices):.1f} ms |"
+
+
+def pauses(tables: Tables, rounds: int) -> None:
+    """Print how ingestion fares alone and while one thread renders, again and again."""
+    for what, scrapes in (("alone", 0), ("while rendering", rounds)):
+        ingest = Ingest(tables)
+        ingest.start()
+        times: list[float] = []
+        if not scrapes:
+            time.sleep(1)
+        for _ in range(scrapes):
+            body = timed(lambda: generate(tables.families(), generate_latest), times)
+            gzip.compress(body, 1)
+        ingest.stop()
+        rendering = f"{statistics.median(times):.0f} ms | {max(times):.0f} ms" if times else " | "
+        print(ingest.row(what, rendering), flush=True)
+
+
+@click.command()
+@click.option("--rounds", default=5, show_default=True, help="How many times each is measured; the median is shown.")
+@click.option("--series", default=(10_000, 100_000), multiple=True, show_default=True, help="How many series.")
+def main(rounds: int, series: tuple[int, ...]) -> None:
+    """Measure and print two tables."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    print("| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone | ratio | ratio |")
+    print("|---|---|---|---|---|---|")
+    for number in series:
+        tables = Tables(number)
+        registry = peer(tables)
+        for what, every in (("all rows changed", 1), ("10 % changed", 10)):
+            print(measure(tables, registry, every, rounds).row(f"{number:,}, {what}"), flush=True)
+    print()
+    print(f"| counting, {series[-1]:,} series | rendering | longest | longest wait for the lock | slice | longest |")
+    print("|---|---|---|---|---|---|")
+    pauses(tables, rounds * 10)
+
+
+if __name__ == "__main__":
+    main()

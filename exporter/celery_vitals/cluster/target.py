@@ -1,0 +1,149 @@
+"""What is watched: addresses and options of one Celery cluster, from the settings and from its Celery app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+from kombu import Connection
+from kombu.transport import TRANSPORT_ALIASES
+
+from celery_vitals.cluster.addresses import check_addresses, scheme_of, split_addresses, tls_options
+from celery_vitals.cluster.extras import check_backend
+from celery_vitals.errors import ConfigError
+from celery_vitals.settings import Settings
+
+DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
+"""What Celery itself uses when an app names no broker."""
+DEFAULT_VISIBILITY_TIMEOUT = 3600.0
+"""kombu's own, in seconds, for a Redis broker."""
+
+# What the result backends read from the app's settings, besides the URL.
+_BACKEND_SETTINGS = ("result_", "redis_", "cache_", "database_", "mongodb_", "filesystem_", "s3_", "cassandra_")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One Celery cluster, as its applications know it."""
+
+    broker_urls: tuple[str, ...] = field(repr=False)
+    """The broker's addresses with their credentials, to be tried in turn (Sentinels: one entry with all of them)."""
+    transport: str
+    """kombu's name for the broker's kind: redis, sentinel, amqp, filesystem, ..."""
+    driver: str
+    """The family that this kind belongs to: redis, amqp, filesystem, ..."""
+    broadcast: bool
+    """Whether this kind can send to all workers at once, so that remote control and events exist."""
+    broker_ssl: Any = field(repr=False)
+    broker_options: Mapping[str, Any] = field(repr=False)
+    login_method: str | None
+    backend_url: str = field(repr=False)
+    """The result backend's address with its credentials; empty where there is none."""
+    backend_settings: Mapping[str, Any] = field(repr=False)
+    control_exchange: str
+    event_exchange: str
+    queues: frozenset[str]
+    """The queues that the settings and the app name."""
+    visibility_timeout: float | None
+    """Seconds, on Redis, where the application's own value is known."""
+
+    @property
+    def backend(self) -> str:
+        """The scheme of the result backend: redis, db, rpc, ...; empty where there is none."""
+        return scheme_of(self.backend_url)
+
+
+def target_of(settings: Settings, app: Celery | None = None) -> Target:
+    """Put together what the settings say and, where they are silent, what the app says.
+
+    Raises ConfigError when there is no broker, or when a library for this kind of broker or backend is missing.
+    """
+    conf = app.conf if app is not None else None
+    urls = _broker_urls(settings, conf)
+    transport = _transport_name(urls[0])
+    options = {**(conf.broker_transport_options or {} if conf else {}), **settings.broker_transport_options}
+    driver, broadcast = _abilities(urls[0])
+    check_addresses(urls, options)
+    backend_url = _backend_url(settings, conf)
+    check_backend(scheme_of(backend_url), backend_url)
+    return Target(
+        broker_urls=urls,
+        transport=transport,
+        driver=driver,
+        broadcast=broadcast,
+        broker_ssl=tls_options(settings.broker_ssl_options, driver) or (conf.broker_use_ssl if conf else None) or None,
+        broker_options=options,
+        login_method=conf.broker_login_method if conf else None,
+        backend_url=backend_url,
+        backend_settings=_backend_settings(settings, conf),
+        control_exchange=conf.control_exchange if conf else "celery",
+        event_exchange=conf.event_exchange if conf else "celeryev",
+        queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
+        visibility_timeout=_visibility_timeout(driver, options, known=conf is not None),
+    )
+
+
+def _broker_urls(settings: Settings, conf: Any) -> tuple[str, ...]:
+    if settings.broker_url is not None:
+        given: Any = settings.broker_url.reveal()
+    elif conf is not None:
+        given = conf.broker_read_url or conf.broker_url or DEFAULT_BROKER
+    else:
+        raise ConfigError("no broker: give --broker-url, or --app to take it from your Celery app")
+    return split_addresses(given)
+
+
+def _transport_name(url: str) -> str:
+    scheme = scheme_of(url)
+    return {"rediss": "redis", "amqps": "amqp", "pyamqp": "amqp"}.get(scheme, scheme)
+
+
+def _abilities(url: str) -> tuple[str, bool]:
+    scheme = scheme_of(url)
+    try:
+        cls = Connection(f"{scheme}://").get_transport_cls()
+    except ImportError as error:
+        raise ConfigError(f"--broker-url: the transport {scheme} needs a library that is missing: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"--broker-url: the transport {scheme} is not known; known are {', '.join(sorted(TRANSPORT_ALIASES))}"
+        ) from error
+    return cls.driver_type, "fanout" in cls.implements.exchange_type
+
+
+def _backend_url(settings: Settings, conf: Any) -> str:
+    if settings.result_backend is not None:
+        return settings.result_backend.reveal()
+    url = conf.result_backend if conf is not None else None
+    return url if isinstance(url, str) and url != "disabled" else ""
+
+
+def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:
+    chosen = {
+        name: value
+        for name, value in (conf.items() if conf is not None else ())
+        if name.startswith(_BACKEND_SETTINGS) and value is not None
+    }
+    options = {**(chosen.get("result_backend_transport_options") or {}), **settings.result_backend_transport_options}
+    return {**chosen, "result_backend_transport_options": options}
+
+
+def _queues_of(app: Celery) -> Iterator[str]:
+    """The queues an app declares, and those its static routes name."""
+    yield from app.amqp.queues
+    routes = app.conf.task_routes
+    for table in routes if isinstance(routes, (list, tuple)) else (routes,):
+        for route in table.values() if isinstance(table, Mapping) else ():
+            queue = route.get("queue") if isinstance(route, Mapping) else route
+            name = getattr(queue, "name", queue)
+            if isinstance(name, str):
+                yield name
+
+
+def _visibility_timeout(driver: str, options: Mapping[str, Any], known: bool) -> float | None:
+    if driver != "redis":
+        return None
+    value = options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT if known else None)
+    return float(value) if value is not None else None

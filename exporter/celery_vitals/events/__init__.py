@@ -1,0 +1,1 @@
+"""Task events: from the bytes of the broker to counts, and to who lives."""

@@ -1,0 +1,106 @@
+"""The events of a cluster, followed: the stream, what becomes of it, and what a scrape gets of that."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import Metric
+
+from celery_vitals import catalogue
+from celery_vitals.cluster import Cluster
+from celery_vitals.deadline import Deadline
+from celery_vitals.events.ingest import Ingest
+from celery_vitals.events.names import Rows, Tenant
+from celery_vitals.events.rows import Tables
+from celery_vitals.events.stream import Stream
+from celery_vitals.events.tasks import Tasks
+from celery_vitals.fleet import Fleet
+from celery_vitals.metric import Sample
+from celery_vitals.note import Note
+from celery_vitals.settings import Settings
+from celery_vitals.space import Space
+
+_LISTENS_AFTER = 3.0
+"""Seconds after which a worker that has come listens to commands, too."""
+
+
+class Follower:
+    """Follows the task events in a thread of its own, from `start` on."""
+
+    name = "tasks"
+
+    def __init__(self, cluster: Cluster, fleet: Fleet, settings: Settings, came: Callable[[], None]) -> None:
+        self._fleet = fleet
+        self._asked = settings.enable_events
+        space = Space(_caps(settings), settings.max_series, threading.Lock())
+        tenant = Tenant(*settings.task_label) if settings.task_label else None
+        extra = (*settings.task_labels, *((tenant.label,) if tenant else ()))
+        tables = Tables(space, settings.runtime_buckets_of, settings.wait_buckets_of, extra)
+        rows = Rows(tables, "worker" in settings.task_labels, tenant, settings.max_task_names * 4)
+        tasks = Tasks(rows, settings.max_tasks, settings.task_forget_after)
+        self._ingest = Ingest(fleet, tasks, rows, space, settings.max_workers, settings.series_forget_after)
+        self._stream = Stream(
+            cluster, self._ingest, durable_queue=settings.event_queue, enable_events=settings.enable_events
+        )
+        self._came = came
+        self._ingest.came = self._worker_came
+        self._starting = threading.Lock()
+        self._started = False
+
+    def start(self) -> None:
+        """Begin; not a second time."""
+        with self._starting:
+            if not self._started:
+                self._started = True
+                self._stream.start()
+
+    def stop(self, deadline: Deadline) -> None:
+        """End, and remove from the broker what was set up there."""
+        if self._started:
+            self._stream.stop(deadline)
+
+    def _worker_came(self) -> None:
+        self._stream.enable_now()
+        # Once more: a worker says that it is there before it listens to commands.
+        again = threading.Timer(_LISTENS_AFTER, self._stream.enable_now)
+        again.daemon = True
+        again.start()
+        self._came()
+
+    @property
+    def up(self) -> bool:
+        """Whether the stream hears."""
+        return self._stream.up
+
+    def families(self) -> Iterator[Metric]:
+        """The series of tasks."""
+        return self._ingest.families()
+
+    def samples(self) -> Iterator[Sample]:
+        """All else."""
+        yield catalogue.EVENT_STREAM_UP(self._stream.up)
+        if self._stream.lag is not None:
+            yield catalogue.EVENT_LAG(self._stream.lag)
+        yield from self._ingest.samples()
+
+    def notes(self) -> Iterator[Note]:
+        """Who does not tell."""
+        if not self._stream.up:
+            yield Note("task_events", "Task events are not heard now: the broker cannot be reached, or is deaf.", "")
+            return
+        silent = self._ingest.silent()
+        if silent and not self._asked:
+            names = ", ".join(sorted(silent)[:3]) + (" and others" if len(silent) > 3 else "")
+            text = f"{names}: runs tasks and tells nothing of them; task events are off."
+            yield Note("task_events", text, "--enable-events")
+
+
+def _caps(settings: Settings) -> dict[str, int]:
+    caps = {
+        "task": settings.max_task_names,
+        "queue": settings.max_queue_names,
+        "exception": settings.max_exceptions,
+        "worker": settings.max_workers,
+    }
+    return caps | ({settings.task_label[0]: settings.max_label_values} if settings.task_label else {})

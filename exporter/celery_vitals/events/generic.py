@@ -1,0 +1,77 @@
+"""Events on every other broker with broadcast (the file system, MongoDB, ...): kombu's own consumer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery.events.event import get_exchange
+from kombu import Consumer, Message, Producer, Queue
+
+from celery_vitals.cluster import BrokerConnection
+from celery_vitals.deadline import Deadline
+from celery_vitals.events.receiver import JSON, MAX_MESSAGE, UTF8, Listener
+
+_QUEUE = "celeryev.celery-vitals"
+"""A fixed name: these brokers keep a queue whose reader was killed, and fill it for ever."""
+_AT_ONCE = 500
+_SHORT = 0.001
+
+
+class GenericReceiver:
+    """See `Receiver`."""
+
+    muted = False
+
+    def __init__(self, connection: BrokerConnection, exchange: str, listener: Listener) -> None:
+        self._connection = connection.kombu
+        self._listener = listener
+        self._bodies: list[bytes] = []
+        self._queue = Queue(
+            _QUEUE, get_exchange(self._connection, exchange), routing_key="#", durable=False, auto_delete=True
+        )(connection.channel)
+        self._queue.declare()
+        self._queue.purge()  # what is old is of no use: its time of arrival is not known
+        self._consumer = Consumer(connection.channel, [self._queue], on_message=self._arrived, no_ack=True)
+        self._consumer.consume()
+        self._producer = Producer(connection.channel, auto_declare=False)
+
+    def receive(self, seconds: float) -> None:
+        """Deliver what is there, up to some hundred messages."""
+        try:
+            self._connection.drain_events(timeout=seconds)
+            while len(self._bodies) < _AT_ONCE:
+                self._connection.drain_events(timeout=_SHORT)
+        except TimeoutError:
+            pass
+        bodies, self._bodies = self._bodies, []
+        if bodies:
+            self._listener.deliver(bodies, time.time())
+
+    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+        """Through the exchange's table of queues."""
+        self._producer.publish(
+            body,
+            exchange=exchange,
+            routing_key=routing_key,
+            content_type=JSON,
+            content_encoding="utf-8",
+            delivery_mode=1,
+            retry=False,
+        )
+
+    def close(self, deadline: Deadline) -> None:
+        """Stop consuming and remove the queue."""
+        self._consumer.cancel()
+        self._queue.delete()
+
+    def _arrived(self, message: Message) -> None:
+        body: Any = message.body
+        if message.content_type != JSON or message.content_encoding not in UTF8:
+            self._listener.reject("content_type")
+            return
+        raw = body.encode() if isinstance(body, str) else bytes(body)
+        if len(raw) > MAX_MESSAGE:
+            self._listener.reject("too_large")
+        else:
+            self._bodies.append(raw)

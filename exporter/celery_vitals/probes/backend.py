@@ -1,0 +1,65 @@
+"""Does the result backend keep what it is given?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from celery_vitals import catalogue
+from celery_vitals.cluster import Backend, BrokerConnection, Cluster, Link, may_be_stale, open_backend
+from celery_vitals.deadline import Deadline
+from celery_vitals.metric import Sample
+from celery_vitals.note import Note
+
+ON_THE_BROKER = frozenset({"rpc", "amqp"})
+"""Backends that keep results in the broker's own queues: they work when the broker does."""
+
+
+class BackendProbe:
+    """A round trip through the result backend."""
+
+    name = "backend"
+    limit = 5.0
+
+    def __init__(self, cluster: Cluster, io_timeout: float) -> None:
+        self._target = cluster.target
+        self._io_timeout = io_timeout
+        self._link: Link[BrokerConnection] = Link(cluster, lambda connection: connection)
+        self._backend: Backend | None = None
+
+    def measure(self, deadline: Deadline) -> bool:
+        """True, or the library's error."""
+        if self._target.backend in ON_THE_BROKER:
+            self._link.use(deadline, BrokerConnection.round_trip)
+            return True
+        kept, self._backend = self._backend, None
+        if kept is not None and self._works(kept, deadline):
+            self._backend = kept
+            return True
+        fresh = open_backend(self._target, self._io_timeout)
+        fresh.round_trip()
+        self._backend = fresh
+        return True
+
+    @staticmethod
+    def _works(kept: Backend, deadline: Deadline) -> bool:
+        """Whether one kept from an earlier round works; False when its connection may just have died meanwhile."""
+        try:
+            kept.round_trip()
+        except Exception as error:
+            if not may_be_stale(error) or deadline.passed:
+                raise
+            return False
+        return True
+
+    def samples(self, value: bool | None) -> Iterable[Sample]:
+        """Up or not, and the kind."""
+        yield catalogue.BACKEND_UP(1 if value else 0)
+        yield catalogue.BACKEND_INFO(1, self._target.backend)
+
+    def notes(self, value: bool | None) -> Iterable[Note]:
+        """None."""
+        return ()
+
+    def close(self) -> None:
+        """Close what goes to the broker; the backends' own clients close with the process."""
+        self._link.close()

@@ -1,0 +1,124 @@
+"""Who is there, and what do they say of themselves?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from celery_vitals import catalogue
+from celery_vitals.cluster import BrokerConnection, Cluster, Link
+from celery_vitals.control import Command, Control
+from celery_vitals.control.kombu import KombuMailbox
+from celery_vitals.control.redis import RedisMailbox
+from celery_vitals.deadline import Deadline
+from celery_vitals.fleet import Fleet, Stats, Worker
+from celery_vitals.metric import Sample
+from celery_vitals.note import Note
+
+_REPLY_LIMIT = 2.5
+"""Seconds that a worker which is expected to answer is waited for; what it answers later still counts, next time."""
+
+
+class WorkersProbe:
+    """One broadcast a round: `stats`, which doubles as ping, and `active_queues` for those whose answer is old."""
+
+    name = "workers"
+    limit = 5.0
+
+    def __init__(self, cluster: Cluster, fleet: Fleet, known_queues: Callable[[], Iterable[str]]) -> None:
+        self._fleet = fleet
+        self._known_queues = known_queues
+        self._target = cluster.target
+        self._link: Link[Control] = Link(cluster, self._set_up)
+
+    def _set_up(self, connection: BrokerConnection) -> Control:
+        mailbox = RedisMailbox if self._target.driver == "redis" else KombuMailbox
+        return Control(mailbox(connection, self._target.control_exchange))
+
+    def measure(self, deadline: Deadline) -> bool:
+        """Ask, and take down the answers in the fleet."""
+        fleet = self._fleet
+        expected = fleet.expected()
+        wanted = fleet.queues_wanted()
+        commands = [Command("stats")]
+        if not expected or wanted:
+            commands.append(Command("active_queues", wanted if expected else None))
+        try:
+            answers = self._link.use(
+                deadline, lambda control: control.ask(commands, expected, deadline.within(_REPLY_LIMIT))
+            )
+            fleet.begin_round()
+            for answer in answers:
+                if answer.method == "stats":
+                    fleet.stats_replied(answer.worker, answer.body, answer.seconds, answer.late)
+                else:
+                    fleet.queues_replied(answer.worker, answer.body)
+        finally:
+            fleet.first_round.set()
+        return True
+
+    def samples(self, value: bool | None) -> Iterator[Sample]:
+        """What is known of each worker; after a failed round as it was, each with the time it was last heard of."""
+        for worker in self._fleet.workers():
+            yield from self._worker(worker, asked=value is not None)
+        if value is not None:
+            queues = self._fleet.queues() | frozenset(self._known_queues())
+            for queue, (workers, slots) in sorted(self._fleet.consumers_of(queues).items()):
+                yield catalogue.QUEUE_WORKERS(workers, queue)
+                if slots is not None:
+                    yield catalogue.QUEUE_SLOTS(slots, queue)
+
+    def _worker(self, worker: Worker, asked: bool) -> Iterator[Sample]:
+        up, name = self._fleet.is_up(worker), worker.name
+        yield catalogue.WORKER_UP(up, name)
+        for source, at in (("reply", worker.replied_at), ("heartbeat", worker.heartbeat_at)):
+            if at is not None:
+                yield catalogue.WORKER_LAST_SEEN(at, name, source)
+        if asked:
+            yield catalogue.WORKER_REPLIED(worker.replied, name)
+        if worker.replied and asked and worker.reply_seconds is not None:
+            yield catalogue.WORKER_REPLY(worker.reply_seconds, name)
+        if worker.started_at is not None:
+            yield catalogue.WORKER_START(worker.started_at, name)
+        if worker.stats is not None:
+            yield from _counters(name, worker.stats)
+            if up:
+                yield from _gauges(worker, worker.stats)
+        if up and worker.active is not None:
+            yield catalogue.WORKER_ACTIVE(worker.active, name)
+        if up and worker.queues is not None:
+            yield catalogue.WORKER_QUEUES(len(worker.queues), name)
+
+    def notes(self, value: bool | None) -> Iterator[Note]:
+        """Nobody there."""
+        if value and not self._fleet.workers():
+            yield Note(
+                "workers",
+                "No worker has answered. None runs, or the workers have remote control off"
+                " (worker_enable_remote_control), or they listen on another broker, virtual host or database, or on"
+                " another control exchange, which the app would tell.",
+                "--app",
+            )
+
+    def close(self) -> None:
+        """Remove the reply mailbox and close the connection."""
+        self._link.close()
+
+
+def _counters(name: str, stats: Stats) -> Iterator[Sample]:
+    for task, count in sorted(stats.accepted.items()):
+        yield catalogue.WORKER_ACCEPTED(count, name, task)
+    yield catalogue.WORKER_PROCESSED(sum(stats.accepted.values()), name)
+    for mode, seconds in (("user", stats.cpu_user), ("system", stats.cpu_system)):
+        if seconds is not None:
+            yield catalogue.WORKER_CPU(seconds, name, mode)
+
+
+def _gauges(worker: Worker, stats: Stats) -> Iterator[Sample]:
+    name = worker.name
+    yield catalogue.WORKER_INFO(1, name, stats.pool, worker.version)
+    if stats.slots is not None:
+        yield catalogue.WORKER_SLOTS(stats.slots, name)
+    if stats.prefetch is not None:
+        yield catalogue.WORKER_PREFETCH(stats.prefetch, name)
+    if stats.max_resident is not None:
+        yield catalogue.WORKER_MEMORY(stats.max_resident, name)

@@ -1,0 +1,1 @@
+"""The tests, against real servers and real workers."""

@@ -1,0 +1,53 @@
+"""A collector inside the test process, read as a scrape is: what needs no program of its own is looked at this way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+
+from celery_vitals import Collector, Settings
+from celery_vitals.deadline import Deadline
+from tests.exporter import Scrape
+from tests.servers import Broker
+
+
+class Look:
+    """A collector, and its metrics as text."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+
+    def scrape(self, seconds: float = 5.0, names: Collection[str] | None = None) -> Scrape:
+        """One scrape with so many seconds to live."""
+        started = time.monotonic()
+        families = list(self.collector.scrape(Deadline.after(seconds), names))
+        took = time.monotonic() - started
+        return Scrape(200, generate_latest(cast(CollectorRegistry, _Given(families))).decode(), took)
+
+
+class _Given:
+    """What `generate_latest` wants of a registry."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+@contextmanager
+def looking(broker: Broker, **settings: Any) -> Iterator[Look]:
+    """Look at a broker and its result backend, without a pause between rounds."""
+    given: dict[str, Any] = {"broker_url": broker.url, "result_backend": broker.backend_url, "min_interval": 0}
+    if broker.management_url:
+        given["rabbitmq_management_url"] = broker.management_url
+    collector = Collector(Settings(**{**given, **settings}))
+    try:
+        yield Look(collector)
+    finally:
+        collector.close(Deadline.after(5.0))

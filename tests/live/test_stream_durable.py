@@ -1,0 +1,75 @@
+"""A queue on RabbitMQ that keeps events while nobody reads: nothing is lost, and a second reader stands by."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.hearing import CANARY_EVERY, DEAF_AFTER, Recorder, cluster_of, listening, sending
+from tests.servers import Broker, RabbitMQServer, wait_for
+from tests.servers.child import Child
+from tests.servers.warden import warden
+
+
+def queues(broker: Broker) -> dict[str, dict[str, Any]]:
+    """The queues of a virtual host."""
+    assert isinstance(broker.server, RabbitMQServer)
+    return {row["name"]: row for row in broker.server.api("GET", f"queues/{broker.space}")}
+
+
+@pytest.fixture
+def reader(rabbitmq_broker: Broker) -> Iterator[Child]:
+    folder = warden().folder("reader")
+    path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    argv = [sys.executable, "-m", "tests.live.durable_reader", rabbitmq_broker.url, "vitals", str(folder / "seen")]
+    child = Child("reader", argv, os.environ | path, folder)
+    child.start()
+    yield child
+    child.remove()
+
+
+def test_nothing_is_lost_when_the_reader_is_killed(rabbitmq_broker: Broker, reader: Child) -> None:
+    seen = reader.folder / "seen"
+    wait_for(lambda: "celeryev.vitals" in queues(rabbitmq_broker))
+    with sending(rabbitmq_broker) as send:
+        sent = [send() for _ in range(3000)]
+        wait_for(lambda: seen.exists() and len(seen.read_text().split()) > 100)
+        reader.kill()
+        sent += [send() for _ in range(2000)]
+        first = set(seen.read_text().split())
+        assert len(first) < len(sent)
+        sink = Recorder()
+        with listening(cluster_of(rabbitmq_broker.url), sink, durable_queue="vitals"):
+            wait_for(lambda: first | sink.ids() == set(sent))
+            wait_for(lambda: queues(rabbitmq_broker)["celeryev.vitals"].get("messages") == 0, interval=0.2)
+
+
+def test_arguments_bound_it(rabbitmq_broker: Broker) -> None:
+    with listening(cluster_of(rabbitmq_broker.url), Recorder(), durable_queue="vitals"):
+        row = queues(rabbitmq_broker)["celeryev.vitals"]
+        assert row["durable"]
+        assert not row["exclusive"]
+        assert row["arguments"]["x-expires"] == row["arguments"]["x-message-ttl"] == 600_000
+    assert list(queues(rabbitmq_broker)) == ["celeryev.vitals"]
+
+
+def test_a_second_reader_stands_by_and_takes_over(rabbitmq_broker: Broker) -> None:
+    first, second = Recorder(), Recorder()
+    cluster, options = cluster_of(rabbitmq_broker.url), {"durable_queue": "vitals"}
+    with ExitStack() as later, sending(rabbitmq_broker) as send:
+        with listening(cluster, first, **options):
+            standby = later.enter_context(listening(cluster_of(rabbitmq_broker.url), second, **options))
+            sent = {send() for _ in range(500)}
+            wait_for(lambda: first.ids() == sent)
+            time.sleep(DEAF_AFTER + CANARY_EVERY)
+            assert standby.up
+            assert (standby.reconnects, second.events) == (0, [])
+        more = {send() for _ in range(500)}
+        wait_for(lambda: second.ids() == more)

@@ -1,0 +1,23 @@
+"""The Celery app.  Where it connects to comes from the environment:
+
+PROJECT_BROKER_URL, PROJECT_RESULT_BACKEND, and PROJECT_CONF with any other setting of Celery as a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from celery import Celery
+
+app = Celery(
+    "project",
+    broker=os.environ.get("PROJECT_BROKER_URL", "redis://127.0.0.1:6379/0"),
+    backend=os.environ.get("PROJECT_RESULT_BACKEND") or None,
+    include=["project.tasks"],
+)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    timezone="UTC",
+)
+app.conf.update(json.loads(os.environ.get("PROJECT_CONF", "{}")))

