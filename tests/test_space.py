@@ -68,7 +68,6 @@ def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
         st.one_of(
             st.tuples(st.sampled_from(["sent", "runtime"]), names, names),
             st.tuples(st.just("remove"), names, names),
-            st.tuples(st.just("sweep"), names, names),
         )
     ),
     st.integers(0, 3),
@@ -78,18 +77,16 @@ def test_caps_hold_and_totals_stay_right(events: list[tuple[str, str, str]], cap
     shared = space({"task": cap}, series)
     sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
     expected: Counter[str] = Counter()
-    for now, (kind, task, queue) in enumerate(events):
+    for kind, task, queue in events:
         if kind == "sent":
             sent.row(task, queue).value += 1
         elif kind == "runtime":
             runtime.row(task, queue).observe(1)
-        elif kind == "remove":
+        else:
             row = sent.row(task, queue)
             expected["sent"] -= int(row.value)
             sent.remove(row)
             sent.remove(row)
-        else:
-            runtime.sweep(now, 1e9)
         expected[kind] += 1
     samples = [*sent.family().samples, *runtime.family().samples]
     tasks = {sample.labels["task"] for sample in samples}
@@ -106,23 +103,13 @@ def test_caps_hold_and_totals_stay_right(events: list[tuple[str, str, str]], cap
         assert sent.row("new", "q").labels == ("new", "q")
 
 
-def test_what_stands_still_expires_and_frees_its_labels() -> None:
+def test_what_is_removed_frees_its_labels() -> None:
     shared = space({"task": 1})
     sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
     row, timer = sent.row("a", "q"), runtime.row("a", "q")
-    tables: list[ValueTable | HistogramTable] = [sent, runtime]
-    for now in (0, 50, 99):
-        assert [table.sweep(now, 100) for table in tables] == [0, 0]
-    row.value += 1
-    timer.observe(0)
-    for now in (100, 199):
-        assert [table.sweep(now, 100) for table in tables] == [0, 0]
-    timer.observe(0)
-    assert shared.generation == 0
-    assert [table.sweep(200, 100) for table in tables] == [1, 0]
-    assert shared.generation == 1
-    assert sent.row("b", "q").labels == (OTHER, "q")
-    assert runtime.sweep(300, 100) == 1
+    sent.remove(row)
+    assert sent.row("b", "q").labels == (OTHER, "q")  # the histogram has the name still
+    runtime.remove(timer)
     assert sent.row("b", "q").labels == ("b", "q")
     assert (len(runtime), shared.series) == (0, 2)
 

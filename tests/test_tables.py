@@ -239,8 +239,6 @@ class Shop:
                 for task in range(number % 50, number % 50 + 50):
                     self.sent.row(f"task{task}", "q").value += 1
                     self.runtime.row(f"task{task}", "q").observe(0.5)
-            if number % 50 == 49:
-                self.sent.sweep(number, 1e9)
 
     def look(self) -> None:
         """Note what went back, and numbers that do not belong together."""

@@ -48,8 +48,6 @@ class Space:
         self.writing = threading.Lock()
         # How many series there are.
         self.series = 0
-        # Changes when a sweep took rows away: whoever keeps rows must then look them up anew.
-        self.generation = 0
         self._most = series
         self._caps = dict(caps)
         self._rows: dict[str, Counter[str]] = {name: Counter() for name in caps}

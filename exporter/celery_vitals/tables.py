@@ -29,17 +29,15 @@ _PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 class Row:
     """One label set of a table.  `value` is that of the counter or gauge, and the sum of a histogram."""
 
-    # `text` is what was written for the value `shown`; `swept` is the value that the sweep at `since` found new.  Both
-    # are compared by identity: exact for NaN and -0.0 too, and no other value takes the place of one that is held.
-    __slots__ = ("labels", "series", "shown", "since", "swept", "text", "value")
+    # `text` is what was written for the value `shown`.  Compared by identity: exact for NaN and -0.0 too, and no other
+    # value takes the place of one that is held.
+    __slots__ = ("labels", "series", "shown", "text", "value")
 
     def __init__(self, labels: tuple[str, ...], series: int) -> None:
         self.labels = labels
         self.series = series
         self.value = 0.0
         self.shown: float | None = None
-        self.swept: float | None = None
-        self.since = 0.0
         self.text = b""
 
 
@@ -115,23 +113,6 @@ class _Table(ABC, Generic[R]):
         """Take all rows away."""
         for row in list(self._rows.values()):
             self.remove(row)
-
-    def sweep(self, now: float, idle_seconds: float) -> int:
-        """Take away the rows that no sweep of the last `idle_seconds` found changed; how many.
-
-        `now` is in seconds, of any clock that goes forward.  A gauge that may rightly stand still is not to be swept.
-        """
-        gone = 0
-        for rows in self._chunks():
-            with self._space.lock:
-                for row in rows:
-                    if row.value is not row.swept:
-                        row.swept, row.since = row.value, now
-                    elif now - row.since >= idle_seconds:
-                        self.remove(row)
-                        self._space.generation += 1
-                        gone += 1
-        return gone
 
     def family(self) -> TableFamily:
         """A metric family that shows what is in the table whenever it is read."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 
 import pytest
 
@@ -89,6 +88,13 @@ def test_the_wait_is_from_sent_to_started(scene: Scene) -> None:
     assert list(scene.tasks.oldest_waiting()) == []
 
 
+def test_a_new_name_has_its_queue_where_producers_are_known_to_tell(knowing: Scene) -> None:
+    knowing.received("v", "mul")
+    knowing.started("v")
+    knowing.sent("v", "mul")
+    assert knowing.task("mul") == {"sent": 1, "received": 1, "started": 1}
+
+
 def test_a_late_sent_shows_the_wait_once(knowing: Scene) -> None:
     knowing.tell("task-received", "u", name="add")
     knowing.tell("task-started", "u", after=0.3)
@@ -118,41 +124,6 @@ def test_what_was_held_back_counts_when_patience_ends(knowing: Scene) -> None:
     knowing.idle(2.5)
     assert knowing.task(queue="unknown") == {"received": 1, "started": 1, "failed": 1}
     assert knowing.running() == 0
-
-
-def test_a_retry(scene: Scene) -> None:
-    """The next attempt is sent before this one ends."""
-    scene.sent("u")
-    scene.received("u")
-    scene.started("u", after=1)
-    eta = datetime.fromtimestamp(scene.now + 60, timezone.utc).isoformat()
-    scene.sent("u", retries=1, eta=eta)
-    scene.received("u", retries=1, eta=eta)
-    scene.tell("task-retried", "u", exception="KeyError(1)")
-    assert scene.running() == 0
-    assert scene.waits() == (1, 1.01)
-    scene.started("u", after=64)
-    count, total = scene.waits()
-    assert count == 2
-    assert 4 < total - 1.01 < 4.1
-    assert scene.running() == 1
-    scene.succeeded("u")
-    assert scene.task() == {"sent": 2, "received": 2, "started": 2, "succeeded": 1, "retried": 1}
-    assert scene.running() == 0
-    assert scene.records == 0
-
-
-def test_a_retry_with_no_sent_told(scene: Scene) -> None:
-    scene.consumes(WORKER, "q")
-    for retries in range(3):
-        scene.received("u", retries=retries)
-        scene.started("u", retries=retries)
-        scene.tell("task-retried", "u", exception="KeyError(1)")
-    scene.received("u", retries=3)
-    scene.started("u")
-    scene.failed("u", after=2)
-    assert scene.task() == {"received": 4, "started": 4, "retried": 3, "failed": 1}
-    assert scene.value("task_failed_runtime_seconds_sum", task="add", queue="q") == pytest.approx(2)
 
 
 def test_a_hard_time_limit_is_told_twice(scene: Scene) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+OBSERVED = -1.0
+
 
 class Record(msgspec.Struct, gc=False):
     """One task.  Not tracked by the garbage collector: a million of them would make it stop the world for long."""
@@ -15,17 +17,36 @@ class Record(msgspec.Struct, gc=False):
     name: Any
     """Its `TaskName`; None while no event has told it."""
     sent: float = 0.0
-    """Corrected Unix time at which the present attempt was sent, or its ETA where that is later; 0 when that is not
-    known, or the wait has been observed."""
+    """Corrected Unix time at which the present attempt was sent, or its ETA where that is later; 0 while that is not
+    known, `OBSERVED` once its wait has been."""
     next_sent: float = 0.0
     """The same of the attempt that comes next: a task that retries is sent again while it still runs."""
     started: float = 0.0
     """Corrected Unix time at which the present attempt began; 0 before."""
+    former: float = 0.0
+    """When the attempt before this one began, while nobody has told when that one was sent; else 0."""
     attempt: int = 0
-    """The highest number of retries seen."""
+    """The number of the present attempt: 0, and one more with each retry."""
     born: float = 0.0
     """When the exporter first heard of it, by its own clock."""
     announced: bool = False
     """Whether its producer has told of sending it."""
     ended: bool = False
     """Whether its end has been counted: what is told of it twice is not counted twice."""
+
+    def go_on(self, attempt: int) -> None:
+        """A further attempt begins.  That may be told before the end of the one that has sent it, or after."""
+        self.former = 0.0 if self.sent or attempt > self.attempt + 1 else self.started
+        self.attempt, self.started = attempt, 0.0
+        self.sent, self.next_sent = self.next_sent, 0.0
+
+    def was_sent(self, attempt: int, since: float) -> float:
+        """An attempt was sent then.  When that one began, where its wait is over; else 0."""
+        began = 0.0
+        if attempt > self.attempt:
+            self.next_sent = since
+        elif attempt == self.attempt and not self.sent:
+            self.sent, began = (OBSERVED if self.started else since), self.started
+        elif attempt == self.attempt - 1:
+            began, self.former = self.former, 0.0
+        return began

@@ -16,8 +16,8 @@ from celery_vitals.events.due import due_time
 from celery_vitals.events.exceptions import exception_class
 from celery_vitals.events.hosts import Host
 from celery_vitals.events.names import UNKNOWN, Rows
-from celery_vitals.events.record import Record
-from celery_vitals.events.rows import TaskRow
+from celery_vitals.events.record import OBSERVED, Record
+from celery_vitals.events.rows import TaskName, TaskRow
 from celery_vitals.events.waiting import Waiting
 
 _PATIENCE = 2.0
@@ -46,6 +46,7 @@ class Tasks:
         self._patient: deque[tuple[float, str]] = deque()
         self._ended: deque[tuple[float, str]] = deque()
         self._waiting = Waiting(self._records)
+        self._sent_seen = False
         self.evicted = 0
         """Tasks no longer followed for their number or their age."""
         self.handlers: dict[str, Handler] = {
@@ -91,38 +92,36 @@ class Tasks:
 
     def _sent(self, event: Event, host: Host, at: float, now: float) -> None:
         name = self._rows.name(event.name)
-        name.sent_seen = True
+        name.sent_seen = self._sent_seen = True
         name.last("sent", at)
         queue = event.queue or UNKNOWN
         since = max(at, due_time(event.eta, event.utcoffset, host.clock.correction)) if event.eta else at
+        attempt = event.retries or 0
         record = self._records.get(event.uuid)
         if record is None:
-            record = self._follow(event, Record(None, name, born=now, attempt=event.retries or 0))
-        if record.row is not None and (event.retries or 0) > record.attempt:  # it retries, and still runs
-            record.next_sent = since
-            self._row(record, host).sent.value += 1
-            return
-        record.name, record.announced, record.sent = name, True, since
+            record = self._follow(event, Record(None, name, born=now, attempt=attempt))
+        record.name, record.announced = name, True
+        began = record.was_sent(attempt, since)
         worker = record.row.worker if record.row is not None else ""
-        if record.row is None and event.uuid in self._deferred:
+        if event.uuid in self._deferred:
             self._resolve(event.uuid, queue, now)
-        elif record.row is None or record.row.labels[1] != queue:
+        elif record.row is None or (attempt <= record.attempt and record.row.labels[1] != queue):
             record.row = self._rows.row(name, queue, event)
         row = self._row(record, host)
         row.sent.value += 1
-        if record.started and record.sent:  # told late
-            if worker:
-                record.row = self._rows.again(row, name, worker)
-            self._waited(record, record.started)
-        elif record.sent and not event.eta and not record.ended:
+        if worker:
+            record.row = self._rows.again(row, name, worker)
+        if began:
+            record.row.waited(max(0.0, began - since))
+        elif record.sent > 0 and attempt == record.attempt and not event.eta and not record.ended:
             self._waiting.add(row.sent.labels[1], event.uuid)
 
     def _received(self, event: Event, host: Host, at: float, now: float) -> None:
         record = self._records.get(event.uuid)
         if record is None:
             name = self._rows.name(event.name)
-            record = self._follow(event, Record(None, name, born=now))
-            if host.queue is None and (name.sent_seen or not host.settled):
+            record = self._follow(event, Record(None, name, born=now, attempt=event.retries or 0))
+            if host.queue is None and (self._may_be_told(name) or not host.settled):
                 self._deferred[event.uuid] = [(self._received, event, host, at)]
                 self._patient.append((now + _PATIENCE, event.uuid))
                 return
@@ -133,7 +132,8 @@ class Tasks:
         elif record.name is self._rows.unknown and event.name:
             record.name = self._rows.name(event.name)
             record.row = self._rows.row(record.name, record.row.labels[1], event)
-        self._attempt(record, event)
+        if (event.retries or 0) > record.attempt:
+            record.go_on(event.retries or 0)
         record.ended = False
         self._row(record, host).received.value += 1
 
@@ -147,8 +147,9 @@ class Tasks:
         self._row(record, host).started.value += 1
         record.started, record.ended = at, False
         host.running[event.uuid] = record
-        if record.sent:
-            self._waited(record, at)
+        if record.sent > 0:
+            record.row.waited(max(0.0, at - record.sent))
+            record.sent = OBSERVED
 
     def _succeeded(self, event: Event, host: Host, at: float, now: float) -> None:
         record = self._end(self._succeeded, event, host, at, now)
@@ -177,7 +178,6 @@ class Tasks:
             row.failed_after(max(0.0, at - record.started))
 
     def _retried(self, event: Event, host: Host, at: float, now: float) -> None:
-        host.running.pop(event.uuid, None)
         record = self._records.get(event.uuid)
         if record is None:
             record = self._stranger(host, now)
@@ -185,8 +185,10 @@ class Tasks:
             self._deferred[event.uuid].append((self._retried, event, host, at))
             return
         self._row(record, host).retried.value += 1
-        if event.uuid not in host.running:
-            record.started = 0.0
+        if record.started <= at:  # else the next attempt runs already
+            host.running.pop(event.uuid, None)
+            if record.started:
+                record.go_on(record.attempt + 1)
 
     def _revoked(self, event: Event, host: Host, at: float, now: float) -> None:
         record = self._end(self._revoked, event, host, at, now)
@@ -226,22 +228,15 @@ class Tasks:
         self._records[event.uuid] = record
         return record
 
-    def _attempt(self, record: Record, event: Event) -> None:
-        """A further attempt may be told of before the end of the one that has sent it."""
-        attempt = event.retries or 0
-        if attempt > record.attempt:
-            record.attempt, record.started = attempt, 0.0
-            record.sent, record.next_sent = record.next_sent, 0.0
+    def _may_be_told(self, name: TaskName) -> bool:
+        """Whether it pays to wait for the producer to tell of a task of this name."""
+        return name.sent_seen or (self._sent_seen and name.unsent <= _UNSENT)
 
     def _row(self, record: Record, host: Host) -> TaskRow:
         row: TaskRow = record.row
         if row.gone or (row.worker != host.name and self._rows.by_worker):
             row = record.row = self._rows.again(row, record.name, host.name)
         return row
-
-    def _waited(self, record: Record, started: float) -> None:
-        record.row.waited(max(0.0, started - record.sent))
-        record.sent = 0.0
 
     def _end(
         self, handler: Handler, event: Event, host: Host, at: float, now: float, told_twice: bool = False
