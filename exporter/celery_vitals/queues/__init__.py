@@ -96,6 +96,6 @@ def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueue
         case "redis":
             return RedisGauge(connection, known, cluster.target.control_exchange)
         case "amqp":
-            return RabbitGauge(connection, known, cluster.management)
+            return RabbitGauge(connection, known, cluster.management, cluster.target.streams)
         case _:
             return VirtualGauge(connection, known)

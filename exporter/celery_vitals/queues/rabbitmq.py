@@ -36,11 +36,14 @@ _UNSEEN = (
 class RabbitGauge:
     """See `Gauge`."""
 
-    def __init__(self, connection: BrokerConnection, known: KnownQueues, management: Management) -> None:
+    def __init__(
+        self, connection: BrokerConnection, known: KnownQueues, management: Management, streams: frozenset[str]
+    ) -> None:
         self._connection = connection.kombu
         self._channel = connection.kombu.channel()
         self._known = known
         self._management = management
+        self._streams = streams
         self._refused: dict[str, str] = {}
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> Backlog:
@@ -77,7 +80,7 @@ class RabbitGauge:
         if info is None:
             if declared is None:
                 return None
-            stream = name in self._management.streams
+            stream = name in self._streams | self._management.streams
             return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
         # Of a stream AMQP says that it is empty, whatever is in it.
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
