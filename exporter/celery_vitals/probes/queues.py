@@ -76,7 +76,7 @@ class QueuesProbe:
         """What this broker does not tell, or not to this user."""
         if value is not None:
             yield from (Note(*blind) for blind in value.blind)
-            if not value.queues:
+            if not value.queues and all(subject != "queue_length" for subject, _, _ in value.blind):
                 yield Note(
                     "queues", "No queue is known: no worker has named one, and the broker shows none.", "--queue"
                 )

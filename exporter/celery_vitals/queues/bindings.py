@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -11,11 +12,12 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.queues import Blind, KnownQueues, is_internal
 from celery_vitals.queues.scripts import refusal
 
-_SCAN_COUNT = 2000
-"""Keys that Redis looks through at once: well below a millisecond."""
+_SLICE = 0.0005
+"""Seconds that Redis is to be busy at a time: so many keys it looks through at once as it manages in about that."""
+_FEWEST, _KEYS_AT_FIRST, _MOST = 50, 500, 10_000
 _FIRST_LOOK = 0.25
 """The part of its time that a scrape may spend on looking, as long as nothing has been seen of the keys."""
-_SECONDS = 0.003
+_SECONDS = 0.002
 """What looking may cost any other scrape, however many keys there are."""
 _PARTS = 3
 _REFUSED = "Queues that no worker consumes and no setting names are not seen: {}."
@@ -35,6 +37,7 @@ class Discovery:
         self._sep = sep
         self._known = known
         self._cursor = 0
+        self._count = _KEYS_AT_FIRST
         self._untouched = True
 
     def go_on(self, deadline: Deadline) -> Iterator[Blind]:
@@ -43,7 +46,7 @@ class Discovery:
         self._untouched = False
         until = deadline.within(share)
         try:
-            while self._step() and not until.passed:
+            while self._step() and until.remaining > _SLICE:
                 pass
         except redis.exceptions.ResponseError as error:
             yield "queue_discovery", _REFUSED.format(refusal(error) or "Redis refuses to list its keys"), "--queue"
@@ -65,10 +68,13 @@ class Discovery:
 
     def _step(self) -> bool:
         """One SCAN; whether there is more to come."""
+        started = time.monotonic()
         self._cursor, keys = cast(
             "tuple[int, list[bytes]]",
-            self._redis.scan(self._cursor, match=f"{_escaped(self._prefix)}*", count=_SCAN_COUNT, _type="set"),
+            self._redis.scan(self._cursor, match=f"{_escaped(self._prefix)}*", count=self._count, _type="set"),
         )
+        took = time.monotonic() - started
+        self._count = max(_FEWEST, self._count // 2) if took > _SLICE else min(_MOST, self._count * 2)
         for key in keys:
             exchange = key.decode("utf-8", "replace")[len(self._prefix) :]
             if is_internal(exchange):  # it may hold what has been left behind for years

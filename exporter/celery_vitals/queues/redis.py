@@ -98,7 +98,7 @@ class RedisGauge:
                         by_priority=dict(zip(self._steps, steps, strict=True)),
                     ),
                 )
-            else:
+            elif "may not run" not in refusal(error):  # which is true of all queues, and told by the blind spot
                 self._tell(name, f"queue {name} cannot be read: {error}")
 
     def _with_stamps(self, depths: dict[str, Depth]) -> dict[str, Depth]:
