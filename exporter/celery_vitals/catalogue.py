@@ -165,7 +165,7 @@ QUEUE_LENGTH_LIMIT = queues.gauge(
 )
 BROKER_DELAYED = queues.gauge(
     "celery_broker_delayed_messages",
-    help="Messages that wait for their ETA in RabbitMQ's delayed delivery, for all queues together (management API).",
+    help="Messages that wait for their ETA in the queues of RabbitMQ's delayed delivery, all together.",
 )
 BROKER_ORPHANED_REPLIES = queues.gauge(
     "celery_broker_orphaned_reply_queues",

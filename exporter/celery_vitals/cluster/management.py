@@ -15,7 +15,7 @@ import urllib3
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
 
-_COLUMNS = "name,type,exclusive,messages,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+_COLUMNS = "name,type,exclusive,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
 _RETRY_AFTER = 300.0
 """Seconds before an API that nobody configured, and that was not there, is tried again."""
 _OK = 200
@@ -30,7 +30,6 @@ class QueueInfo:
     kind: str
     """classic, quorum or stream; empty where it does not tell."""
     exclusive: bool
-    messages: int | None
     ready: int | None
     unacked: int | None
     consumers: int | None
@@ -65,7 +64,7 @@ class Management:
         try:
             status, body = self._get(path, deadline.within(timeout))
             if status == _OK:
-                infos = {str(row["name"]): _info(row) for row in json.loads(body)}
+                infos = _infos(json.loads(body))
                 self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
                 return infos
             self._trouble = f"the management API answers {status}"
@@ -99,6 +98,12 @@ class Management:
         return answer.status, bytes(body)
 
 
+def _infos(rows: Any) -> dict[str, QueueInfo]:
+    if not isinstance(rows, list):
+        raise TypeError("not a list of queues")
+    return {str(row["name"]): _info(row) for row in rows}
+
+
 def _info(row: Mapping[str, Any]) -> QueueInfo:
     def number(column: str) -> int | None:
         value = row.get(column)
@@ -107,7 +112,6 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
     return QueueInfo(
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
-        messages=number("messages"),
         ready=number("messages_ready"),
         unacked=number("messages_unacknowledged"),
         consumers=number("consumers"),

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 _LONGEST = 255
 """Bytes of a queue's name that AMQP can carry."""
 _SETTING = "--rabbitmq-management-url"
+_DELAYED_UNSEEN = ("queue_delayed_messages", "What waits for its ETA in delayed delivery is not seen: {}.")
 _UNSEEN = (
-    ("queue_delayed_messages", "What waits for its ETA in delayed delivery is not seen: {}."),
     ("queue_unacked_messages", "What workers hold and have not acknowledged is not seen: {}."),
     ("queue_discovery", "Queues that no worker consumes and no setting names are not seen: {}."),
 )
@@ -44,6 +44,7 @@ class RabbitGauge:
         self._known = known
         self._management = management
         self._streams = streams
+        self._delaying: list[str] | None = None
         self._refused: dict[str, str] = {}
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> Backlog:
@@ -67,7 +68,7 @@ class RabbitGauge:
                 queues[name] = depth
         return Backlog(
             queues,
-            delayed=_delayed(rows) if trouble is None else None,
+            delayed=self._delayed(rows if trouble is None else None),
             orphaned_replies=_orphaned(rows) if trouble is None else None,
             blind=tuple(self._blind(trouble, queues)) if trouble else (),
         )
@@ -86,8 +87,16 @@ class RabbitGauge:
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
         return Depth(ready, info.unacked, consumers, info.kind, stamp(info.head_at) if ready else None)
 
+    def _delayed(self, rows: Mapping[str, QueueInfo] | None) -> int | None:
+        """Messages in all queues of delayed delivery; None while nobody has told which there are."""
+        if rows is not None:
+            self._delaying = sorted(filter(is_delayed, rows))
+        counts = [self._declared(name) for name in self._delaying or ()]
+        known = [count[0] for count in counts if count is not None]
+        return sum(known) if self._delaying is not None and len(known) == len(counts) else None
+
     def _blind(self, trouble: str, queues: Mapping[str, Depth]) -> Iterator[Blind]:
-        for subject, text in _UNSEEN:
+        for subject, text in (*_UNSEEN, *([_DELAYED_UNSEEN] if self._delaying is None else [])):
             yield subject, text.format(trouble), _SETTING
         if any(depth.kind == "stream" for depth in queues.values()):
             yield "queue_length", f"How long streams are is not seen: {trouble}.", _SETTING
@@ -107,13 +116,6 @@ class RabbitGauge:
             return None
         self._refused.pop(name, None)
         return ok.message_count, ok.consumer_count
-
-
-def _delayed(rows: Mapping[str, QueueInfo]) -> int | None:
-    """Messages in all queues of delayed delivery; None when one of them does not tell."""
-    counts = [info.messages for name, info in rows.items() if is_delayed(name)]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _orphaned(rows: Mapping[str, QueueInfo]) -> int:
