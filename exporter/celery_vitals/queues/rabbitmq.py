@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST = 255
 """Bytes of a queue's name that AMQP can carry."""
+_REFUSALS = 10_000
+"""Queues that are remembered as told of in the log, so that it is said once."""
 _SETTING = "--rabbitmq-management-url"
 _DELAYED_UNSEEN = ("queue_delayed_messages", "What waits for its ETA in delayed delivery is not seen: {}.")
 _UNSEEN = (
@@ -110,6 +112,8 @@ class RabbitGauge:
             self._channel = self._connection.channel()
             if isinstance(error, amqp.exceptions.NotFound):
                 self._known.missing([name])
+            if len(self._refused) > _REFUSALS:
+                self._refused.clear()
             if self._refused.get(name) != error.reply_text:
                 self._refused[name] = error.reply_text
                 log.warning("queue %s cannot be read: %s", name, error.reply_text)
