@@ -222,6 +222,37 @@ class TestPermissions:
             assert scrape.value("celery_queue_unacked_messages", queue="waiting") == 0
             assert scrape.series(OLDEST) == {}
 
+    def test_keys_that_are_another_s_cost_their_own_queue_only(
+        self, redis_broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("mine", "theirs"):
+            publish(redis_broker, "add", 1, 2, queue=name, timestamp=int(time.time()) - 60)
+        with (
+            user(redis_broker, "resetkeys", "~mine*", "~unacked*", "~_kombu.*") as url,
+            looking(redis_broker, broker_url=url, queues=("mine", "theirs")) as look,
+        ):
+            for _ in range(2):
+                scrape = look.scrape(names=("queues",))
+            assert lengths(scrape) == {"mine": 1}
+            assert set(scrape.by("queue", OLDEST)) == {"mine"}
+            assert "may not use the keys" in notes(look)["queue_length"]
+            assert len([line for line in caplog.messages if line.startswith("queue theirs cannot be read")]) == 1
+
+    def test_a_server_without_scripts_tells_the_total_only(self) -> None:
+        with RedisServer(extra_args=("--rename-command", "EVALSHA", "")) as server:
+            broker = Broker("redis", server.url, server.url, server)
+            publish(broker, "add", 1, 2, queue="waiting", timestamp=int(time.time()) - 60)
+            with server.client() as connection:  # as if a worker held one
+                connection.zadd("unacked_index", {"tag": time.time()})
+                connection.hset("unacked", "tag", '[{}, "", "celery"]')
+            with looking(broker, queues=("waiting",)) as look:
+                for _ in range(2):
+                    scrape = look.scrape(names=("queues",))
+                assert lengths(scrape) == {"waiting": 1}
+                assert scrape.value("celery_broker_unacked_messages") == 1
+                assert scrape.series("celery_queue_unacked_messages") == scrape.series(OLDEST) == {}
+                assert "this Redis runs no scripts" in notes(look)["queue_unacked_messages"]
+
 
 class TestDiscovery:
     def test_among_many_keys_costs_a_scrape_little(self, redis_broker: Broker) -> None:

@@ -73,7 +73,7 @@ class Settings:
         group=CLUSTER, parse=parse.queue_name, metavar="PATTERN", default=(), kind=Kind.LIST,
     )
     queue_limits: Mapping[str, int] = option(
-        "--queue-limit", "Length from which on a queue is too long, to compare with; * is all others; may be repeated.",
+        "--queue-limit", "Length from which on a queue is too long, for alerts; NAME * is all others; may be repeated.",
         group=CLUSTER, parse=parse.queue_limit, metavar="NAME=NUMBER", kind=Kind.MAPPING,
     )
     queue_priorities: bool = switch(
