@@ -85,7 +85,7 @@ class RabbitGauge:
                 return None
             stream = name in self._streams | self._management.streams
             return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
-        # Of a stream AMQP says that it is empty, whatever is in it.
+        # Of a stream AMQP says that it is empty, until it knows better some seconds later.
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
         return Depth(ready, info.unacked, consumers, info.kind, stamp(info.head_at) if ready else None)
 
