@@ -153,6 +153,7 @@ def _not_permitted(lengths: Sequence[Any], others: Sequence[Any], held: Sequence
         ("queue_unacked_messages", "What workers hold, and for how long, is not seen: {}.", held),
         ("orphaned_reply_queues", "Reply queues that were left behind are not seen: {}.", [replies]),
     ):
-        refused = next((words for words in map(refusal, answers) if words), None)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        refused = next(filter(None, map(refusal, errors)), None)
         if refused is not None:
             yield subject, text.format(refused), ""
