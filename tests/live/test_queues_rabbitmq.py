@@ -74,11 +74,13 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
         for kind, count in {"classic": 1, "quorum": 2, "stream": 10}.items():
             publish(broker, "add", 1, 2, queue=kind, count=count, conf=queues_conf(kind, **{"x-queue-type": kind}))
         for at in (SENT, SENT + 60):
-            publish(broker, "add", 1, 2, queue="stamped", timestamp=at)
+            for queue in ("stamped", "held"):
+                publish(broker, "add", 1, 2, queue=queue, timestamp=at)
         channel = connection.channel()
         for name in orphans:
             channel.queue_declare(name, durable=True, auto_delete=False)
         channel.basic_consume(orphans[0])
+        channel.basic_get("held")  # as a worker does that has it in hand
         channel.queue_declare("mine", exclusive=True)
         channel.basic_publish(amqp.Message(b"x"), routing_key="mine")
         with looking(broker, queues=("mine",)) as look:
@@ -88,7 +90,7 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
 class TestSeen:
     def test_kind_and_length_of_each_queue(self, look: Look) -> None:
         # The length of one that only its owner may read comes from the API.
-        expected: dict[str, float] = {"classic": 1, "quorum": 2, "stream": 10, "stamped": 2, "mine": 1}
+        expected: dict[str, float] = {"classic": 1, "quorum": 2, "stream": 10, "stamped": 2, "held": 1, "mine": 1}
         scrape = until(look, "celery_queue_length", expected)
         kinds = {dict(labels)["queue"]: dict(labels)["type"] for labels in scrape.series("celery_queue_info")}
         assert kinds == {
@@ -96,11 +98,14 @@ class TestSeen:
             "quorum": "quorum",
             "stream": "stream",
             "stamped": "classic",
+            "held": "classic",
             "mine": "classic",
         }
 
     def test_the_oldest_message_where_its_producer_has_stamped_it(self, look: Look) -> None:
-        until(look, OLDEST, {"stamped": SENT})
+        scrape = until(look, OLDEST, {"stamped": SENT})
+        # Of this one the API tells the stamp of the message that is held, and nobody that of the one that waits.
+        assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
     def test_reply_queues_that_nobody_consumes(self, look: Look) -> None:
         wait_for(lambda: look.scrape().value(ORPHANED) == 2)

@@ -34,7 +34,7 @@ class QueueInfo:
     unacked: int | None
     consumers: int | None
     head_at: int | None
-    """The timestamp that the producer has put on the oldest message, in seconds."""
+    """The timestamp that the producer has put on the oldest message, in seconds; unacknowledged ones count."""
 
 
 class Management:

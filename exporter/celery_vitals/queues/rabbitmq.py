@@ -87,7 +87,9 @@ class RabbitGauge:
             return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
         # Of a stream AMQP says that it is empty, until it knows better some seconds later.
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
-        return Depth(ready, info.unacked, consumers, info.kind, stamp(info.head_at) if ready else None)
+        # The API's oldest message may be one that a worker holds.
+        oldest_at = stamp(info.head_at) if ready and info.unacked == 0 else None
+        return Depth(ready, info.unacked, consumers, info.kind, oldest_at)
 
     def _delayed(self, rows: Mapping[str, QueueInfo] | None) -> int | None:
         """Messages in all queues of delayed delivery; None while nobody has told which there are."""
