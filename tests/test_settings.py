@@ -108,6 +108,8 @@ def test_settings_can_be_replaced_but_not_changed() -> None:
         ({"web_max_requests": "4x"}, "--web.max-requests: must be a whole number"),
         ({"log_level": "trace"}, "--log.level: must be one of"),
         ({"app": "proj.app:"}, "--app: must be MODULE or MODULE:APP"),
+        ({"queue_limits": {"q": -1}}, "--queue-limit: must be a whole number"),
+        ({"queue_limits": {"q": "many"}}, "--queue-limit: must be a whole number"),
         ({"queues": ("a\nb",)}, "--queue: must not hold control characters"),
     ],
 )
@@ -141,6 +143,10 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "broker-ssl-option": '{"c": [1]}',
         "result-backend-transport-option": '{"d": {"e": null}}',
         "queue": "[q1, q2]",
+        "queue-include": "[shop-*]",
+        "queue-exclude": "[tmp-*]",
+        "queue-limit": '{"a=b": 5, "*": 100}',
+        "queue-priorities": "true",
         "rabbitmq-management-url": "http://h:15672",
         "worker-timeout": "20",
         "worker-forget-after": "30",
@@ -184,11 +190,13 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
     variables |= {"CELERY_VITALS_QUEUE": "q1, q2", "CELERY_VITALS_WEB_LISTEN_ADDRESS": "[::1]:1 h:2"}
     variables |= {"CELERY_VITALS_RUNTIME_BUCKETS": "1,2.5", "CELERY_VITALS_WAIT_BUCKETS": "3"}
     variables |= {"CELERY_VITALS_TASK_LABELS": "worker"}
+    variables |= {"CELERY_VITALS_QUEUE_INCLUDE": "shop-*", "CELERY_VITALS_QUEUE_EXCLUDE": "tmp-*"}
     from_environment = read(**variables)
     flags = f"""
         -A proj:app --broker-url {BROKER} --result-backend rpc:// --queue q1 --queue q2
         --broker-transport-option a=1 --broker-transport-option b=text --broker-ssl-option c=[1]
         --result-backend-transport-option d={{"e":null}} --rabbitmq-management-url http://h:15672
+        --queue-include shop-* --queue-exclude tmp-* --queue-limit a=b=5 --queue-limit *=100 --queue-priorities
         --worker-timeout 20 --worker-forget-after 30 --timeout 3 --timeout-offset .25 --min-interval 0
         --no-collector.broker --collector.backend --no-collector.workers --no-collector.tasks
         --enable-events --event-queue standby --runtime-buckets 1,2.5 --wait-buckets 3
@@ -207,6 +215,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
     assert from_file.runtime_buckets == (1, 2.5)
     assert (from_file.runtime_buckets_of("t.slow"), from_file.runtime_buckets_of("t")) == ((60, 600), (1, 2.5))
     assert dict(from_file.broker_transport_options) == {"a": 1, "b": "text"}
+    assert dict(from_file.queue_limits) == {"a=b": 5, "*": 100}
 
 
 def test_an_empty_variable_is_one_that_is_not_given() -> None:

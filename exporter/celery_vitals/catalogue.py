@@ -148,6 +148,29 @@ QUEUE_UNACKED = queues.gauge(
 QUEUE_CONSUMERS = queues.gauge(
     "celery_queue_consumers", "queue", help="Consumers of a queue by the broker's own count."
 )
+QUEUE_INFO = queues.info(
+    "celery_queue_info",
+    "queue",
+    "type",
+    help="What the broker calls this kind of queue: classic, quorum, stream, list.",
+)
+QUEUE_PRIORITY_LENGTH = queues.gauge(
+    "celery_queue_priority_length",
+    "queue",
+    "priority",
+    help="Messages that wait in a queue at one of its priority steps; 0 goes first (Redis, --queue-priorities).",
+)
+QUEUE_LENGTH_LIMIT = queues.gauge(
+    "celery_queue_length_limit", "queue", help="The length from which on a queue is too long, as --queue-limit says."
+)
+BROKER_DELAYED = queues.gauge(
+    "celery_broker_delayed_messages",
+    help="Messages that wait for their ETA in the queues of RabbitMQ's delayed delivery, all together.",
+)
+BROKER_ORPHANED_REPLIES = queues.gauge(
+    "celery_broker_orphaned_reply_queues",
+    help="Queues for replies to remote control that nobody consumes; on Redis also those of commands under way.",
+)
 BROKER_UNACKED = queues.gauge(
     "celery_broker_unacked_messages",
     help="Messages of all queues that workers hold and have not acknowledged, those with an ETA included (Redis).",
@@ -232,7 +255,8 @@ TASK_LAST_FAILED = tasks.gauge("celery_task_last_failed_timestamp_seconds", "tas
 QUEUE_OLDEST_MESSAGE = tasks.gauge(
     "celery_queue_oldest_message_timestamp_seconds",
     "queue",
-    help="When the oldest task was sent that waits in a queue, by its events; tasks with an ETA do not count.",
+    help="When the oldest task that waits in a queue was sent: by the stamp on the message, where the collector queues"
+    " finds one, else by its events, which leave out tasks with an ETA.",
 )
 
 # Workers, from their events.
@@ -249,10 +273,13 @@ CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(val
 
 
 def families(samples: Iterable[Sample]) -> Iterator[Metric]:
-    """Samples grouped into families, in the catalogue's order; a metric without a sample has no family."""
-    grouped: dict[str, list[Sample]] = {}
+    """Samples grouped into families, in the catalogue's order; a metric without a sample has no family.
+
+    Where two sources tell the same series, the first one counts: the broker before the events.
+    """
+    grouped: dict[str, dict[tuple[str, ...], Sample]] = {}
     for sample in samples:
-        grouped.setdefault(sample.metric.name, []).append(sample)
+        grouped.setdefault(sample.metric.name, {}).setdefault(sample.labels, sample)
     for metric in CATALOGUE:
         if metric.name in grouped:
-            yield metric.family(grouped[metric.name])
+            yield metric.family(grouped[metric.name].values())

@@ -29,7 +29,7 @@ from celery_vitals.probes.backend import BackendProbe
 from celery_vitals.probes.broker import BrokerProbe
 from celery_vitals.probes.queues import QueuesProbe
 from celery_vitals.probes.workers import WorkersProbe
-from celery_vitals.queues import SUPPORTED, KnownQueues
+from celery_vitals.queues import SUPPORTED, KnownQueues, shown_by
 from celery_vitals.report import Report, make_report
 from celery_vitals.settings import Settings
 
@@ -49,10 +49,10 @@ class Collector(PrometheusCollector):
         self._settings = settings
         self._cluster = Cluster(target, io_timeout, url.reveal() if url else None)
         self._fleet = Fleet(settings.worker_timeout, settings.worker_forget_after, settings.max_workers)
-        self._known = KnownQueues(target.queues)
+        self._known = KnownQueues(target.queues, shown_by(settings))
         self._absent: list[Note] = []
         self._probes: dict[str, Probe[Any]] = {
-            probe.name: probe for probe in self._choose(io_timeout) if probe.name in settings.collectors
+            probe.name: probe for probe in self._choose(settings, io_timeout) if probe.name in settings.collectors
         }
         self._follower = self._follow(settings)
         self._lanes: dict[str, Lane[Any]] = {
@@ -61,7 +61,7 @@ class Collector(PrometheusCollector):
         if WorkersProbe.name not in self._probes:
             self._fleet.first_round.set()
 
-    def _choose(self, io_timeout: float) -> Iterator[Probe[Any]]:
+    def _choose(self, settings: Settings, io_timeout: float) -> Iterator[Probe[Any]]:
         """The probes that this cluster allows, and notes of those that it does not."""
         target = self._cluster.target
         yield BrokerProbe(self._cluster)
@@ -70,12 +70,12 @@ class Collector(PrometheusCollector):
         else:
             self._absent.append(Note("backend", "No result backend is configured.", "--result-backend"))
         if target.broadcast:
-            yield WorkersProbe(self._cluster, self._fleet, self._known.names)
+            yield WorkersProbe(self._cluster, self._fleet, self._queues)
         else:
             text = f"Workers cannot be asked: the transport {target.transport} has no broadcast."
             self._absent.append(Note("workers", text, ""))
         if target.driver in SUPPORTED:
-            yield QueuesProbe(self._cluster, self._fleet, self._known)
+            yield QueuesProbe(self._cluster, self._fleet, self._known, settings)
         else:
             text = f"Queue lengths are not read: for the transport {target.transport} it is not known to be harmless."
             self._absent.append(Note("queues", text, ""))
@@ -84,10 +84,16 @@ class Collector(PrometheusCollector):
         if Follower.name not in settings.collectors:
             return None
         if self._cluster.target.broadcast:
-            return Follower(self._cluster, self._fleet, settings, self._ask_the_new)
+            follower = Follower(self._cluster, self._fleet, settings, self._ask_the_new)
+            self._known.told = follower.queues
+            return follower
         text = f"Task events do not exist: the transport {self._cluster.target.transport} has no broadcast."
         self._absent.append(Note("task_events", text, ""))
         return None
+
+    def _queues(self) -> frozenset[str]:
+        """All queues that are to be shown, whoever knows them."""
+        return self._known.names() | self._known.shown(self._fleet.queues())
 
     def _ask_the_new(self) -> None:
         """A worker has come, and its tasks are told of before the next scrape: ask now which queues it consumes."""
@@ -138,7 +144,8 @@ class Collector(PrometheusCollector):
     def report(self) -> Report:
         """What the last round found, in words and rows.  Never touches the network."""
         outcomes = {name: lane.last for name, lane in self._lanes.items()}
-        return make_report(self._cluster.target, self._fleet, outcomes, tuple(self._notes(outcomes)))
+        consumed = self._known.shown(self._fleet.queues())
+        return make_report(self._cluster.target, self._fleet, outcomes, tuple(self._notes(outcomes)), consumed)
 
     def close(self, deadline: Deadline) -> None:
         """Close all connections in good order, as far as that can be done before `deadline`."""

@@ -69,9 +69,13 @@ class Report:
 
 
 def make_report(
-    target: Target, fleet: Fleet, outcomes: Mapping[str, Outcome[Any] | None], notes: tuple[Note, ...]
+    target: Target,
+    fleet: Fleet,
+    outcomes: Mapping[str, Outcome[Any] | None],
+    notes: tuple[Note, ...],
+    consumed: frozenset[str],
 ) -> Report:
-    """Put the rows together."""
+    """Put the rows together; `consumed` are the queues of workers that are to be shown."""
     queues, workers = outcomes.get("queues"), outcomes.get("workers")
     backlog = queues.value if queues is not None else None
     return Report(
@@ -80,7 +84,7 @@ def make_report(
         backend=without_credentials(target.backend_url) if target.backend_url else "",
         probes=tuple(_probe(name, outcome) for name, outcome in outcomes.items()),
         workers=_workers(fleet),
-        queues=_queues(backlog, fleet, asked=workers is not None and workers.reason is None),
+        queues=_queues(backlog, fleet, consumed, asked=workers is not None and workers.reason is None),
         notes=notes,
     )
 
@@ -107,9 +111,9 @@ def _workers(fleet: Fleet) -> tuple[WorkerRow, ...]:
     )
 
 
-def _queues(backlog: Backlog | None, fleet: Fleet, asked: bool) -> tuple[QueueRow, ...]:
+def _queues(backlog: Backlog | None, fleet: Fleet, consumed: frozenset[str], asked: bool) -> tuple[QueueRow, ...]:
     depths: Mapping[str, Depth] = backlog.queues if backlog else {}
-    names = sorted(set(depths) | fleet.queues())
+    names = sorted(set(depths) | consumed)
     serving = fleet.consumers_of(names)
     return tuple(
         QueueRow(

@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.exporter import Scrape
-from tests.servers import Broker
+from tests.servers import Broker, RedisServer
 
 
 class Look:
@@ -28,6 +29,13 @@ class Look:
         families = list(self.collector.scrape(Deadline.after(seconds), names))
         took = time.monotonic() - started
         return Scrape(200, generate_latest(cast(CollectorRegistry, _Given(families))).decode(), took)
+
+    def notes(self) -> dict[str, str]:
+        """What the last scrapes have found to be unseen, by subject."""
+        texts: dict[str, str] = {}
+        for note in self.collector.report().notes:
+            texts[note.subject] = f"{texts.get(note.subject, '')}{note.text} "
+        return texts
 
 
 class _Given:
@@ -51,3 +59,16 @@ def looking(broker: Broker, **settings: Any) -> Iterator[Look]:
         yield Look(collector)
     finally:
         collector.close(Deadline.after(5.0))
+
+
+def lengths(scrape: Scrape) -> dict[str, float]:
+    """The lengths of all queues."""
+    return scrape.by("queue", "celery_queue_length")
+
+
+@contextmanager
+def redis_client(broker: Broker) -> Iterator[redis.Redis]:
+    """A connection of the test's own to a database of Redis."""
+    assert isinstance(broker.server, RedisServer)
+    with broker.server.client(int(broker.space or 0)) as connection:
+        yield connection

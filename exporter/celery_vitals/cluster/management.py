@@ -15,7 +15,7 @@ import urllib3
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
 
-_COLUMNS = "name,exclusive,messages_unacknowledged"
+_COLUMNS = "name,type,exclusive,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
 _RETRY_AFTER = 300.0
 """Seconds before an API that nobody configured, and that was not there, is tried again."""
 _OK = 200
@@ -25,10 +25,16 @@ _PORTS = {False: 15672, True: 15671}
 
 @dataclass(frozen=True)
 class QueueInfo:
-    """What the API tells of a queue; its numbers are up to five seconds old."""
+    """What the API tells of a queue; its numbers are up to five seconds old, and None where they are not there yet."""
 
+    kind: str
+    """classic, quorum or stream; empty where it does not tell."""
     exclusive: bool
+    ready: int | None
     unacked: int | None
+    consumers: int | None
+    head_at: int | None
+    """The timestamp that the producer has put on the oldest message, in seconds; unacknowledged ones count."""
 
 
 class Management:
@@ -46,6 +52,8 @@ class Management:
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, **_tls(target.broker_ssl))
         self._not_before = 0.0
         self._trouble = ""
+        self.streams: frozenset[str] = frozenset()
+        """The queues that are streams, by the last good answer."""
 
     def queues(self, virtual_host: str, deadline: Deadline) -> dict[str, QueueInfo] | str:
         """The queues of a virtual host; or, in words, why they cannot be had."""
@@ -56,11 +64,13 @@ class Management:
         try:
             status, body = self._get(path, deadline.within(timeout))
             if status == _OK:
-                return {str(row["name"]): _info(row) for row in json.loads(body)}
+                infos = _infos(json.loads(body))
+                self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
+                return infos
             self._trouble = f"the management API answers {status}"
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._trouble = f"the management API does not answer ({type(error).__name__})"
-        except (ValueError, KeyError, TypeError, json.JSONDecodeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self._trouble = "what answers is no management API"
         if not self._given:
             self._not_before = time.monotonic() + _RETRY_AFTER
@@ -88,9 +98,25 @@ class Management:
         return answer.status, bytes(body)
 
 
+def _infos(rows: Any) -> dict[str, QueueInfo]:
+    if not isinstance(rows, list):
+        raise TypeError("not a list of queues")
+    return {str(row["name"]): _info(row) for row in rows}
+
+
 def _info(row: Mapping[str, Any]) -> QueueInfo:
-    unacked = row.get("messages_unacknowledged")
-    return QueueInfo(bool(row.get("exclusive")), unacked if isinstance(unacked, int) else None)
+    def number(column: str) -> int | None:
+        value = row.get(column)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+    return QueueInfo(
+        kind=str(row.get("type") or ""),
+        exclusive=bool(row.get("exclusive")),
+        ready=number("messages_ready"),
+        unacked=number("messages_unacknowledged"),
+        consumers=number("consumers"),
+        head_at=number("head_message_timestamp"),
+    )
 
 
 def _by_convention(target: Target) -> str:

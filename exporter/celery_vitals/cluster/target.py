@@ -46,6 +46,8 @@ class Target:
     event_exchange: str
     queues: frozenset[str]
     """The queues that the settings and the app name."""
+    streams: frozenset[str]
+    """Those that the app declares as streams of RabbitMQ."""
     visibility_timeout: float | None
     """Seconds, on Redis, where the application's own value is known."""
 
@@ -81,6 +83,7 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
         control_exchange=conf.control_exchange if conf else "celery",
         event_exchange=conf.event_exchange if conf else "celeryev",
         queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
+        streams=frozenset(_streams_of(app) if app is not None else ()),
         visibility_timeout=_visibility_timeout(driver, options, known=conf is not None),
     )
 
@@ -140,6 +143,12 @@ def _queues_of(app: Celery) -> Iterator[str]:
             name = getattr(queue, "name", queue)
             if isinstance(name, str):
                 yield name
+
+
+def _streams_of(app: Celery) -> Iterator[str]:
+    for name, queue in app.amqp.queues.items():
+        if (queue.queue_arguments or {}).get("x-queue-type") == "stream":
+            yield name
 
 
 def _visibility_timeout(driver: str, options: Mapping[str, Any], known: bool) -> float | None:

@@ -73,6 +73,10 @@ class Follower:
         """Whether the stream hears."""
         return self._stream.up
 
+    def queues(self) -> set[str]:
+        """The queues that events have told of lately."""
+        return self._ingest.queues()
+
     def families(self) -> Iterator[Metric]:
         """The series of tasks."""
         return self._ingest.families()

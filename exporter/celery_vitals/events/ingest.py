@@ -109,6 +109,11 @@ class Ingest:
         with self._lock:
             return [name for name, host in self._hosts.items() if host.tells_tasks is False]
 
+    def queues(self) -> set[str]:
+        """The queues of all tasks that are counted."""
+        with self._lock:
+            return self._rows.queues()
+
     def families(self) -> Iterator[Metric]:
         """The families of all tables."""
         yield from (self._received.family(), self._rejected.family())

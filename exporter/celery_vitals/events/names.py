@@ -85,6 +85,10 @@ class Rows:
         """The names of all tasks that are kept."""
         return (name.label for name in self._names.values())
 
+    def queues(self) -> set[str]:
+        """The queues of all rows, as far as they are known."""
+        return {row.labels[1] for row in self._rows.values()} - {UNKNOWN, OTHER}
+
     def families(self) -> Iterator[Metric]:
         """The families of all tables."""
         return self._tables.families()

@@ -61,8 +61,7 @@ class WorkersProbe:
         for worker in self._fleet.workers():
             yield from self._worker(worker, asked=value is not None)
         if value is not None:
-            queues = self._fleet.queues() | frozenset(self._known_queues())
-            for queue, (workers, slots) in sorted(self._fleet.consumers_of(queues).items()):
+            for queue, (workers, slots) in sorted(self._fleet.consumers_of(self._known_queues()).items()):
                 yield catalogue.QUEUE_WORKERS(workers, queue)
                 if slots is not None:
                     yield catalogue.QUEUE_SLOTS(slots, queue)

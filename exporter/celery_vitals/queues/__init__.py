@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from celery_vitals.cluster import BrokerConnection, Cluster
 from celery_vitals.deadline import Deadline
+from celery_vitals.queues.known import KnownQueues, is_control_reply, is_delayed, is_internal, shown_by
 
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_INTERNAL = re.compile(
-    rf"celeryev(\..*)?|.*\.pidbox|celery_delayed_\d+|celery-vitals\..*|amq\.gen-.*|{_UUID}(\.reply.*)?", re.DOTALL
-)
-"""Queues of Celery's own machinery: events, remote control, delayed delivery, replies of the RPC backend."""
+__all__ = [
+    "SUPPORTED",
+    "Backlog",
+    "Blind",
+    "Depth",
+    "Gauge",
+    "KnownQueues",
+    "is_control_reply",
+    "is_delayed",
+    "is_internal",
+    "open_gauge",
+    "shown_by",
+    "stamp",
+]
 
 SUPPORTED = frozenset({"redis", "amqp", "filesystem", "memory"})
 """Families of transports whose answer is true and has no side effect.  From the others nothing, never a wrong 0."""
 
-
-_MOST = 10_000
-"""Queues that are found by themselves; there is no such limit on those that are named."""
+_AHEAD = 86400.0
+"""Seconds by which a producer's clock may be ahead."""
 
 Blind = tuple[str, str, str]
 """Subject, text and setting of what cannot be seen."""
@@ -35,6 +43,12 @@ class Depth:
     ready: int | None = None
     unacked: int | None = None
     consumers: int | None = None
+    kind: str = ""
+    """What the broker calls this kind of queue: classic, quorum, stream, list; empty where it does not tell."""
+    oldest_at: float | None = None
+    """Unix time at which the oldest message was sent, as its producer has stamped it."""
+    by_priority: Mapping[int, int] = field(default_factory=dict)
+    """`ready` by priority, where the broker keeps them apart."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,10 @@ class Backlog:
     """Messages of all queues that workers hold, where only the total is known."""
     oldest_unacked_at: float | None = None
     """Unix time."""
+    delayed: int | None = None
+    """Messages that wait for their ETA in the broker, before they come to a queue."""
+    orphaned_replies: int | None = None
+    """Queues for replies to remote control that nobody reads."""
     blind: tuple[Blind, ...] = field(default=())
 
 
@@ -59,37 +77,13 @@ class Gauge(Protocol):
         """Nothing is left in the broker."""
 
 
-class KnownQueues:
-    """The names of queues by what is configured and by what the broker shows.  Safe for several threads."""
-
-    def __init__(self, configured: Iterable[str]) -> None:
-        self._configured = frozenset(configured)
-        self._lock = threading.Lock()
-        self._found: dict[str, int] = {}
-        self._passes = 0
-
-    def names(self) -> frozenset[str]:
-        """All names known."""
-        with self._lock:
-            return self._configured | frozenset(self._found)
-
-    def found(self, names: Iterable[str]) -> None:
-        """Note queues that the broker shows; those of Celery's own machinery are left out."""
-        with self._lock:
-            for name in names:
-                if not is_internal(name) and (name in self._found or len(self._found) < _MOST):
-                    self._found[name] = self._passes
-
-    def pass_ended(self) -> None:
-        """The broker has been looked through once: what two passes have not shown is gone."""
-        with self._lock:
-            self._found = {name: seen for name, seen in self._found.items() if seen >= self._passes - 1}
-            self._passes += 1
-
-
-def is_internal(name: str) -> bool:
-    """Whether a queue belongs to Celery's own machinery, and not to an application."""
-    return _INTERNAL.fullmatch(name) is not None
+def stamp(value: float | str | None) -> float | None:
+    """A producer's stamp as Unix time; None for what can be none: no number, milliseconds, the far future."""
+    try:
+        at = float(value) if value is not None else 0.0
+    except ValueError:
+        return None
+    return at if 0 < at < time.time() + _AHEAD else None
 
 
 def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueues) -> Gauge:
@@ -100,8 +94,8 @@ def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueue
 
     match cluster.target.driver:
         case "redis":
-            return RedisGauge(connection, known)
+            return RedisGauge(connection, known, cluster.target.control_exchange)
         case "amqp":
-            return RabbitGauge(connection, known, cluster.management)
+            return RabbitGauge(connection, known, cluster.management, cluster.target.streams)
         case _:
             return VirtualGauge(connection, known)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import redis.exceptions
 
 from celery_vitals.deadline import Deadline
-from celery_vitals.queues import Blind, KnownQueues
+from celery_vitals.queues import Blind, KnownQueues, is_internal
+from celery_vitals.queues.scripts import refusal
 
-_SCAN_COUNT = 1000
+_SLICE = 0.0005
+"""Seconds that Redis is to be busy at a time: so many keys it looks through at once as it manages in about that."""
+_FEWEST, _KEYS_AT_FIRST, _MOST = 50, 500, 10_000
+_FIRST_LOOK = 0.25
+"""The part of its time that a scrape may spend on looking, as long as nothing has been seen of the keys."""
+_SECONDS = 0.002
+"""What looking may cost any other scrape, however many keys there are."""
 _PARTS = 3
-_REFUSED: Blind = (
-    "queue_discovery",
-    "Queues that no worker consumes and no setting names are not seen: this user may not look through the keys.",
-    "--queue",
-)
+_REFUSED = "Queues that no worker consumes and no setting names are not seen: {}."
 _UNDER_WAY: Blind = (
     "queue_discovery",
     "Not all keys of this Redis have been looked through yet: there may be queues that are not shown.",
@@ -33,44 +37,59 @@ class Discovery:
         self._sep = sep
         self._known = known
         self._cursor = 0
-        self._complete = False
-        self._routes: dict[tuple[str, str], set[str]] = {}
+        self._count = _KEYS_AT_FIRST
+        self._untouched = True
 
-    def go_on(self, deadline: Deadline, seconds: float) -> tuple[Blind, ...]:
-        """Go on until `deadline`; after the first time through, for these seconds only.  What is not seen."""
-        until = deadline.within(seconds) if self._complete else deadline
+    def go_on(self, deadline: Deadline) -> Iterator[Blind]:
+        """Look through some more keys.  What is not seen."""
+        share = deadline.remaining * _FIRST_LOOK if self._untouched and not self._known.looked_through else _SECONDS
+        self._untouched = False
+        until = deadline.within(share)
         try:
-            while self._step() and not until.passed:
+            while self._step() and until.remaining > _SLICE:
                 pass
-        except redis.exceptions.ResponseError:
-            return (_REFUSED,)
-        return () if self._complete else (_UNDER_WAY,)
+        except redis.exceptions.ResponseError as error:
+            yield "queue_discovery", _REFUSED.format(refusal(error) or "Redis refuses to list its keys"), "--queue"
+            return
+        if not self._known.looked_through:
+            yield _UNDER_WAY
 
-    def queue_of(self, exchange: str, key: str) -> str | None:
-        """The queue that a message with this routing key went to; None when that is not certain."""
-        queues = self._routes.get((exchange, key), set())
-        return next(iter(queues)) if len(queues) == 1 else None
+    def routes(self, exchanges: Iterable[str]) -> dict[tuple[str, str], str]:
+        """The queue that a message with an exchange and a routing key went to, where that is certain."""
+        names = list(exchanges)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.smembers(self._prefix + name)
+        found: dict[tuple[str, str], set[str]] = {}
+        for name, members in zip(names, pipe.execute(raise_on_error=False), strict=True):
+            for key, queue in self._bindings(members) if isinstance(members, set) else ():
+                found.setdefault((name, key), set()).add(queue)
+        return {route: next(iter(queues)) for route, queues in found.items() if len(queues) == 1}
 
     def _step(self) -> bool:
         """One SCAN; whether there is more to come."""
+        started = time.monotonic()
         self._cursor, keys = cast(
             "tuple[int, list[bytes]]",
-            self._redis.scan(self._cursor, match=f"{_escaped(self._prefix)}*", count=_SCAN_COUNT, _type="set"),
+            self._redis.scan(self._cursor, match=f"{_escaped(self._prefix)}*", count=self._count, _type="set"),
         )
+        took = time.monotonic() - started
+        self._count = max(_FEWEST, self._count // 2) if took > _SLICE else min(_MOST, self._count * 2)
         for key in keys:
             exchange = key.decode("utf-8", "replace")[len(self._prefix) :]
-            self._known.found(self._queues_of(exchange, self._redis.smembers(key)))
+            if is_internal(exchange):  # it may hold what has been left behind for years
+                continue
+            self._known.found(queue for _, queue in self._bindings(self._redis.smembers(key)))
         if not self._cursor:
             self._known.pass_ended()
-            self._complete = True
         return self._cursor != 0
 
-    def _queues_of(self, exchange: str, members: set[bytes]) -> Iterator[str]:
+    def _bindings(self, members: set[bytes]) -> Iterator[tuple[str, str]]:
+        """Routing keys and queues."""
         for member in members:
             parts = member.decode("utf-8", "replace").split(self._sep)
             if len(parts) == _PARTS and parts[2]:
-                self._routes.setdefault((exchange, parts[0]), set()).add(parts[2])
-                yield parts[2]
+                yield parts[0], parts[2]
 
 
 def _escaped(text: str) -> str:

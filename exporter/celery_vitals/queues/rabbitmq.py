@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
 import amqp.exceptions
 
 from celery_vitals.cluster import BrokerConnection, Management, QueueInfo
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
-from celery_vitals.queues import Backlog, Depth, KnownQueues, is_internal
+from celery_vitals.queues import (
+    Backlog,
+    Blind,
+    Depth,
+    KnownQueues,
+    is_control_reply,
+    is_delayed,
+    is_internal,
+    stamp,
+)
 
 log = logging.getLogger(__name__)
 
 _LONGEST = 255
 """Bytes of a queue's name that AMQP can carry."""
+_REFUSALS = 10_000
+"""Queues that are remembered as told of in the log, so that it is said once."""
+_SETTING = "--rabbitmq-management-url"
+_DELAYED_UNSEEN = ("queue_delayed_messages", "What waits for its ETA in delayed delivery is not seen: {}.")
 _UNSEEN = (
     ("queue_unacked_messages", "What workers hold and have not acknowledged is not seen: {}."),
     ("queue_discovery", "Queues that no worker consumes and no setting names are not seen: {}."),
@@ -25,40 +38,72 @@ _UNSEEN = (
 class RabbitGauge:
     """See `Gauge`."""
 
-    def __init__(self, connection: BrokerConnection, known: KnownQueues, management: Management) -> None:
+    def __init__(
+        self, connection: BrokerConnection, known: KnownQueues, management: Management, streams: frozenset[str]
+    ) -> None:
         self._connection = connection.kombu
         self._channel = connection.kombu.channel()
         self._known = known
         self._management = management
+        self._streams = streams
+        self._delaying: list[str] | None = None
         self._refused: dict[str, str] = {}
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> Backlog:
         """The management API for names and unacknowledged messages, then the lengths of this very moment."""
-        infos, trouble = self._infos(deadline)
+        answer = self._management.queues(self._connection.virtual_host or "/", deadline)
+        trouble = answer if isinstance(answer, str) else None
+        rows: dict[str, QueueInfo] = {} if isinstance(answer, str) else answer
+        infos = {name: info for name, info in rows.items() if not is_internal(name)}
         self._known.found(name for name, info in infos.items() if not info.exclusive)
         if trouble is None:
             self._known.pass_ended()
+            self._known.missing(self._known.names() - infos.keys())
         queues: dict[str, Depth] = {}
         for name in sorted(self._known.names() | set(consumed)):
             if len(name.encode()) > _LONGEST:
                 continue
             if deadline.passed:
                 raise ProbeError(Reason.TIMEOUT, f"{len(queues)} queues read, then the time was up")
-            depth = self._declared(name)
+            depth = self._depth(name, infos.get(name))
             if depth is not None:
-                info = infos.get(name)
-                queues[name] = Depth(depth[0], info.unacked if info else None, depth[1])
-        blind = tuple((subject, text.format(trouble), "--rabbitmq-management-url") for subject, text in _UNSEEN)
-        return Backlog(queues, blind=blind if trouble else ())
+                queues[name] = depth
+        return Backlog(
+            queues,
+            delayed=self._delayed(rows if trouble is None else None),
+            orphaned_replies=_orphaned(rows) if trouble is None else None,
+            blind=tuple(self._blind(trouble, queues)) if trouble else (),
+        )
 
     def close(self) -> None:
         """Nothing was set up."""
 
-    def _infos(self, deadline: Deadline) -> tuple[dict[str, QueueInfo], str | None]:
-        infos = self._management.queues(self._connection.virtual_host or "/", deadline)
-        if isinstance(infos, str):
-            return {}, infos
-        return {name: info for name, info in infos.items() if not is_internal(name)}, None
+    def _depth(self, name: str, info: QueueInfo | None) -> Depth | None:
+        declared = self._declared(name)
+        if info is None:
+            if declared is None:
+                return None
+            stream = name in self._streams | self._management.streams
+            return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
+        # Of a stream AMQP says that it is empty, until it knows better some seconds later.
+        ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
+        # The API's oldest message may be one that a worker holds.
+        oldest_at = stamp(info.head_at) if ready and info.unacked == 0 else None
+        return Depth(ready, info.unacked, consumers, info.kind, oldest_at)
+
+    def _delayed(self, rows: Mapping[str, QueueInfo] | None) -> int | None:
+        """Messages in all queues of delayed delivery; None while nobody has told which there are."""
+        if rows is not None:
+            self._delaying = sorted(filter(is_delayed, rows))
+        counts = [self._declared(name) for name in self._delaying or ()]
+        known = [count[0] for count in counts if count is not None]
+        return sum(known) if self._delaying is not None and len(known) == len(counts) else None
+
+    def _blind(self, trouble: str, queues: Mapping[str, Depth]) -> Iterator[Blind]:
+        for subject, text in (*_UNSEEN, *([_DELAYED_UNSEEN] if self._delaying is None else [])):
+            yield subject, text.format(trouble), _SETTING
+        if any(depth.kind == "stream" for depth in queues.values()):
+            yield "queue_length", f"How long streams are is not seen: {trouble}.", _SETTING
 
     def _declared(self, name: str) -> tuple[int, int] | None:
         """Messages ready and consumers; None for a queue that does not exist or may not be looked at."""
@@ -67,9 +112,17 @@ class RabbitGauge:
         except (amqp.exceptions.NotFound, amqp.exceptions.AccessRefused, amqp.exceptions.ResourceLocked) as error:
             # The broker closes the channel with such an answer, and only the channel.
             self._channel = self._connection.channel()
+            if isinstance(error, amqp.exceptions.NotFound):
+                self._known.missing([name])
+            if len(self._refused) > _REFUSALS:
+                self._refused.clear()
             if self._refused.get(name) != error.reply_text:
                 self._refused[name] = error.reply_text
                 log.warning("queue %s cannot be read: %s", name, error.reply_text)
             return None
         self._refused.pop(name, None)
         return ok.message_count, ok.consumer_count
+
+
+def _orphaned(rows: Mapping[str, QueueInfo]) -> int:
+    return sum(1 for name, info in rows.items() if is_control_reply(name) and info.consumers == 0)

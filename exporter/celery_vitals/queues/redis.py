@@ -5,60 +5,27 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
-
-import redis.exceptions
 
 from celery_vitals.cluster import BrokerConnection
 from celery_vitals.deadline import Deadline
-from celery_vitals.queues import Backlog, Depth, KnownQueues
+from celery_vitals.queues import Backlog, Blind, Depth, KnownQueues
 from celery_vitals.queues.bindings import Discovery
+from celery_vitals.queues.oldest import OldestStamps
+from celery_vitals.queues.scripts import BYTES, UNACKED_BY_QUEUE, UNACKED_LIMIT, ServerScript, refusal
+from celery_vitals.queues.steps import OtherSteps
 
 log = logging.getLogger(__name__)
 
-_UNACKED_BLIND = (
-    "queue_unacked_messages",
-    "What workers hold is not told apart by queue: it is too much, or this Redis allows no scripts.",
-    "",
-)
-
-_SCAN_SECONDS = 0.003
-"""What looking for queues may cost a scrape, once all keys have been looked through for the first time."""
-_FIRST_SCAN = 0.25
-"""The part of its time that a scrape may spend on it before."""
-_UNACKED_LIMIT = 2000
-"""Unacknowledged messages that are told apart by queue; above, only their total is known."""
-_UNACKED_BYTES = 1_000_000
-"""The same for their size: Redis copies a message to look at its end."""
-
-_UNACKED_BY_QUEUE = """
--- KEYS: the hash of unacknowledged messages, their index by time.  ARGV: how many to look at, and how many bytes.
--- An entry ends in the exchange and the routing key it was sent with; nothing else of it is looked at or sent.
-local tags = redis.call('ZRANGE', KEYS[2], 0, tonumber(ARGV[1]) - 1)
-if #tags ~= redis.call('HLEN', KEYS[1]) then return false end
-local counts, result, bytes = {}, {}, 0
-for _, tag in ipairs(tags) do
-  bytes = bytes + redis.call('HSTRLEN', KEYS[1], tag)
-  if bytes > tonumber(ARGV[2]) then return false end
-  local entry = redis.call('HGET', KEYS[1], tag)
-  if not entry then return false end
-  local exchange, key = string.match(string.sub(entry, -600), '"([^"]*)", "([^"]*)"%]$')
-  if not exchange then return false end
-  local name = exchange .. '\\n' .. key
-  counts[name] = (counts[name] or 0) + 1
-end
-for name, count in pairs(counts) do
-  result[#result + 1] = name
-  result[#result + 1] = count
-end
-return result
-"""
+_APART = "What workers hold is not told apart by queue: {}."
+_TOO_MUCH = "it is too much, or has come over an exchange that does not tell its queue"
 
 
 class RedisGauge:
     """See `Gauge`.  Key names are made as the application's own kombu makes them, from the same transport options."""
 
-    def __init__(self, connection: BrokerConnection, known: KnownQueues) -> None:
+    def __init__(self, connection: BrokerConnection, known: KnownQueues, control_exchange: str) -> None:
         channel = connection.channel
         self._redis = connection.redis()
         self._known = known
@@ -67,32 +34,43 @@ class RedisGauge:
         self._steps: Sequence[int] = channel.priority_steps
         self._unacked = self._prefix + channel.unacked_key
         self._index = self._prefix + channel.unacked_index_key
-        self._script = self._redis.register_script(_UNACKED_BY_QUEUE)
-        self._scripting = True
+        # The exporter's own mailbox needs no binding: all that are bound are other people's.
+        self._replies = self._prefix + channel.keyprefix_queue % f"reply.{control_exchange}.pidbox"
+        self._unacked_by_queue = ServerScript(self._redis, UNACKED_BY_QUEUE)
+        self._oldest = OldestStamps(self._redis)
         self._discovery = Discovery(self._redis, self._prefix + channel.keyprefix_queue % "", self._sep, known)
-        self._unreadable: set[str] = set()
+        self._other_steps = OtherSteps(self._steps, self._key)
+        self._told: set[str] = set()
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> Backlog:
         """All lengths in one pipeline, after a look for queues that nobody has named."""
-        blind = self._discovery.go_on(deadline.within(deadline.remaining * _FIRST_SCAN), _SCAN_SECONDS)
+        blind = [*self._discovery.go_on(deadline)]
         names = sorted(self._known.names() | set(consumed))
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
             for step in self._steps:
                 pipe.llen(self._key(name, step))
+        chosen = self._other_steps.ask(pipe, names)
         pipe.hlen(self._unacked)
         pipe.zrange(self._index, 0, 0, withscores=True)
-        *lengths, unacked, oldest = pipe.execute(raise_on_error=False)
-        self._raise_if_all_failed([*lengths, unacked, oldest])
+        pipe.scard(self._replies)
+        answers = pipe.execute(raise_on_error=False)
+        _raise_if_all_failed(answers)
+        *rest, unacked, oldest, replies = answers
+        lengths, others = rest[: len(rest) - len(chosen)], rest[len(rest) - len(chosen) :]
+        blind += self._other_steps.take(chosen, others)
+        blind += _not_permitted(lengths, others, (unacked, oldest), replies)
         total = unacked if isinstance(unacked, int) else None
-        held = self._unacked_by_queue(total) if total is not None else None
-        if held is None:
-            blind = (*blind, _UNACKED_BLIND)
+        held = self._held(total) if total is not None else None
+        if total is not None and held is None:
+            blind.append(("queue_unacked_messages", _APART.format(self._unacked_by_queue.refused or _TOO_MUCH), ""))
+        self._log(blind)
         return Backlog(
-            queues=dict(self._depths(names, lengths, held)),
+            queues=self._with_stamps(dict(self._depths(names, lengths, held))),
             unacked=total,
             oldest_unacked_at=oldest[0][1] if isinstance(oldest, list) and oldest else None,
-            blind=blind,
+            orphaned_replies=replies if isinstance(replies, int) else None,
+            blind=tuple(blind),
         )
 
     def close(self) -> None:
@@ -100,12 +78,6 @@ class RedisGauge:
 
     def _key(self, queue: str, step: int) -> str:
         return f"{self._prefix}{queue}{self._sep}{step}" if step else f"{self._prefix}{queue}"
-
-    @staticmethod
-    def _raise_if_all_failed(answers: list[Any]) -> None:
-        errors = [answer for answer in answers if isinstance(answer, Exception)]
-        if len(errors) == len(answers):
-            raise errors[0]
 
     def _depths(
         self, names: Sequence[str], lengths: Sequence[Any], held: Counter[str] | None
@@ -116,30 +88,72 @@ class RedisGauge:
             steps = lengths[position * width : (position + 1) * width]
             error = next((step for step in steps if isinstance(step, Exception)), None)
             if error is None:
-                self._unreadable.discard(name)
-                yield name, Depth(ready=sum(steps), unacked=held[name] if held is not None else None)
-            elif name not in self._unreadable:
-                self._unreadable.add(name)
-                log.warning("queue %s cannot be read: %s", name, error)
+                self._told.discard(name)
+                yield (
+                    name,
+                    Depth(
+                        ready=sum(steps),
+                        unacked=held[name] if held is not None else None,
+                        kind="list",
+                        by_priority=dict(zip(self._steps, steps, strict=True)),
+                    ),
+                )
+            elif "may not run" not in refusal(error):  # which is true of all queues, and told by the blind spot
+                self._tell(name, f"queue {name} cannot be read: {error}")
 
-    def _unacked_by_queue(self, total: int) -> Counter[str] | None:
+    def _with_stamps(self, depths: dict[str, Depth]) -> dict[str, Depth]:
+        waiting = {
+            name: [self._key(name, step) for step, length in depth.by_priority.items() if length]
+            for name, depth in depths.items()
+        }
+        return depths | {name: replace(depths[name], oldest_at=at) for name, at in self._oldest.of(waiting).items()}
+
+    def _held(self, total: int) -> Counter[str] | None:
         """Unacknowledged messages by queue; None when they are too many, cannot be told apart, or scripts are off."""
         if total == 0:
             return Counter()
-        if total > _UNACKED_LIMIT or not self._scripting:
+        if total > UNACKED_LIMIT:
             return None
-        try:
-            flat = self._script(keys=[self._unacked, self._index], args=[_UNACKED_LIMIT, _UNACKED_BYTES])
-        except redis.exceptions.ResponseError as error:
-            self._scripting = not (isinstance(error, redis.exceptions.NoPermissionError) or "unknown" in str(error))
-            return None
+        flat = self._unacked_by_queue.run([self._unacked, self._index], [UNACKED_LIMIT, BYTES])
         if flat is None:
             return None
+        pairs = [tuple(name.decode("utf-8", "replace").partition("\n")[::2]) for name in flat[::2]]
+        routes = self._discovery.routes({exchange for exchange, _ in pairs if exchange})
         counts: Counter[str] = Counter()
-        for name, count in zip(flat[::2], flat[1::2], strict=True):
-            exchange, _, key = name.decode("utf-8", "replace").partition("\n")
-            queue = self._discovery.queue_of(exchange, key) if exchange else key
+        for (exchange, key), count in zip(pairs, flat[1::2], strict=True):
+            queue = routes.get((exchange, key)) if exchange else key
             if queue is None:
                 return None
             counts[queue] += count
         return counts
+
+    def _log(self, blind: Sequence[Blind]) -> None:
+        for _, text, _ in blind:
+            if "may not" in text:
+                self._tell(text, text)
+
+    def _tell(self, what: str, line: str) -> None:
+        """Log it, once."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s", line)
+
+
+def _raise_if_all_failed(answers: list[Any]) -> None:
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    if len(errors) == len(answers):
+        raise errors[0]
+
+
+def _not_permitted(lengths: Sequence[Any], others: Sequence[Any], held: Sequence[Any], replies: Any) -> Iterator[Blind]:
+    """What this user may not look at."""
+    for subject, text, answers in (
+        ("queue_length", "The lengths of some queues are not seen: {}.", lengths),
+        ("queue_priorities", "Whether messages wait at other priorities is not seen: {}.", others),
+        ("queue_unacked_messages", "What workers hold, and for how long, is not seen: {}.", held),
+        ("orphaned_reply_queues", "Reply queues that were left behind are not seen: {}.", [replies]),
+    ):
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        refused = next(filter(None, map(refusal, errors)), None)
+        if refused is not None:
+            yield subject, text.format(refused), ""

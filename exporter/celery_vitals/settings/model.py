@@ -64,6 +64,21 @@ class Settings:
         "--queue", "Queue to watch besides those that are found; may be repeated.",
         group=CLUSTER, parse=parse.queue_name, metavar="NAME", default=(), kind=Kind.LIST,
     )
+    queue_include: tuple[str, ...] = option(
+        "--queue-include", "Show only queues that match, with * and ? as in file names, and --queue; may be repeated.",
+        group=CLUSTER, parse=parse.queue_name, metavar="PATTERN", default=(), kind=Kind.LIST,
+    )
+    queue_exclude: tuple[str, ...] = option(
+        "--queue-exclude", "Leave out queues that match, with * and ? as in file names; may be repeated.",
+        group=CLUSTER, parse=parse.queue_name, metavar="PATTERN", default=(), kind=Kind.LIST,
+    )
+    queue_limits: Mapping[str, int] = option(
+        "--queue-limit", "Length from which on a queue is too long, for alerts; NAME * is all others; may be repeated.",
+        group=CLUSTER, parse=parse.queue_limit, metavar="NAME=NUMBER", kind=Kind.MAPPING,
+    )
+    queue_priorities: bool = switch(
+        "--queue-priorities", "Redis: show the length of a queue at each of its priority steps, too.", group=CLUSTER
+    )
     rabbitmq_management_url: Secret | None = option(
         "--rabbitmq-management-url", "URL of RabbitMQ's management plugin, for what AMQP does not tell.",
         group=CLUSTER, parse=urls.management_url, metavar="URL", secret=True,
@@ -223,8 +238,7 @@ def _checked(declared: Option, value: Any) -> Any:
     if value is None and declared.default is None and declared.kind is Kind.ONE:
         return None
     if declared.kind is Kind.MAPPING:
-        checked = declared.parse is parse.task_buckets
-        return Options({name: parse.buckets(one) for name, one in value.items()} if checked else value)
+        return Options(dict(declared.parse(item) for item in value.items()))
     if declared.kind is Kind.LIST:
         items = tuple(declared.parse(item) for item in ((value,) if isinstance(value, str) else value))
         if not items and declared.default:

@@ -79,6 +79,9 @@ def integer(low: int, high: int) -> Parser[int]:
     return parse
 
 
+_LIMIT = integer(0, 10**9)
+
+
 def choice(*words: str) -> Parser[str]:
     """One of these words."""
 
@@ -106,7 +109,7 @@ def buckets(value: object) -> tuple[float, ...]:
 def task_buckets(value: object) -> tuple[str, tuple[float, ...]]:
     """`TASK=0.1,1,10`: a task's name and the buckets for it."""
     if isinstance(value, tuple):
-        return value
+        return value[0], buckets(value[1])
     name, found, raw = text(value).partition("=")
     if not found or not name:
         raise ValueError(f"must be TASK=SECONDS,SECONDS,..., not {_shown(value)}")
@@ -139,6 +142,16 @@ def queue_name(value: object) -> str:
     if not name.isprintable():
         raise ValueError("must not hold control characters")
     return name
+
+
+def queue_limit(value: object) -> tuple[str, int]:
+    """`NAME=NUMBER`: a queue, or `*`, and a length."""
+    if isinstance(value, tuple):
+        return queue_name(value[0]), _LIMIT(value[1])
+    name, found, raw = text(value).rpartition("=")  # a queue's name may have this character, too
+    if not found or not name:
+        raise ValueError(f"must be NAME=NUMBER, not {_shown(value)}")
+    return queue_name(name), _LIMIT(raw)
 
 
 def address(value: object) -> Address:

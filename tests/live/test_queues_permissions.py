@@ -1,0 +1,108 @@
+"""Redis users who may not do everything: what is missing is named, and all else is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from tests.live.looking import lengths, looking, redis_client
+from tests.servers import Broker, RedisServer, publish
+
+OLDEST = "celery_queue_oldest_message_timestamp_seconds"
+
+
+@contextmanager
+def user(broker: Broker, *rules: str) -> Iterator[str]:
+    """A user who may do everything but what the rules take away; the URL with which it connects."""
+    with redis_client(broker) as connection:
+        connection.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "&*", "+@all", *rules)
+        parts = urlsplit(broker.url)
+        try:
+            yield urlunsplit(parts._replace(netloc=f"limited:secret@{parts.hostname}:{parts.port}"))
+        finally:
+            connection.execute_command("ACL", "DELUSER", "limited")
+
+
+class TestPermissions:
+    @pytest.mark.parametrize(
+        ("taken", "subject"),
+        [
+            ("scan", "queue_discovery"),
+            ("smembers", "queue_discovery"),
+            ("llen", "queue_length"),
+            ("hlen", "queue_unacked_messages"),
+            ("zrange", "queue_unacked_messages"),
+            ("evalsha", "queue_unacked_messages"),
+            ("exists", "queue_priorities"),
+            ("scard", "orphaned_reply_queues"),
+        ],
+    )
+    def test_the_command_that_is_missing_is_named_and_the_rest_is_served(
+        self, redis_broker: Broker, caplog: pytest.LogCaptureFixture, taken: str, subject: str
+    ) -> None:
+        publish(redis_broker, "add", 1, 2, count=3, queue="waiting")
+        with redis_client(redis_broker) as connection:  # as if a worker held one
+            connection.zadd("unacked_index", {"tag": time.time()})
+            connection.hset("unacked", "tag", '[{}, "", "celery"]')
+        with (
+            user(redis_broker, f"-{taken}") as url,
+            looking(redis_broker, broker_url=url, queues=("waiting",)) as look,
+        ):
+            for _ in range(3):
+                scrape = look.scrape(names=("queues",))
+            words = f"may not run {taken.upper()}"
+            assert words in look.notes()[subject]
+            assert len([record for record in caplog.records if words in record.getMessage()]) == 1
+            assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
+            assert lengths(scrape) == ({"waiting": 3} if taken != "llen" else {})
+            assert scrape.value("celery_broker_unacked_messages") == (None if taken == "hlen" else 1)
+            apart = scrape.value("celery_queue_unacked_messages", queue="waiting")
+            assert apart == (0 if taken in ("scan", "smembers", "exists", "scard") else None)
+            assert (scrape.value("celery_broker_orphaned_reply_queues") is None) == (taken == "scard")
+            assert "queues" not in look.notes()
+
+    def test_a_script_that_may_not_do_its_work_costs_its_own_answer_only(self, redis_broker: Broker) -> None:
+        publish(redis_broker, "add", 1, 2, queue="waiting", timestamp=int(time.time()) - 60)
+        with (
+            user(redis_broker, "-lindex") as url,
+            looking(redis_broker, broker_url=url, queues=("waiting",)) as look,
+        ):
+            scrape = look.scrape()
+            assert lengths(scrape) == {"waiting": 1}
+            assert scrape.value("celery_queue_unacked_messages", queue="waiting") == 0
+            assert scrape.series(OLDEST) == {}
+
+    def test_keys_that_are_another_s_cost_their_own_queue_only(
+        self, redis_broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("mine", "theirs"):
+            publish(redis_broker, "add", 1, 2, queue=name, timestamp=int(time.time()) - 60)
+        with (
+            user(redis_broker, "resetkeys", "~mine*", "~unacked*", "~_kombu.*") as url,
+            looking(redis_broker, broker_url=url, queues=("mine", "theirs")) as look,
+        ):
+            for _ in range(2):
+                scrape = look.scrape(names=("queues",))
+            assert lengths(scrape) == {"mine": 1}
+            assert set(scrape.by("queue", OLDEST)) == {"mine"}
+            assert "may not use the keys" in look.notes()["queue_length"]
+            assert len([line for line in caplog.messages if line.startswith("queue theirs cannot be read")]) == 1
+
+    def test_a_server_without_scripts_tells_the_total_only(self) -> None:
+        with RedisServer(extra_args=("--rename-command", "EVALSHA", "")) as server:
+            broker = Broker("redis", server.url, server.url, server)
+            publish(broker, "add", 1, 2, queue="waiting", timestamp=int(time.time()) - 60)
+            with server.client() as connection:  # as if a worker held one
+                connection.zadd("unacked_index", {"tag": time.time()})
+                connection.hset("unacked", "tag", '[{}, "", "celery"]')
+            with looking(broker, queues=("waiting",)) as look:
+                for _ in range(2):
+                    scrape = look.scrape(names=("queues",))
+                assert lengths(scrape) == {"waiting": 1}
+                assert scrape.value("celery_broker_unacked_messages") == 1
+                assert scrape.series("celery_queue_unacked_messages") == scrape.series(OLDEST) == {}
+                assert "this Redis runs no scripts" in look.notes()["queue_unacked_messages"]
