@@ -38,7 +38,7 @@ def open_backend(target: Target, io_timeout: float) -> Backend:
     try:
         cls, url = by_url(target.backend_url, app.loader)
         store = cls(app=app, url=url)
-    except (ImproperlyConfigured, ImportError) as error:
+    except (ImproperlyConfigured, ImportError, ValueError) as error:
         raise ProbeError(Reason.UNAVAILABLE, f"this result backend cannot be used here: {error}") from error
     if target.backend in ("redis", "rediss", "sentinel", "redis-socket", "socket"):
         return _Redis(store)
@@ -143,6 +143,8 @@ class _Database:
         whole_seconds = max(2, round(io_timeout))
         if scheme.startswith("postgres"):
             arguments["connect_timeout"] = whole_seconds
+            # So that a session whose server is gone without a word ends by itself.
+            arguments.update(keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
             if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
                 milliseconds = whole_seconds * 1000
                 arguments["tcp_user_timeout"] = milliseconds

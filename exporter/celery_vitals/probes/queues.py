@@ -48,6 +48,7 @@ class QueuesProbe:
                 (catalogue.QUEUE_LENGTH, depth.ready),
                 (catalogue.QUEUE_UNACKED, depth.unacked),
                 (catalogue.QUEUE_CONSUMERS, depth.consumers),
+                (catalogue.QUEUE_DELAYED, depth.delayed),
             ):
                 if number is not None:
                     yield metric(number, name)

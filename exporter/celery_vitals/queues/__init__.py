@@ -17,10 +17,6 @@ _INTERNAL = re.compile(
 )
 """Queues of Celery's own machinery: events, remote control, delayed delivery, replies of the RPC backend."""
 
-SUPPORTED = frozenset({"redis", "amqp", "filesystem", "memory"})
-"""Families of transports whose answer is true and has no side effect.  From the others nothing, never a wrong 0."""
-
-
 _MOST = 10_000
 """Queues that are found by themselves; there is no such limit on those that are named."""
 
@@ -35,6 +31,8 @@ class Depth:
     ready: int | None = None
     unacked: int | None = None
     consumers: int | None = None
+    delayed: int | None = None
+    """Messages that the broker holds back until their time."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def is_internal(name: str) -> bool:
 
 
 def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueues) -> Gauge:
-    """The gauge for this kind of broker, one of SUPPORTED."""
+    """The gauge for this kind of broker, one whose lengths can be known."""
     from celery_vitals.queues.rabbitmq import RabbitGauge
     from celery_vitals.queues.redis import RedisGauge
     from celery_vitals.queues.virtual import VirtualGauge
@@ -103,5 +101,9 @@ def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueue
             return RedisGauge(connection, known)
         case "amqp":
             return RabbitGauge(connection, known, cluster.management)
+        case "sqs":
+            from celery_vitals.queues.sqs import SqsGauge  # needs boto3
+
+            return SqsGauge(connection, known)
         case _:
             return VirtualGauge(connection, known)
