@@ -38,6 +38,12 @@ Generated from `celery_vitals/catalogue.py`; do not edit.
 A metric that is not known is absent; it is never 0 instead. Times are Unix seconds. The metrics of a collector are left
 out when the collector is off (`--no-collector.NAME`) or not chosen by a scrape (`collect[]`, `exclude[]`).
 """
+REDIS_ACL = (
+    "+ping +select +client|setname +hello +scan +smembers +sscan +llen +hlen +hget +hstrlen +zrange"
+    " +evalsha +script|load +publish +psubscribe +punsubscribe +brpop +lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore"
+    " +expire +multi +exec +set +get"
+)
+"""What a user of Redis must be allowed, to see everything."""
 _METRICS_TABLE = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|"
 _TABLE = "| Flag | Environment | File key | Default | Meaning |\n|---|---|---|---|---|"
 

@@ -141,14 +141,14 @@ class _Database:
         settings = target.backend_settings
         arguments = dict((settings.get("database_engine_options") or {}).get("connect_args") or {})
         whole_seconds = max(2, round(io_timeout))
-        if scheme.startswith("postgres"):
-            arguments["connect_timeout"] = whole_seconds
-            # So that a session whose server is gone without a word ends by itself.
-            arguments.update(keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
-            if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
-                milliseconds = whole_seconds * 1000
-                arguments["tcp_user_timeout"] = milliseconds
-                arguments.setdefault("options", f"-c statement_timeout={milliseconds}")
+        if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
+            milliseconds = whole_seconds * 1000
+            # The last three: a session whose server is gone without a word ends by itself.
+            arguments |= {"connect_timeout": whole_seconds, "tcp_user_timeout": milliseconds}
+            arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+            arguments.setdefault("options", f"-c statement_timeout={milliseconds}")
+        elif "pg8000" in scheme:
+            arguments["timeout"] = whole_seconds
         elif scheme.startswith(("mysql", "mariadb")):
             arguments.update(dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole_seconds))
         elif scheme.startswith("sqlite"):

@@ -154,15 +154,16 @@ class Cluster:
 
     def _connect(self, url: str, deadline: Deadline, heartbeat: float) -> BrokerConnection:
         """Connect under our name; without it where this user of Redis, or what stands in for Redis, may have none."""
+        named = self._named
         try:
-            return self._connect_once(url, deadline, heartbeat)
+            return self._connect_once(url, deadline, heartbeat, named)
         except redis.exceptions.ResponseError as error:
-            if not self._named or "client" not in str(error).lower():
+            if not named or "client" not in str(error).lower():
                 raise
             self._named = False
-            return self._connect_once(url, deadline, heartbeat)
+            return self._connect_once(url, deadline, heartbeat, named=False)
 
-    def _connect_once(self, url: str, deadline: Deadline, heartbeat: float) -> BrokerConnection:
+    def _connect_once(self, url: str, deadline: Deadline, heartbeat: float, named: bool) -> BrokerConnection:
         timeout = max(0.1, min(self._io_timeout, deadline.remaining))
         target, blocked = self.target, threading.Event()
         kombu = Connection(
@@ -171,7 +172,7 @@ class Cluster:
             login_method=target.login_method,
             connect_timeout=timeout,
             heartbeat=heartbeat if target.driver == "amqp" else 0,
-            transport_options={**target.broker_options, **self._bounds(timeout, blocked)},
+            transport_options={**target.broker_options, **self._bounds(timeout, blocked, named)},
         )
         try:
             kombu.ensure_connection(max_retries=0, reraise_as_library_errors=False, timeout=timeout)
@@ -180,7 +181,7 @@ class Cluster:
             kombu.collect() if target.driver == "amqp" else kombu.release()
             raise
 
-    def _bounds(self, timeout: float, blocked: threading.Event) -> dict[str, Any]:
+    def _bounds(self, timeout: float, blocked: threading.Event, named: bool) -> dict[str, Any]:
         """Options that keep a connection of this kind bounded and harmless, whatever the application's are."""
         io = self._io_timeout
         match self.target.driver:
@@ -191,7 +192,7 @@ class Cluster:
                     "socket_timeout": io,
                     "retry_on_timeout": False,
                     "visibility_timeout": NEVER,
-                    "client_name": CLIENT_NAME if self._named else None,
+                    "client_name": CLIENT_NAME if named else None,
                 }
             case "amqp":
                 return {
