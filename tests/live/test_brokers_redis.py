@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from tests.exporter import Exporter
 from tests.live.looking import Look, looking
 from tests.servers import (
+    HOST,
     Broker,
     Certificates,
     Publisher,
     RedisServer,
     Sentinels,
     Worker,
+    free_port,
     publish,
     wait_for,
 )
@@ -209,11 +212,33 @@ class TestAcl:
             assert broker_reasons(look) == {"authentication"}
 
 
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[Sentinels]:
+    with Sentinels() as sentinels:
+        yield sentinels
+
+
+def looking_by(broker: Broker, options: Mapping[str, Any]) -> AbstractContextManager[Look]:
+    """Look at broker and result backend through Sentinels."""
+    return looking(broker, broker_transport_options=options, result_backend_transport_options=options)
+
+
 class TestSentinel:
-    @pytest.fixture
-    def sentinels(self) -> Iterator[Sentinels]:
-        with Sentinels() as sentinels:
-            yield sentinels
+    def test_a_master_that_nobody_knows(self, sentinels: Sentinels) -> None:
+        with looking_by(sentinels.broker(), {"master_name": "nosuch"}) as look:
+            scrape = look.scrape()
+            assert scrape.value("celery_broker_up") == 0
+            assert scrape.value("celery_result_backend_up") == 0
+            failures = scrape.series("celery_probe_failures_total")
+            assert {dict(labels)["reason"] for labels in failures} == {"unavailable"}
+
+    def test_a_sentinel_that_is_gone_costs_the_others_nothing(self, sentinels: Sentinels) -> None:
+        url = f"sentinel://{HOST}:{free_port()};{sentinels.broker().url}"
+        broker = Broker("redis", url, url, sentinels.master)
+        with looking_by(broker, sentinels.options) as look:
+            scrape = look.scrape(3.0)
+            assert scrape.value("celery_broker_up") == 1
+            assert scrape.value("celery_result_backend_up") == 1
 
     def test_a_failover_is_survived_by_the_same_process(
         self, sentinels: Sentinels, start_worker: Callable[..., Worker]
@@ -253,27 +278,6 @@ class TestSentinel:
             wait_for(lambda: succeeded() == 2)
             assert exporter.pid == pid
             assert exporter.child.alive
-
-    def test_a_master_that_nobody_knows(self, sentinels: Sentinels) -> None:
-        options = {"master_name": "nosuch"}
-        with looking(
-            sentinels.broker(), broker_transport_options=options, result_backend_transport_options=options
-        ) as look:
-            scrape = look.scrape()
-            assert scrape.value("celery_broker_up") == 0
-            assert scrape.value("celery_result_backend_up") == 0
-            failures = scrape.series("celery_probe_failures_total")
-            assert {dict(labels)["reason"] for labels in failures} == {"unavailable"}
-
-    def test_a_sentinel_that_is_gone_costs_the_others_nothing(self, sentinels: Sentinels) -> None:
-        sentinels.sentinels[0].kill()
-        options = sentinels.options
-        with looking(
-            sentinels.broker(), broker_transport_options=options, result_backend_transport_options=options
-        ) as look:
-            scrape = look.scrape(3.0)
-            assert scrape.value("celery_broker_up") == 1
-            assert scrape.value("celery_result_backend_up") == 1
 
 
 def test_through_a_socket_of_the_file_system(tmp_path: Path, start_worker: Callable[..., Worker]) -> None:
