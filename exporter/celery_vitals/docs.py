@@ -40,8 +40,8 @@ out when the collector is off (`--no-collector.NAME`) or not chosen by a scrape 
 """
 REDIS_ACL = (
     "+ping +select +client|setname +hello +scan +smembers +sscan +llen +hlen +hget +hstrlen +zrange"
-    " +evalsha +script|load +publish +psubscribe +punsubscribe +brpop +lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore"
-    " +expire +multi +exec +set +get"
+    " +evalsha +script|load +publish +psubscribe +punsubscribe +brpop +lrange +del +zadd +zrem +zrangebyscore"
+    " +zremrangebyscore +expire +multi +exec +set +get"
 )
 """What a user of Redis must be allowed, to see everything."""
 _METRICS_TABLE = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|"

@@ -73,7 +73,7 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
         def held() -> bool:
             scrape = look.scrape()
             assert scrape.value("celery_queue_length", queue="celery") == 0
-            return scrape.value("celery_queue_unacked_messages", queue="celery") == 1
+            return bool(scrape.value("celery_queue_unacked_messages", queue="celery") == 1)
 
         wait_for(held)
         before = queues_of(account)

@@ -12,6 +12,7 @@ from kombu import Connection
 from celery_vitals._version import __version__
 from celery_vitals.cluster import sqs
 from celery_vitals.cluster.certificates import with_default
+from celery_vitals.cluster.files import take_whole_messages
 from celery_vitals.cluster.management import Management
 from celery_vitals.cluster.sentinel import bounded_sentinel
 from celery_vitals.cluster.sqs import bounded_sqs
@@ -41,6 +42,8 @@ class BrokerConnection:
         if kombu.transport.driver_type == "redis":
             # kombu greets the server over a connection of its own, which only its consumers would use.
             self.channel.async_pool.disconnect()
+        elif kombu.transport.driver_type == "filesystem":
+            take_whole_messages(self.channel)
         self._raw: list[Any] = []
 
     @property
