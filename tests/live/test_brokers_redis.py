@@ -87,9 +87,11 @@ class TestTls:
             spots = look.scrape().by("subject", "celery_exporter_blind_spot")
             assert not {"broker_certificate", "result_backend_certificate"} & spots.keys()
 
-    def test_from_the_command_line(self, broker: Broker, certificates: Certificates) -> None:
-        options = words("--broker-ssl-option", certificates.redis_options())
-        with Exporter.of(broker, *options) as exporter:
+    @pytest.mark.parametrize("way", ["options", "query"])
+    def test_from_the_command_line(self, way: str, broker: Broker, certificates: Certificates) -> None:
+        options = words("--broker-ssl-option", certificates.redis_options()) if way == "options" else []
+        url = broker.url if way == "options" else broker.backend_url
+        with Exporter("--broker-url", url, "--result-backend", broker.backend_url, *options) as exporter:
             scrape = exporter.scrape(timeout=5)
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_result_backend_up") == 1
@@ -184,7 +186,7 @@ class TestAcl:
     def test_the_commands_that_the_manual_names_suffice(
         self, redis_broker: Broker, user: Callable[..., Broker], start_worker: Callable[..., Worker]
     ) -> None:
-        from celery_vitals.docs import REDIS_ACL
+        from celery_vitals.brokers_page import REDIS_ACL
 
         start_worker(redis_broker, "solo", "w", events=True)
         with looking(user(*REDIS_ACL.split())) as look:
