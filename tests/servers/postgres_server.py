@@ -6,7 +6,10 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .base import Runner, Server
 from .child import Child
@@ -55,14 +58,30 @@ class PostgresServer(Server):
     def _database(self) -> str:
         return USER if isinstance(self.runner, Container) else "postgres"
 
-    def query(self, text: str) -> list[tuple[object, ...]]:
-        """The rows of one query."""
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """A connection of the test's own; what it does is committed at once, or with its transaction."""
         import psycopg
 
-        with psycopg.connect(
-            host=HOST, port=self.port, user=USER, password=PASSWORD, dbname=self._database, connect_timeout=5
-        ) as connection:
-            return list(connection.execute(text.encode()).fetchall())
+        where: dict[str, Any] = {
+            "host": HOST,
+            "port": self.port,
+            "dbname": self._database,
+            "user": USER,
+            "password": PASSWORD,
+        }
+        with psycopg.connect(**where, autocommit=True, connect_timeout=5) as connection:
+            yield connection
+
+    def query(self, text: str) -> list[tuple[Any, ...]]:
+        """The rows of one query."""
+        with self.connection() as connection:
+            return list(connection.execute(text).fetchall())
+
+    def execute(self, text: str) -> None:
+        """Do one thing."""
+        with self.connection() as connection:
+            connection.execute(text)
 
     def ready(self) -> bool:
         """SELECT 1."""
@@ -86,7 +105,17 @@ def _initialized(program: Path, folder: Path, become: list[str]) -> Path:
     if become:
         secret.chmod(0o644)
     data = folder / "data"
-    options = ["-U", USER, "--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync", "-D", str(data)]
+    options = [
+        "-U",
+        USER,
+        "--encoding=UTF8",
+        "--locale=C",
+        "--auth=scram-sha-256",
+        f"--pwfile={secret}",
+        "--no-sync",
+        "-D",
+        str(data),
+    ]
     argv = [*become, str(program.with_name("initdb")), *options]
     done = subprocess.run(argv, capture_output=True, text=True, env=_environment(), cwd=folder, check=False, timeout=60)
     if done.returncode:

@@ -28,6 +28,9 @@ class Backend(Protocol):
     def round_trip(self) -> None:
         """Make it take part in a round trip; raises whatever the library raises when it does not."""
 
+    def close(self) -> None:
+        """Close the connections of its client."""
+
 
 def open_backend(target: Target, io_timeout: float) -> Backend:
     """The probe that suits the kind of backend in `target`.  Connects to nothing yet."""
@@ -97,6 +100,11 @@ class _Redis:
         _expect(client.get(key))
         client.delete(key)
 
+    def close(self) -> None:
+        """Close the connections of its client."""
+        if "client" in vars(self._store):
+            self._store.client.connection_pool.disconnect()
+
 
 class _KeyValue:
     """The same for every other store of keys and values: memcached, file system, S3, Consul, ..."""
@@ -113,6 +121,12 @@ class _KeyValue:
         finally:
             self._store.delete(key)
 
+    def close(self) -> None:
+        """Close the connections of its client, where it has one that can be closed."""
+        close = getattr(vars(self._store).get("client"), "close", None)
+        if close is not None:
+            close()
+
 
 class _Results:
     """Store, read and forget a result of our own, for backends that know nothing but results."""
@@ -127,6 +141,9 @@ class _Results:
             _expect(self._store.get_task_meta(self._id, cache=False)["result"])
         finally:
             self._store.forget(self._id)
+
+    def close(self) -> None:
+        """Each has its own way to, or none: the connections end with the process."""
 
 
 class _Database:
@@ -168,3 +185,6 @@ class _Database:
             # The table may be missing in good health: Celery creates it with the first result.
             if sql.inspect(connection).has_table(self._table):
                 connection.execute(sql.select(sql.column("id")).select_from(sql.table(self._table)).limit(0))
+
+    def close(self) -> None:
+        """Each connection is closed after its use."""
