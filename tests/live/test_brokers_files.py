@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_vitals.cluster import TRANSPORTS
@@ -143,6 +145,10 @@ class Deaf:
         pass
 
 
+def nothing() -> None:
+    """A task."""
+
+
 class TestMemory:
     @pytest.fixture
     def broker(self) -> Iterator[Broker]:
@@ -158,9 +164,25 @@ class TestMemory:
             assert scrape.value("celery_broker_up") == 1
             assert scrape.by("queue", "celery_queue_length") == {"q": 3, "empty": 0}
 
-    def test_events_are_followed(self, broker: Broker) -> None:
-        with looking(broker, result_backend=None) as look:
+    def test_a_worker_in_the_same_process(self, broker: Broker) -> None:
+        app = Celery("memory", broker=broker.url, set_as_current=False)
+        app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
+        app.task(nothing, name="nothing")
+        with (
+            looking(broker, result_backend=None) as look,
+            start_worker(
+                app,
+                perform_ping_check=False,
+                hostname="w@test",
+                task_events=True,
+                without_gossip=True,
+                without_mingle=True,
+            ),
+        ):
             wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+            wait_for(lambda: look.scrape().by("worker", "celery_worker_up") == {"w@test": 1})
+            app.send_task("nothing")
+            wait_for(lambda: look.scrape().value("celery_task_succeeded_total", task="nothing", queue="celery") == 1)
 
 
 class TestOthers:

@@ -119,6 +119,18 @@ class TestTls:
         wrong = tls_broker.url.replace("vitals-secret", "wrong")
         assert reason(tls_broker, broker_url=wrong, broker_ssl_options=good) in ("authentication", "permission")
 
+    def test_a_handshake_that_hangs_is_given_up_in_time(self, tls_broker: Broker, certificates: Certificates) -> None:
+        with Proxy(tls_broker.server.port) as proxy:
+            proxy.fault = Fault.MUTE
+            options = certificates.amqp_options()
+            url = proxy.url(tls_broker.url)
+            with looking(tls_broker, broker_url=url, broker_ssl_options=options, timeout=2) as look:
+                scrapes = [look.scrape(2.0) for _ in range(3)]
+                assert max(scrape.seconds for scrape in scrapes) < 3
+                assert {scrape.value("celery_broker_up") for scrape in scrapes} == {0}
+                proxy.fault = Fault.NONE
+                wait_for(lambda: look.scrape().value("celery_broker_up") == 1)
+
     def test_where_the_server_speaks_no_tls(self, rabbitmq_broker: Broker) -> None:
         assert reason(rabbitmq_broker, broker_url=rabbitmq_broker.url.replace("amqp:", "amqps:")) in ("tls", "closed")
 

@@ -15,11 +15,14 @@ from tests.servers import (
     HOST,
     Broker,
     Certificates,
+    Fault,
+    Proxy,
     Publisher,
     RedisServer,
     Sentinels,
     Worker,
     free_port,
+    project_environment,
     publish,
     wait_for,
 )
@@ -95,6 +98,28 @@ class TestTls:
             scrape = exporter.scrape(timeout=5)
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_result_backend_up") == 1
+
+    def test_everything_is_taken_from_the_app(self, broker: Broker, certificates: Certificates) -> None:
+        conf = {"broker_use_ssl": certificates.redis_options() | {"ssl_cert_reqs": 2}}
+        with Exporter("--app", "project.app:app", env=project_environment(broker, conf)) as exporter:
+            scrape = exporter.scrape(timeout=5)
+            assert scrape.value("celery_broker_up") == 1
+            assert scrape.value("celery_result_backend_up") == 1
+            assert "broker_certificate" not in scrape.by("subject", "celery_exporter_blind_spot")
+
+    def test_a_handshake_that_hangs_is_given_up_in_time(self, broker: Broker, certificates: Certificates) -> None:
+        with Proxy(broker.server.port) as proxy:
+            proxy.fault = Fault.MUTE
+            options = certificates.redis_options()
+            with looking(
+                broker, broker_url=proxy.url(broker.url), result_backend=None, broker_ssl_options=options, timeout=2
+            ) as look:
+                scrapes = [look.scrape(2.0) for _ in range(3)]
+                assert max(scrape.seconds for scrape in scrapes) < 3
+                assert {scrape.value("celery_broker_up") for scrape in scrapes} == {0}
+                assert broker_reasons(look) <= {"timeout", "stuck"}
+                proxy.fault = Fault.NONE
+                wait_for(lambda: look.scrape().value("celery_broker_up") == 1)
 
     def test_a_certificate_that_is_not_verified_is_said(self, broker: Broker, certificates: Certificates) -> None:
         options = certificates.redis_options() | {"ssl_cert_reqs": "none", "ssl_ca_certs": str(certificates.stranger)}
@@ -182,6 +207,15 @@ class TestAcl:
             wait_for(lambda: sees_everything(look, "w@test", celery=0))
             failures = look.scrape().series("celery_probe_failures_total")
             assert failures == {}
+
+    def test_a_server_that_has_no_such_command(self, start_worker: Callable[..., Worker]) -> None:
+        with RedisServer(extra_args=["--rename-command", "CLIENT", ""]) as server, server.namespace() as broker:
+            start_worker(broker, "solo", "w", events=True)
+            with looking(broker) as look:
+                wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+                publish(broker, "add", 1, 2)
+                wait_for(lambda: sees_everything(look, "w@test", celery=0))
+                assert look.scrape().series("celery_probe_failures_total") == {}
 
     def test_the_commands_that_the_manual_names_suffice(
         self, redis_broker: Broker, user: Callable[..., Broker], start_worker: Callable[..., Worker]

@@ -117,7 +117,7 @@ def _driver(url: str) -> str:
     scheme = scheme_of(url)
     check_transport(scheme)
     try:
-        cls = Connection(f"{scheme}://").get_transport_cls()
+        cls = Connection(f"{scheme}://", ssl=True).get_transport_cls()
     except ImportError as error:
         hint = hint_for(scheme)
         raise ConfigError(f"--broker-url: {scheme} needs a library that is missing: {error}{hint}") from error
