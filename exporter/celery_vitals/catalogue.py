@@ -145,6 +145,11 @@ QUEUE_LENGTH = queues.gauge(
 QUEUE_UNACKED = queues.gauge(
     "celery_queue_unacked_messages", "queue", help="Messages of a queue that workers hold and have not acknowledged."
 )
+QUEUE_DELAYED = queues.gauge(
+    "celery_queue_delayed_messages",
+    "queue",
+    help="Messages of a queue that the broker holds back until their time, where it tells (SQS).",
+)
 QUEUE_CONSUMERS = queues.gauge(
     "celery_queue_consumers", "queue", help="Consumers of a queue by the broker's own count."
 )

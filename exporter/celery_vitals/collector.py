@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector as PrometheusCollector
 from celery_vitals import catalogue
 from celery_vitals._version import __version__
 from celery_vitals.catalogue import CATALOGUE, families
-from celery_vitals.cluster import Cluster, target_of
+from celery_vitals.cluster import Ability, Cluster, target_of
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
 from celery_vitals.events.follower import Follower
@@ -29,7 +29,7 @@ from celery_vitals.probes.backend import BackendProbe
 from celery_vitals.probes.broker import BrokerProbe
 from celery_vitals.probes.queues import QueuesProbe
 from celery_vitals.probes.workers import WorkersProbe
-from celery_vitals.queues import SUPPORTED, KnownQueues, shown_by
+from celery_vitals.queues import KnownQueues, shown_by
 from celery_vitals.report import Report, make_report
 from celery_vitals.settings import Settings
 
@@ -50,7 +50,7 @@ class Collector(PrometheusCollector):
         self._cluster = Cluster(target, io_timeout, url.reveal() if url else None)
         self._fleet = Fleet(settings.worker_timeout, settings.worker_forget_after, settings.max_workers)
         self._known = KnownQueues(target.queues, shown_by(settings))
-        self._absent: list[Note] = []
+        self._absent: list[Note] = [*target.doubts]
         self._probes: dict[str, Probe[Any]] = {
             probe.name: probe for probe in self._choose(settings, io_timeout) if probe.name in settings.collectors
         }
@@ -64,7 +64,11 @@ class Collector(PrometheusCollector):
     def _choose(self, settings: Settings, io_timeout: float) -> Iterator[Probe[Any]]:
         """The probes that this cluster allows, and notes of those that it does not."""
         target = self._cluster.target
-        yield BrokerProbe(self._cluster)
+        abilities = target.abilities
+        if abilities.up:
+            yield BrokerProbe(self._cluster)
+        else:
+            self._cannot("broker", "Whether the broker answers is not asked", abilities.up)
         if target.backend:
             yield BackendProbe(self._cluster, io_timeout)
         else:
@@ -72,28 +76,32 @@ class Collector(PrometheusCollector):
         if target.broadcast:
             yield WorkersProbe(self._cluster, self._fleet, self._queues)
         else:
-            text = f"Workers cannot be asked: the transport {target.transport} has no broadcast."
-            self._absent.append(Note("workers", text, ""))
-        if target.driver in SUPPORTED:
+            self._cannot("workers", "Workers are not asked", abilities.workers)
+        if abilities.length:
             yield QueuesProbe(self._cluster, self._fleet, self._known, settings)
+            if not abilities.unacked:
+                self._cannot("queue_unacked_messages", "What workers hold is not seen", abilities.unacked)
         else:
-            text = f"Queue lengths are not read: for the transport {target.transport} it is not known to be harmless."
-            self._absent.append(Note("queues", text, ""))
+            self._cannot("queues", "Queue lengths are not read", abilities.length)
 
     def _follow(self, settings: Settings) -> Follower | None:
         if Follower.name not in settings.collectors:
             return None
-        if self._cluster.target.broadcast:
+        abilities = self._cluster.target.abilities
+        if abilities.events:
             follower = Follower(self._cluster, self._fleet, settings, self._ask_the_new)
             self._known.told = follower.queues
             return follower
-        text = f"Task events do not exist: the transport {self._cluster.target.transport} has no broadcast."
-        self._absent.append(Note("task_events", text, ""))
+        self._cannot("task_events", "Task events are not followed", abilities.events)
         return None
 
     def _queues(self) -> frozenset[str]:
         """All queues that are to be shown, whoever knows them."""
         return self._known.names() | self._known.shown(self._fleet.queues())
+
+    def _cannot(self, subject: str, what: str, why: Ability) -> None:
+        title = self._cluster.target.abilities.title
+        self._absent.append(Note(subject, f"{what}. {title}: {why.text}.", ""))
 
     def _ask_the_new(self) -> None:
         """A worker has come, and its tasks are told of before the next scrape: ask now which queues it consumes."""

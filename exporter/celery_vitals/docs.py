@@ -1,4 +1,4 @@
-"""The parts of the manual that are generated: docs/options.md and docs/metrics.md.
+"""The parts of the manual that are generated: docs/options.md, docs/metrics.md and docs/brokers.md.
 
 `python -m celery_vitals.docs FOLDER` writes them; with `--check` it fails when they are not what it would write.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from celery_vitals.brokers_page import brokers_markdown
 from celery_vitals.catalogue import CATALOGUE
 from celery_vitals.metric import Declared
 from celery_vitals.settings.command import all_options
@@ -74,7 +75,8 @@ def _metric_row(metric: Declared) -> str:
 @click.option("--check", is_flag=True, help="Write nothing; fail when a page is not what would be written.")
 def main(folder: Path, check: bool) -> None:
     """Write the generated pages of the manual into FOLDER."""
-    for name, text in (("options.md", options_markdown()), ("metrics.md", metrics_markdown())):
+    pages = {"options.md": options_markdown(), "metrics.md": metrics_markdown(), "brokers.md": brokers_markdown()}
+    for name, text in pages.items():
         page = folder / name
         if not check:
             page.write_text(text)

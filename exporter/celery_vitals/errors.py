@@ -124,6 +124,12 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("invalid password", Reason.AUTHENTICATION),
     ("password authentication failed", Reason.AUTHENTICATION),
     ("authentication mechanism", Reason.AUTHENTICATION),
+    ("invalidclienttokenid", Reason.AUTHENTICATION),
+    ("unrecognizedclient", Reason.AUTHENTICATION),
+    ("signaturedoesnotmatch", Reason.AUTHENTICATION),
+    ("expiredtoken", Reason.AUTHENTICATION),
+    ("unable to locate credentials", Reason.AUTHENTICATION),
+    ("(accessdenied)", Reason.PERMISSION),
     ("noperm", Reason.PERMISSION),
     ("permission denied", Reason.PERMISSION),
     ("access_refused", Reason.PERMISSION),
@@ -173,7 +179,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        link = link.__cause__ or link.__context__
+        link = link.__cause__ or _meant(link) or link.__context__
+
+
+def _meant(error: BaseException) -> BaseException | None:
+    """What an error of botocore stands for: raised again elsewhere, it has lost its context."""
+    named = getattr(error, "kwargs", None)
+    meant = named.get("error") if isinstance(named, dict) else None
+    return meant if isinstance(meant, BaseException) else None
 
 
 def _by_type(error: BaseException, table: tuple[tuple[type[BaseException], Reason], ...]) -> Reason | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from .base import Broker, BrokerServer, Server
 from .celery_children import Beat, CeleryChild, Worker, project_environment
+from .certificates import Certificates
 from .finding import HOST, MissingProgramError, free_port
 from .memcached_server import MemcachedServer
+from .postgres_server import PostgresServer
 from .prometheus_server import PrometheusServer, promtool
 from .proxy import Fault, Proxy
 from .publishing import Publisher, publish, queues_conf
 from .rabbitmq_server import RabbitMQServer
 from .redis_server import RedisServer
+from .sentinels import Sentinels
+from .sqs_server import SqsServer
 from .waiting import wait_for
 
 __all__ = [
@@ -19,15 +23,19 @@ __all__ = [
     "Broker",
     "BrokerServer",
     "CeleryChild",
+    "Certificates",
     "Fault",
     "MemcachedServer",
     "MissingProgramError",
+    "PostgresServer",
     "PrometheusServer",
     "Proxy",
     "Publisher",
     "RabbitMQServer",
     "RedisServer",
+    "Sentinels",
     "Server",
+    "SqsServer",
     "Worker",
     "free_port",
     "project_environment",

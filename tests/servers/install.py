@@ -21,9 +21,10 @@ PLACES = {
     "prometheus": (),
     "promtool": (),
     "memcached": (),
+    "postgres": ("/usr/lib/postgresql",),
 }
 # Program -> Debian package.
-PACKAGES = {name: name for name in PLACES} | {"promtool": "prometheus"}
+PACKAGES = {name: name for name in PLACES} | {"promtool": "prometheus", "postgres": "postgresql"}
 
 
 def missing_packages() -> list[str]:

@@ -40,3 +40,13 @@ class MemcachedServer(Server):
         with socket.create_connection((HOST, self.port), timeout=5.0) as connection:
             connection.sendall(b"version\r\n")
             return connection.recv(100).startswith(b"VERSION")
+
+    def items(self) -> int:
+        """How many keys it holds."""
+        with socket.create_connection((HOST, self.port), timeout=5.0) as connection:
+            connection.sendall(b"stats\r\n")
+            answer = b""
+            while not answer.endswith(b"END\r\n"):
+                answer += connection.recv(4096)
+        lines = dict(line.split()[1:3] for line in answer.decode().splitlines() if line.startswith("STAT "))
+        return int(lines["curr_items"])

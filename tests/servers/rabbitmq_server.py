@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .base import Broker, BrokerServer, Runner
+from .certificates import Certificates
 from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
@@ -25,12 +26,18 @@ STATISTICS = "-rabbit collect_statistics_interval 1000"
 
 
 class RabbitMQServer(BrokerServer):
-    """One RabbitMQ node whose data survive restarts.  Every namespace is a virtual host of its own."""
+    """One RabbitMQ node whose data survive restarts.  Every namespace is a virtual host of its own.
+
+    With `tls` it wants TLS, and of its clients a certificate; the user named in that needs no password.
+    """
 
     kind = "rabbitmq"
     start_timeout = 90.0
 
-    def __init__(self, user: str = "vitals", password: str = "vitals-secret", port: int = 0) -> None:
+    def __init__(
+        self, user: str = "vitals", password: str = "vitals-secret", port: int = 0, tls: Certificates | None = None
+    ) -> None:
+        self.tls = tls
         self.user = user
         self.password = password
         self.management_port = free_port()
@@ -55,14 +62,31 @@ class RabbitMQServer(BrokerServer):
 
     def _configure(self, folder: Path, port: int) -> None:
         (folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = {HOST}:{port}\n"
+            f"{self._listening(port)}\n"
             f"management.tcp.ip = {HOST}\n"
             f"management.tcp.port = {self.management_port}\n"
             f"default_user = {self.user}\n"
             f"default_pass = {self.password}\n"
             "disk_free_limit.absolute = 50MB\n"
         )
-        (folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        plugins = "rabbitmq_management, rabbitmq_auth_mechanism_ssl" if self.tls else "rabbitmq_management"
+        (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
+
+    def _listening(self, port: int) -> str:
+        if self.tls is None:
+            return f"listeners.tcp.1 = {HOST}:{port}"
+        return (
+            "listeners.tcp = none\n"
+            f"listeners.ssl.1 = {HOST}:{port}\n"
+            f"ssl_options.cacertfile = {self.tls.authority}\n"
+            f"ssl_options.certfile = {self.tls.certificate}\n"
+            f"ssl_options.keyfile = {self.tls.key}\n"
+            "ssl_options.verify = verify_peer\n"
+            "ssl_options.fail_if_no_peer_cert = true\n"
+            "ssl_cert_login_from = common_name\n"
+            "auth_mechanisms.1 = PLAIN\n"
+            "auth_mechanisms.2 = EXTERNAL"
+        )
 
     @staticmethod
     def _environment(folder: Path, port: int) -> dict[str, str]:
@@ -98,7 +122,7 @@ class RabbitMQServer(BrokerServer):
     def url_of(self, vhost: str) -> str:
         """One virtual host."""
         credentials = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"amqp://{credentials}@{HOST}:{self.port}/{quote(vhost, safe='')}"
+        return f"amqp{'s' if self.tls else ''}://{credentials}@{HOST}:{self.port}/{quote(vhost, safe='')}"
 
     @property
     def management_url(self) -> str:
@@ -120,7 +144,7 @@ class RabbitMQServer(BrokerServer):
         return all(node["running"] for node in self.api("GET", "nodes")) and self._listens()
 
     def _listens(self) -> bool:
-        return any(one["protocol"] == "amqp" for one in self.api("GET", "overview")["listeners"])
+        return any(one["protocol"] in ("amqp", "amqp/ssl") for one in self.api("GET", "overview")["listeners"])
 
     def add_vhost(self, name: str) -> None:
         """Make a virtual host that the user may do everything in."""

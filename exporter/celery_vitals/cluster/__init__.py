@@ -5,8 +5,11 @@ from celery_vitals.cluster.broker import BrokerConnection, Cluster
 from celery_vitals.cluster.link import Link, may_be_stale
 from celery_vitals.cluster.management import Management, QueueInfo
 from celery_vitals.cluster.target import Target, target_of
+from celery_vitals.cluster.transports import TRANSPORTS, Ability, Transport
 
 __all__ = [
+    "TRANSPORTS",
+    "Ability",
     "Backend",
     "BrokerConnection",
     "Cluster",
@@ -14,6 +17,7 @@ __all__ = [
     "Management",
     "QueueInfo",
     "Target",
+    "Transport",
     "may_be_stale",
     "open_backend",
     "target_of",

@@ -12,6 +12,7 @@ import redis
 from amqp.transport import SSLTransport
 from kombu import Connection
 
+from celery_vitals.cluster.sqs import check_sqs
 from celery_vitals.errors import ConfigError
 
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -75,12 +76,14 @@ def _cert_reqs(value: Any) -> Any:
     return _CERT_REQS[word]
 
 
-def check_addresses(urls: Sequence[str], options: Mapping[str, Any]) -> None:
+def check_addresses(urls: Sequence[str], options: Mapping[str, Any], tls: Any) -> None:
     """Raise ConfigError for an address or options that kombu cannot make a connection of.  Connects to nothing."""
     for url in urls:
+        if scheme_of(url).lower() == "sqs":
+            check_sqs(options)
         if scheme_of(url) == "sentinel" and not options.get("master_name"):
             raise ConfigError("--broker-transport-option: Sentinel needs master_name=NAME")
         try:
-            Connection(url, transport_options=dict(options))
+            Connection(url, ssl=tls, transport_options=dict(options))
         except Exception as error:  # noqa: BLE001 - whatever kombu's parsing of a URL raises
             raise ConfigError(f"--broker-url: kombu does not take it: {type(error).__name__}: {error}") from None

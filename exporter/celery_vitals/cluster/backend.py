@@ -28,6 +28,9 @@ class Backend(Protocol):
     def round_trip(self) -> None:
         """Make it take part in a round trip; raises whatever the library raises when it does not."""
 
+    def close(self) -> None:
+        """Close the connections of its client."""
+
 
 def open_backend(target: Target, io_timeout: float) -> Backend:
     """The probe that suits the kind of backend in `target`.  Connects to nothing yet."""
@@ -38,7 +41,7 @@ def open_backend(target: Target, io_timeout: float) -> Backend:
     try:
         cls, url = by_url(target.backend_url, app.loader)
         store = cls(app=app, url=url)
-    except (ImproperlyConfigured, ImportError) as error:
+    except (ImproperlyConfigured, ImportError, ValueError) as error:
         raise ProbeError(Reason.UNAVAILABLE, f"this result backend cannot be used here: {error}") from error
     if target.backend in ("redis", "rediss", "sentinel", "redis-socket", "socket"):
         return _Redis(store)
@@ -97,6 +100,11 @@ class _Redis:
         _expect(client.get(key))
         client.delete(key)
 
+    def close(self) -> None:
+        """Close the connections of its client."""
+        if "client" in vars(self._store):
+            self._store.client.connection_pool.disconnect()
+
 
 class _KeyValue:
     """The same for every other store of keys and values: memcached, file system, S3, Consul, ..."""
@@ -113,6 +121,12 @@ class _KeyValue:
         finally:
             self._store.delete(key)
 
+    def close(self) -> None:
+        """Close the connections of its client, where it has one that can be closed."""
+        close = getattr(vars(self._store).get("client"), "close", None)
+        if close is not None:
+            close()
+
 
 class _Results:
     """Store, read and forget a result of our own, for backends that know nothing but results."""
@@ -128,6 +142,9 @@ class _Results:
         finally:
             self._store.forget(self._id)
 
+    def close(self) -> None:
+        """Each has its own way to, or none: the connections end with the process."""
+
 
 class _Database:
     """SELECT only, through an engine of our own: Celery's creates and alters tables as soon as it is made."""
@@ -141,12 +158,14 @@ class _Database:
         settings = target.backend_settings
         arguments = dict((settings.get("database_engine_options") or {}).get("connect_args") or {})
         whole_seconds = max(2, round(io_timeout))
-        if scheme.startswith("postgres"):
-            arguments["connect_timeout"] = whole_seconds
-            if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
-                milliseconds = whole_seconds * 1000
-                arguments["tcp_user_timeout"] = milliseconds
-                arguments.setdefault("options", f"-c statement_timeout={milliseconds}")
+        if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
+            milliseconds = whole_seconds * 1000
+            # The last three: a session whose server is gone without a word ends by itself.
+            arguments |= {"connect_timeout": whole_seconds, "tcp_user_timeout": milliseconds}
+            arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+            arguments.setdefault("options", f"-c statement_timeout={milliseconds}")
+        elif "pg8000" in scheme:
+            arguments["timeout"] = whole_seconds
         elif scheme.startswith(("mysql", "mariadb")):
             arguments.update(dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole_seconds))
         elif scheme.startswith("sqlite"):
@@ -166,3 +185,6 @@ class _Database:
             # The table may be missing in good health: Celery creates it with the first result.
             if sql.inspect(connection).has_table(self._table):
                 connection.execute(sql.select(sql.column("id")).select_from(sql.table(self._table)).limit(0))
+
+    def close(self) -> None:
+        """Each connection is closed after its use."""

@@ -10,8 +10,12 @@ import redis
 from kombu import Connection
 
 from celery_vitals._version import __version__
+from celery_vitals.cluster import sqs
+from celery_vitals.cluster.certificates import with_default
+from celery_vitals.cluster.files import take_whole_messages
 from celery_vitals.cluster.management import Management
 from celery_vitals.cluster.sentinel import bounded_sentinel
+from celery_vitals.cluster.sqs import bounded_sqs
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, ProbeError, Reason
@@ -38,6 +42,8 @@ class BrokerConnection:
         if kombu.transport.driver_type == "redis":
             # kombu greets the server over a connection of its own, which only its consumers would use.
             self.channel.async_pool.disconnect()
+        elif kombu.transport.driver_type == "filesystem":
+            take_whole_messages(self.channel)
         self._raw: list[Any] = []
 
     @property
@@ -68,8 +74,12 @@ class BrokerConnection:
         elif driver == "amqp":
             # A publish would prove nothing: it ends in a socket buffer.  A passive declare has to be answered.
             self.channel.exchange_declare("amq.fanout", "fanout", passive=True)
+        elif driver == "sqs":
+            sqs.round_trip(self.channel)
+        elif driver == "mongodb":
+            self.channel.client.command("ping")
         elif driver == "filesystem":
-            self.channel._size("celery")  # reads the folder; the other kinds have answered when they connected
+            self.channel._size("celery")  # reads the folder
 
     def raise_if_blocked(self) -> None:
         """Raise BlockedError while RabbitMQ takes no messages: a memory or disk alarm."""
@@ -96,6 +106,8 @@ class BrokerConnection:
     def _close_raw(self) -> None:
         for connection in self._raw:
             connection.disconnect()
+        if self.kombu.transport.driver_type == "sqs":
+            sqs.close_clients(self.channel)
 
 
 class Cluster:
@@ -108,6 +120,7 @@ class Cluster:
         self._open: set[BrokerConnection] = set()
         self._lock = threading.Lock()
         self._preferred = 0
+        self._named = True
 
     @property
     def connections(self) -> int:
@@ -143,15 +156,26 @@ class Cluster:
             self._open.discard(connection)
 
     def _connect(self, url: str, deadline: Deadline, heartbeat: float) -> BrokerConnection:
+        """Connect under our name; without it where this user of Redis, or what stands in for Redis, may have none."""
+        named = self._named
+        try:
+            return self._connect_once(url, deadline, heartbeat, named)
+        except redis.exceptions.ResponseError as error:
+            if not named or "client" not in str(error).lower():
+                raise
+            self._named = False
+            return self._connect_once(url, deadline, heartbeat, named=False)
+
+    def _connect_once(self, url: str, deadline: Deadline, heartbeat: float, named: bool) -> BrokerConnection:
         timeout = max(0.1, min(self._io_timeout, deadline.remaining))
         target, blocked = self.target, threading.Event()
         kombu = Connection(
             url,
-            ssl=target.broker_ssl,
+            ssl=with_default(url, target.broker_ssl),
             login_method=target.login_method,
             connect_timeout=timeout,
             heartbeat=heartbeat if target.driver == "amqp" else 0,
-            transport_options={**target.broker_options, **self._bounds(timeout, blocked)},
+            transport_options={**target.broker_options, **self._bounds(timeout, blocked, named)},
         )
         try:
             kombu.ensure_connection(max_retries=0, reraise_as_library_errors=False, timeout=timeout)
@@ -160,7 +184,7 @@ class Cluster:
             kombu.collect() if target.driver == "amqp" else kombu.release()
             raise
 
-    def _bounds(self, timeout: float, blocked: threading.Event) -> dict[str, Any]:
+    def _bounds(self, timeout: float, blocked: threading.Event, named: bool) -> dict[str, Any]:
         """Options that keep a connection of this kind bounded and harmless, whatever the application's are."""
         io = self._io_timeout
         match self.target.driver:
@@ -171,7 +195,7 @@ class Cluster:
                     "socket_timeout": io,
                     "retry_on_timeout": False,
                     "visibility_timeout": NEVER,
-                    "client_name": CLIENT_NAME,
+                    "client_name": CLIENT_NAME if named else None,
                 }
             case "amqp":
                 return {
@@ -186,6 +210,8 @@ class Cluster:
                         "connection_name": CLIENT_NAME,
                     },
                 }
+            case "sqs":
+                return bounded_sqs(self.target.broker_options, timeout, io)
             case "filesystem" | "memory":
                 return {"polling_interval": 0.05}
             case _:

@@ -1,8 +1,10 @@
-"""Libraries that only some result backends need: asked for at the start, not found missing at the first scrape."""
+"""Libraries that only some brokers and result backends need: missed at the start, not at the first scrape."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
+from typing import Any
 
 from celery_vitals.errors import ConfigError
 
@@ -13,8 +15,26 @@ _EXTRAS = {
 }
 
 
-def check_backend(scheme: str, url: str) -> None:
-    """Raise ConfigError when a library for this kind of result backend is missing."""
+_TRANSPORTS = {"sqs": ("boto3", "celery-vitals[sqs]")}
+
+
+def hint_for(scheme: str) -> str:
+    """What to install for a transport, to be put behind the name of what is missing; empty where no extra has it."""
+    _, extra = _TRANSPORTS.get(scheme.lower(), ("", ""))
+    return f": pip install '{extra}'" if extra else ""
+
+
+def check_transport(scheme: str) -> None:
+    """Raise ConfigError when a library is missing that kombu would only miss when it connects."""
+    module, _ = _TRANSPORTS.get(scheme.lower(), ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        raise ConfigError(f"--broker-url: {scheme} needs the package {module}{hint_for(scheme)}")
+
+
+def check_backend(scheme: str, url: str, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError when a library, or a setting, that this kind of result backend needs is missing."""
+    if scheme == "sentinel" and not (settings.get("result_backend_transport_options") or {}).get("master_name"):
+        raise ConfigError("--result-backend-transport-option: Sentinel needs master_name=NAME")
     module, extra = _EXTRAS.get(scheme, ("", ""))
     if not module:
         return

@@ -11,8 +11,11 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_vitals.cluster.addresses import check_addresses, scheme_of, split_addresses, tls_options
-from celery_vitals.cluster.extras import check_backend
+from celery_vitals.cluster.certificates import backend_doubt, broker_doubt
+from celery_vitals.cluster.extras import check_backend, check_transport, hint_for
+from celery_vitals.cluster.transports import Transport, transport_of
 from celery_vitals.errors import ConfigError
+from celery_vitals.note import Note
 from celery_vitals.settings import Settings
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
@@ -34,8 +37,8 @@ class Target:
     """kombu's name for the broker's kind: redis, sentinel, amqp, filesystem, ..."""
     driver: str
     """The family that this kind belongs to: redis, amqp, filesystem, ..."""
-    broadcast: bool
-    """Whether this kind can send to all workers at once, so that remote control and events exist."""
+    abilities: Transport
+    """What can be known of this kind."""
     broker_ssl: Any = field(repr=False)
     broker_options: Mapping[str, Any] = field(repr=False)
     login_method: str | None
@@ -50,6 +53,13 @@ class Target:
     """Those that the app declares as streams of RabbitMQ."""
     visibility_timeout: float | None
     """Seconds, on Redis, where the application's own value is known."""
+    doubts: tuple[Note, ...] = ()
+    """Which certificates are not verified."""
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether this kind can send to all workers at once, so that remote control and events exist."""
+        return bool(self.abilities.workers)
 
     @property
     def backend(self) -> str:
@@ -66,20 +76,23 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
     urls = _broker_urls(settings, conf)
     transport = _transport_name(urls[0])
     options = {**(conf.broker_transport_options or {} if conf else {}), **settings.broker_transport_options}
-    driver, broadcast = _abilities(urls[0])
-    check_addresses(urls, options)
+    driver = _driver(urls[0])
+    tls = tls_options(settings.broker_ssl_options, driver) or (conf.broker_use_ssl if conf else None) or None
+    check_addresses(urls, options, tls)
     backend_url = _backend_url(settings, conf)
-    check_backend(scheme_of(backend_url), backend_url)
+    backend_settings = _backend_settings(settings, conf)
+    check_backend(scheme_of(backend_url), backend_url, backend_settings)
     return Target(
         broker_urls=urls,
         transport=transport,
         driver=driver,
-        broadcast=broadcast,
-        broker_ssl=tls_options(settings.broker_ssl_options, driver) or (conf.broker_use_ssl if conf else None) or None,
+        abilities=transport_of(transport),
+        broker_ssl=tls,
         broker_options=options,
         login_method=conf.broker_login_method if conf else None,
         backend_url=backend_url,
-        backend_settings=_backend_settings(settings, conf),
+        backend_settings=backend_settings,
+        doubts=tuple(_doubts(urls, tls, driver, backend_url, backend_settings)),
         control_exchange=conf.control_exchange if conf else "celery",
         event_exchange=conf.event_exchange if conf else "celeryev",
         queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
@@ -100,26 +113,39 @@ def _broker_urls(settings: Settings, conf: Any) -> tuple[str, ...]:
 
 def _transport_name(url: str) -> str:
     scheme = scheme_of(url)
-    return {"rediss": "redis", "amqps": "amqp", "pyamqp": "amqp"}.get(scheme, scheme)
+    return {"rediss": "redis", "amqps": "amqp", "pyamqp": "amqp", "SQS": "sqs"}.get(scheme, scheme)
 
 
-def _abilities(url: str) -> tuple[str, bool]:
+def _driver(url: str) -> str:
     scheme = scheme_of(url)
+    check_transport(scheme)
     try:
-        cls = Connection(f"{scheme}://").get_transport_cls()
+        cls = Connection(f"{scheme}://", ssl=True).get_transport_cls()
     except ImportError as error:
-        raise ConfigError(f"--broker-url: the transport {scheme} needs a library that is missing: {error}") from error
+        hint = hint_for(scheme)
+        raise ConfigError(f"--broker-url: {scheme} needs a library that is missing: {error}{hint}") from error
     except (KeyError, ValueError) as error:
         raise ConfigError(
             f"--broker-url: the transport {scheme} is not known; known are {', '.join(sorted(TRANSPORT_ALIASES))}"
         ) from error
-    return cls.driver_type, "fanout" in cls.implements.exchange_type
+    return str(cls.driver_type)
+
+
+def _doubts(
+    urls: tuple[str, ...], tls: Any, driver: str, backend_url: str, backend_settings: Mapping[str, Any]
+) -> Iterator[Note]:
+    for text, option in filter(None, (broker_doubt(url, tls, driver) for url in urls)):
+        yield Note("broker_certificate", f"The broker's certificate {text}.", f"--broker-ssl-option {option}")
+        break
+    if scheme_of(backend_url) in ("redis", "rediss", "sentinel"):
+        text = backend_doubt(backend_url, backend_settings)
+        if text:
+            yield Note("result_backend_certificate", f"The result backend's certificate {text}.", "ssl_cert_reqs")
 
 
 def _backend_url(settings: Settings, conf: Any) -> str:
-    if settings.result_backend is not None:
-        return settings.result_backend.reveal()
-    url = conf.result_backend if conf is not None else None
+    given = settings.result_backend.reveal() if settings.result_backend is not None else None
+    url = given if given is not None else conf.result_backend if conf is not None else None
     return url if isinstance(url, str) and url != "disabled" else ""
 
 

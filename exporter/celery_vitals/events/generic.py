@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 from celery.events.event import get_exchange
@@ -13,7 +14,13 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.events.receiver import JSON, MAX_MESSAGE, UTF8, Listener
 
 _QUEUE = "celeryev.celery-vitals"
-"""A fixed name: these brokers keep a queue whose reader was killed, and fill it for ever."""
+"""These brokers keep a queue whose reader was killed, and fill it for ever.  So its name is fixed, and what is in it is
+thrown away at the start; but where queues of the dead can be told and removed, every exporter has one of its own."""
+_SWEPT = "filesystem"
+_SILENT = 60.0
+"""Seconds without a message from the owner of such a queue, after which it is nobody's."""
+_OWNER = "celery-vitals-queue"
+"""The header that names the queue of whoever sends a message."""
 _AT_ONCE = 500
 _SHORT = 0.001
 
@@ -23,12 +30,24 @@ class GenericReceiver:
 
     muted = False
 
-    def __init__(self, connection: BrokerConnection, exchange: str, listener: Listener) -> None:
+    def __init__(
+        self, connection: BrokerConnection, exchange: str, listener: Listener, silent: float = _SILENT
+    ) -> None:
         self._connection = connection.kombu
         self._listener = listener
         self._bodies: list[bytes] = []
+        self._channel = connection.channel
+        self._exchange = exchange
+        self._sweeps = self._connection.transport.driver_type == _SWEPT
+        self._heard: dict[str, float] = {}
+        self._silent = silent
+        self._next_sweep = time.monotonic() + silent
         self._queue = Queue(
-            _QUEUE, get_exchange(self._connection, exchange), routing_key="#", durable=False, auto_delete=True
+            f"{_QUEUE}.{uuid.uuid4()}" if self._sweeps else _QUEUE,
+            get_exchange(self._connection, exchange),
+            routing_key="#",
+            durable=False,
+            auto_delete=True,
         )(connection.channel)
         self._queue.declare()
         self._queue.purge()  # what is old is of no use: its time of arrival is not known
@@ -47,6 +66,8 @@ class GenericReceiver:
         bodies, self._bodies = self._bodies, []
         if bodies:
             self._listener.deliver(bodies, time.time())
+        if self._sweeps and time.monotonic() >= self._next_sweep:
+            self._sweep()
 
     def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
         """Through the exchange's table of queues."""
@@ -56,6 +77,7 @@ class GenericReceiver:
             routing_key=routing_key,
             content_type=JSON,
             content_encoding="utf-8",
+            headers={_OWNER: self._queue.name},
             delivery_mode=1,
             retry=False,
         )
@@ -65,8 +87,20 @@ class GenericReceiver:
         self._consumer.cancel()
         self._queue.delete()
 
+    def _sweep(self) -> None:
+        """Remove the queues of exporters that were killed.  One that only slept finds itself deaf and connects anew."""
+        now = time.monotonic()
+        self._next_sweep = now + self._silent
+        self._heard = {name: at for name, at in self._heard.items() if now - at < self._silent}
+        for routing_key, pattern, name in self._channel.get_table(self._exchange):
+            if name.startswith(_QUEUE) and name != self._queue.name and name not in self._heard:
+                self._channel._delete(name, self._exchange, routing_key, pattern)
+
     def _arrived(self, message: Message) -> None:
         body: Any = message.body
+        owner = message.headers.get(_OWNER)
+        if isinstance(owner, str):
+            self._heard[owner] = time.monotonic()
         if message.content_type != JSON or message.content_encoding not in UTF8:
             self._listener.reject("content_type")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from celery_vitals import catalogue
 from celery_vitals.cluster import Backend, BrokerConnection, Cluster, Link, may_be_stale, open_backend
@@ -33,23 +34,29 @@ class BackendProbe:
             return True
         kept, self._backend = self._backend, None
         if kept is not None and self._works(kept, deadline):
-            self._backend = kept
             return True
-        fresh = open_backend(self._target, self._io_timeout)
-        fresh.round_trip()
-        self._backend = fresh
+        self._use(open_backend(self._target, self._io_timeout))
         return True
 
-    @staticmethod
-    def _works(kept: Backend, deadline: Deadline) -> bool:
+    def _works(self, kept: Backend, deadline: Deadline) -> bool:
         """Whether one kept from an earlier round works; False when its connection may just have died meanwhile."""
         try:
-            kept.round_trip()
+            self._use(kept)
         except Exception as error:
             if not may_be_stale(error) or deadline.passed:
                 raise
             return False
         return True
+
+    def _use(self, backend: Backend) -> None:
+        """A round trip; one that works is kept, one that fails is closed."""
+        try:
+            backend.round_trip()
+        except BaseException:
+            with suppress(Exception):
+                backend.close()
+            raise
+        self._backend = backend
 
     def samples(self, value: bool | None) -> Iterable[Sample]:
         """Up or not, and the kind."""
@@ -61,5 +68,8 @@ class BackendProbe:
         return ()
 
     def close(self) -> None:
-        """Close what goes to the broker; the backends' own clients close with the process."""
+        """Close the connections."""
         self._link.close()
+        kept, self._backend = self._backend, None
+        if kept is not None:
+            kept.close()

@@ -62,6 +62,7 @@ class QueuesProbe:
             (catalogue.QUEUE_LENGTH, depth.ready),
             (catalogue.QUEUE_UNACKED, depth.unacked),
             (catalogue.QUEUE_CONSUMERS, depth.consumers),
+            (catalogue.QUEUE_DELAYED, depth.delayed),
             (catalogue.QUEUE_OLDEST_MESSAGE, depth.oldest_at),
             (catalogue.QUEUE_LENGTH_LIMIT, self._limits.get(name, self._limits.get("*"))),
         ):

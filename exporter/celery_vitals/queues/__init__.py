@@ -12,7 +12,6 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.queues.known import KnownQueues, is_control_reply, is_delayed, is_internal, shown_by
 
 __all__ = [
-    "SUPPORTED",
     "Backlog",
     "Blind",
     "Depth",
@@ -25,9 +24,6 @@ __all__ = [
     "shown_by",
     "stamp",
 ]
-
-SUPPORTED = frozenset({"redis", "amqp", "filesystem", "memory"})
-"""Families of transports whose answer is true and has no side effect.  From the others nothing, never a wrong 0."""
 
 _AHEAD = 86400.0
 """Seconds by which a producer's clock may be ahead."""
@@ -49,6 +45,8 @@ class Depth:
     """Unix time at which the oldest message was sent, as its producer has stamped it."""
     by_priority: Mapping[int, int] = field(default_factory=dict)
     """`ready` by priority, where the broker keeps them apart."""
+    delayed: int | None = None
+    """Messages that the broker holds back until their time."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def stamp(value: float | str | None) -> float | None:
 
 
 def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueues) -> Gauge:
-    """The gauge for this kind of broker, one of SUPPORTED."""
+    """The gauge for this kind of broker, one whose lengths can be known."""
     from celery_vitals.queues.rabbitmq import RabbitGauge
     from celery_vitals.queues.redis import RedisGauge
     from celery_vitals.queues.virtual import VirtualGauge
@@ -97,5 +95,9 @@ def open_gauge(cluster: Cluster, connection: BrokerConnection, known: KnownQueue
             return RedisGauge(connection, known, cluster.target.control_exchange)
         case "amqp":
             return RabbitGauge(connection, known, cluster.management, cluster.target.streams)
+        case "sqs":
+            from celery_vitals.queues.sqs import SqsGauge  # needs boto3
+
+            return SqsGauge(connection, known)
         case _:
             return VirtualGauge(connection, known)

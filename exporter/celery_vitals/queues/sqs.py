@@ -1,0 +1,94 @@
+"""Queues on Amazon SQS: one request per queue, which reads three numbers and changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from kombu.transport.SQS.exceptions import DoesNotExistQueueException, UndefinedQueueException
+
+from celery_vitals.cluster import BrokerConnection
+from celery_vitals.deadline import Deadline
+from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.queues import Backlog, Blind, Depth, KnownQueues
+
+_READY, _HELD, _DELAYED = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+_LIST_EVERY = 300.0
+"""Seconds between two looks for queues that nobody has named.  SQS shows the first thousand."""
+
+
+class SqsGauge:
+    """See `Gauge`.  Names, addresses and credentials are resolved as the application's own kombu resolves them."""
+
+    def __init__(self, connection: BrokerConnection, known: KnownQueues) -> None:
+        self._channel = connection.channel
+        self._known = known
+        self._next_list = 0.0
+
+    def measure(self, consumed: Collection[str], deadline: Deadline) -> Backlog:
+        """The numbers of every queue that exists; a queue is never created, and never received from."""
+        self._discover()
+        queues: dict[str, Depth] = {}
+        missing: list[str] = []
+        for name in sorted(self._known.names() | set(consumed)):
+            if deadline.passed:
+                raise ProbeError(Reason.TIMEOUT, f"{len(queues)} queues read, then the time was up")
+            depth = self._depth(name)
+            if depth is None:
+                missing.append(name)
+            else:
+                queues[name] = depth
+        return Backlog(queues, blind=(self._blind(missing),) if missing else ())
+
+    def close(self) -> None:
+        """Nothing was set up."""
+
+    def _discover(self) -> None:
+        """Predefined queues, or those that begin with the application's own prefix.
+
+        Without a prefix there may be anybody's queues in the account: then only those that are named are read.
+        """
+        if time.monotonic() < self._next_list:
+            return
+        channel, prefix = self._channel, self._channel.queue_name_prefix
+        found = list(channel.predefined_queues)
+        if prefix and not found:
+            named = {channel.canonical_queue_name(name) for name in self._known.names()}
+            channel._update_queue_cache(prefix)
+            found = [name.removeprefix(prefix) for name in channel._queue_cache if name not in named]
+        self._known.found(found)
+        self._known.pass_ended()
+        self._next_list = time.monotonic() + _LIST_EVERY
+
+    def _depth(self, queue: str) -> Depth | None:
+        channel = self._channel
+        name = channel.canonical_queue_name(queue)
+        try:
+            url = channel._resolve_queue_url(queue)
+        except (DoesNotExistQueueException, UndefinedQueueException):
+            return None
+        client = channel.sqs(name)
+        try:
+            answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=[_READY, _HELD, _DELAYED])
+        except client.exceptions.QueueDoesNotExist:
+            if not channel.predefined_queues:
+                channel._queue_cache.pop(name, None)
+            return None
+        numbers = answer.get("Attributes", {})
+        return Depth(_number(numbers, _READY), _number(numbers, _HELD), delayed=_number(numbers, _DELAYED))
+
+    def _blind(self, missing: Collection[str]) -> Blind:
+        where = "predefined_queues" if self._channel.predefined_queues else f"the region {self._channel.region}"
+        some = ", ".join(sorted(missing)[:5])
+        text = f"Queues that are not in {where} have no numbers: {some}. A worker creates a queue when it first starts."
+        return "queues", text, "--broker-transport-option"
+
+
+def _number(attributes: dict[str, Any], name: str) -> int | None:
+    value = attributes.get(name)
+    return int(value) if value is not None else None
