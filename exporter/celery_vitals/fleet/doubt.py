@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from celery_vitals.fleet.worker import Worker
 
-LOOKS = 3
-"""Looks in a row that must agree."""
+LOOKS = 4
+"""Looks in a row that must agree.  One that dies passes for alive in up to three of them."""
 _ASKS_AFTER = 2
 _FOREVER = float("inf")
 UNCONSUMED_FOR = 5.0
@@ -94,7 +94,8 @@ class Look:
         before: float,
         now: float,
     ) -> None:
-        """`begun` has what each worker had begun at the look `before`, which was at this monotonic time."""
+        """`begun` has what each worker had begun at the last look; `before` is the monotonic time of the look before
+        that: what is asked at the same time as the queues may be answered before or after them."""
         self._depths = depths
         self._before, self._now = before, now
         self._moved: set[str] = set()

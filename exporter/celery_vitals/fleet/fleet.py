@@ -31,7 +31,7 @@ class Fleet:
         self._workers: dict[str, Worker] = {}
         self._most = most
         self._heard_until = _NEVER
-        self._looked = _NEVER
+        self._looked = _NEVER, _NEVER
         self._begun: dict[str, int | None] = {}
         self._strangers = 0
         self.first_round = threading.Event()
@@ -197,12 +197,12 @@ class Fleet:
         now = time.monotonic()
         with self._lock:
             up = [worker for worker in self._workers.values() if self.is_up(worker)]
-            look = Look(depths, up, self._begun, self._looked, now)
+            look = Look(depths, up, self._begun, self._looked[0], now)
             for worker in up:
                 counted = look.connected(worker)
                 connected = worker.connected if counted is None else counted
                 self._workers[worker.name] = replace(worker, doubt=look.doubt(worker), connected=connected)
-            self._looked = now
+            self._looked = self._looked[1], now
             self._begun = {worker.name: worker.begun for worker in up}
 
     # What is known
