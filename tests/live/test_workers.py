@@ -76,7 +76,7 @@ def test_one_without_heartbeat_gossip_and_mingle_is_up_as_long_as_it_answers(
 def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
     broker: Broker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_vitals.fleet._QUEUES_FRESH", 0.0)
+    monkeypatch.setattr("celery_vitals.fleet.fleet._QUEUES_FRESH", 0.0)
     start_worker(broker, "solo", queues=("celery", "other"))
     with looking(broker) as look, Publisher(broker) as publisher:
         look.scrape()
