@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def fleet() -> Fleet:
 
 def replies(fleet: Fleet, *names: str, body: Any = PREFORK, late: bool = False) -> None:
     """A round in which these workers answer."""
-    fleet.begin_round()
+    fleet.begin_round(time.monotonic())
     for name in names:
         fleet.stats_replied(name, body, 0.01, late)
     fleet.end_round(None)

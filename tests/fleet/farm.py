@@ -65,7 +65,7 @@ class Farm:
         """They are asked, and these answer `stats`, and what else is asked of them."""
         queues = {name: self.fleet.queues_of(name) for name in self.fleet.queues_wanted() & set(names)}
         limits = self.fleet.limits_wanted() & set(names)
-        self.fleet.begin_round()
+        self.fleet.begin_round(self.clock.now)
         for name in names:
             self.fleet.stats_replied(name, body, 0.01, False)
         for name, consumed in queues.items():

@@ -62,7 +62,7 @@ class Anything(RuleBasedStateMachine):
     )
     def a_round(self, answers: list[tuple[str, int, int, bool, bool]], silent: int | None) -> None:
         self.now += 0.01
-        self.fleet.begin_round()
+        self.fleet.begin_round(self.now)
         self.anyone = self.now
         for name, pid, count, solo, late in answers:
             body: dict[str, Any] = {
@@ -160,7 +160,7 @@ class Scraped:
     def scrape(self, begun: int, active: int, **queues: Numbers) -> State:
         with mock.patch.object(fleet_module, "time", clock_of(self)):
             self.now += 15.0
-            self.fleet.begin_round()
+            self.fleet.begin_round(self.now)
             self.fleet.stats_replied("a@h", {**PREFORK, "total": {"t": begun}}, 0.0, False)
             self.fleet.queues_replied("a@h", [{"name": "q"}])
             self.fleet.limits_replied("a@h", [])

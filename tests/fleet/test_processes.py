@@ -35,7 +35,7 @@ class Round:
         """Tasks begun, restarts, and processes, after a round with these answers."""
         self._age += STEP
         self._farm.clock.pass_by(STEP)
-        self._farm.fleet.begin_round()
+        self._farm.fleet.begin_round(self._farm.clock.now)
         for body in late:
             self._farm.fleet.stats_replied(W, older(body, self._age - STEP), STEP, True)
         for body in bodies:

@@ -30,7 +30,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
         self._most = most
-        self._heard_until = _NEVER
+        self._heard_until = self._asked = _NEVER
         self._looked = _NEVER, _NEVER
         self._begun: dict[str, int | None] = {}
         self._strangers = 0
@@ -71,11 +71,13 @@ class Fleet:
 
     # What they say
 
-    def begin_round(self) -> None:
-        """From here on, `replied` means this round.  Those that have been down for long are forgotten."""
+    def begin_round(self, asked: float) -> None:
+        """From here on, `replied` means the round that was asked at this monotonic time.  Those that have been down for
+        long are forgotten."""
         now = time.monotonic()
         with self._lock:
             self._heard_until = now
+            self._asked = asked
             self._workers = {
                 name: replace(
                     worker,
@@ -103,7 +105,7 @@ class Fleet:
                 seen_at=unix,
                 replied_at=unix,
                 # An answer that was under way when it said that it goes does not bring it back.
-                offline=worker.offline and now - seconds <= worker.offline_seen,
+                offline=worker.offline and (late or self._asked <= worker.offline_seen),
                 replied=worker.replied or not late,
                 silent_rounds=0,
                 reply_seconds=seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from celery_vitals import catalogue
@@ -49,9 +50,10 @@ class WorkersProbe:
         def ask(control: Control) -> tuple[list[Answer], int | None]:
             return control.ask(commands, expected, deadline.within(_REPLY_LIMIT)), control.silent
 
+        asked = time.monotonic()
         try:
             answers, silent = self._link.use(deadline, ask)
-            fleet.begin_round()
+            fleet.begin_round(asked)
             for answer in answers:
                 self._take(answer)
             fleet.end_round(silent)
