@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.looking import Look, looking
+from tests.live.looking import Look, looking, state
 from tests.live.series import FAST
-from tests.live.test_worker_states import state
 from tests.servers import Beat, Broker, Publisher, Worker, publish, wait_for
 
 StartWorker = Callable[..., Worker]

@@ -10,25 +10,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.exporter import Scrape
-from tests.live.looking import Look, looking
+from tests.live.looking import Look, looking, state
 from tests.live.series import FAST
 from tests.servers import Broker, Publisher, Worker, wait_for
 
-STATES = {"up", "busy", "not_consuming", "stalled", "draining", "gone"}
 ONCE_AN_HOUR = {"task_annotations": {"project.add": {"rate_limit": "1/h"}}}
 PATIENCE = {"doubt.IDLE_FOR": 3.0, "doubt.UNCONSUMED_FOR": 1.0, "fleet._QUEUES_FRESH": 1.0}
-
-
-def state(scrape: Scrape, worker: str) -> str:
-    """The one state whose value is 1."""
-    states = {
-        dict(labels)["state"]: value
-        for labels, value in scrape.series("celery_worker_state").items()
-        if dict(labels)["worker"] == f"{worker}@test"
-    }
-    assert set(states) == STATES
-    assert sorted(states.values()) == [0] * 5 + [1]
-    return max(states, key=states.__getitem__)
 
 
 @dataclass(frozen=True)
