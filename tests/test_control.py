@@ -151,6 +151,30 @@ class TestEnds:
         assert names(answers) == ["a", "a", "b", "b"]
         assert seconds < 0.5
 
+    def test_one_that_takes_a_second_and_a_half_is_waited_for(self, mailbox: FakeMailbox) -> None:
+        mailbox.listeners, mailbox.replies = 2, answering(a=0.01, slow=1.5)
+        answers, seconds = ask(Control(mailbox), "a", "slow", seconds=10.0)
+        assert names(answers) == ["a", "slow"]
+        assert 1.5 <= seconds < 5
+
+
+class TestSilent:
+    def test_those_who_listen_and_have_not_answered_are_counted(self, mailbox: FakeMailbox) -> None:
+        control = Control(mailbox)
+        assert control.silent is None
+        mailbox.listeners, mailbox.replies = 3, answering(a=0.01)
+        ask(control, "a", "frozen", seconds=0.2)
+        assert control.silent == 2
+        mailbox.replies = answering(a=0.0, frozen=0.0, beat=0.0)
+        ask(control, "a", "frozen")
+        assert control.silent == 0
+
+    def test_they_are_not_known_where_the_broker_does_not_tell_who_listens(self, mailbox: FakeMailbox) -> None:
+        mailbox.replies = answering(a=0.01)
+        control = Control(mailbox)
+        ask(control, "a")
+        assert control.silent is None
+
 
 class TestCommands:
     def test_all_go_out_in_one_broadcast_each_with_a_ticket(self, mailbox: FakeMailbox) -> None:

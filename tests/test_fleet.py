@@ -8,31 +8,11 @@ from typing import Any
 import pytest
 
 from celery_vitals.fleet import Fleet, Stats, Worker
-
-PREFORK: dict[str, Any] = {
-    "total": {"project.add": 3, "project.fail": 2},
-    "pid": 100,
-    "uptime": 60,
-    "prefetch_count": 8,
-    "pool": {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 2, "processes": [101, 102]},
-    "rusage": {"utime": 0.5, "stime": 0.25, "maxrss": 1000},
-}
+from tests.fleet.farm import PREFORK, Clock
 
 
 def pool(implementation: str, **more: Any) -> dict[str, Any]:
     return {**PREFORK, "pool": {"implementation": implementation, **{k.replace("_", "-"): v for k, v in more.items()}}}
-
-
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "time", lambda: self.now + 1e9)
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
@@ -47,9 +27,10 @@ def fleet() -> Fleet:
 
 def replies(fleet: Fleet, *names: str, body: Any = PREFORK, late: bool = False) -> None:
     """A round in which these workers answer."""
-    fleet.begin_round()
+    fleet.begin_round(time.monotonic())
     for name in names:
         fleet.stats_replied(name, body, 0.01, late)
+    fleet.end_round(None)
 
 
 def one(fleet: Fleet, name: str = "a@host") -> Worker:

@@ -71,6 +71,23 @@ BACKEND_INFO = backend.info(
 
 # Workers, from their replies to the remote control command `stats` and `active_queues`.
 WORKER_UP = workers.gauge("celery_worker_up", "worker", help="Whether a worker was heard of within --worker-timeout.")
+WORKER_STATE = workers.gauge(
+    "celery_worker_state",
+    "worker",
+    "state",
+    help="1 for the state a worker is in, and 0 for the others: up, busy, not_consuming, stalled, draining or gone, put"
+    " together from its replies, its heartbeats and the queues; up where no other is proven (docs/workers.md).",
+)
+WORKER_RESTARTS = workers.counter(
+    "celery_worker_restarts_total",
+    "worker",
+    help="Restarts of a worker that were seen: another pid, or an uptime that went back (`stats`, else its heartbeat).",
+)
+WORKER_INSTANCES = workers.gauge(
+    "celery_worker_instances",
+    "worker",
+    help="How many processes answer under a worker's node name; with more than 1 the other metrics show one of them.",
+)
 WORKER_REPLIED = workers.gauge(
     "celery_worker_replied", "worker", help="Whether a worker replied in the last round of remote control."
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_vitals.cluster import Target
-from celery_vitals.fleet import Fleet
+from celery_vitals.fleet import Fleet, State
 from celery_vitals.lane import Outcome
 from celery_vitals.note import Note
 from celery_vitals.queues import Backlog, Depth
@@ -34,6 +34,7 @@ class WorkerRow:
 
     name: str
     up: bool
+    state: State
     pool: str
     slots: int | None
     queues: tuple[str, ...]
@@ -101,6 +102,7 @@ def _workers(fleet: Fleet) -> tuple[WorkerRow, ...]:
         WorkerRow(
             name=worker.name,
             up=fleet.is_up(worker),
+            state=fleet.state(worker),
             pool=worker.stats.pool if worker.stats else "",
             slots=worker.stats.slots if worker.stats else None,
             queues=tuple(sorted(worker.queues or ())),

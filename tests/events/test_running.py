@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from celery_vitals.fleet import State
 from tests.events.scene import Scene
 
 
@@ -61,3 +64,76 @@ def test_a_busy_worker_runs_no_more_than_it_says() -> None:
     scene.heartbeat(50, 1, after=2)
     assert scene.running() <= 2
     assert scene.value("task_oldest_running_start_timestamp_seconds", task="add") == pytest.approx(scene.now, abs=10)
+
+
+class Ticking:
+    """A scene whose fleet goes by the same clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scene = Scene()
+        clock = SimpleNamespace(monotonic=lambda: self.scene.now, time=lambda: self.scene.now)
+        monkeypatch.setattr("celery_vitals.fleet.fleet.time", clock)
+        self.scene.heartbeat(0, 0)
+        self.scene.received("u")
+        self.scene.started("u")
+        self.scene.heartbeat(1, 1)
+
+    def silence(self, seconds: float) -> float:
+        """Nobody but another worker is heard for so long; what runs then."""
+        self.scene.heartbeat(0, 0, hostname="other@one", after=seconds)
+        self.scene.idle()
+        return self.scene.running()
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Ticking:
+    return Ticking(monkeypatch)
+
+
+def test_on_a_worker_that_is_down_nothing_runs(ticking: Ticking) -> None:
+    assert ticking.silence(100) == 1
+    assert ticking.silence(100) == 0
+    assert ticking.scene.value("task_oldest_running_start_timestamp_seconds", task="add") is None
+
+
+def test_on_one_that_was_only_frozen_it_runs_again_and_ends(ticking: Ticking) -> None:
+    assert ticking.silence(200) == 0
+    ticking.scene.heartbeat(1, 1)
+    ticking.scene.idle()
+    assert ticking.scene.running() == 1
+    ticking.scene.succeeded("u")
+    assert ticking.scene.running() == 0
+    assert ticking.scene.task(queue="unknown") == {"received": 1, "started": 1, "succeeded": 1}
+
+
+@pytest.mark.parametrize("pid", [10, 11])
+def test_on_one_that_was_killed_and_came_back_it_does_not(ticking: Ticking, pid: int) -> None:
+    """Also in a container, where the new process has the same number."""
+    assert ticking.silence(200) == 0
+    for _ in range(2):
+        ticking.scene.heartbeat(0, 0, pid=pid, after=2)
+    ticking.scene.idle()
+    assert ticking.scene.running() == 0
+
+
+def test_on_one_that_shuts_down_it_runs_until_it_ends(ticking: Ticking) -> None:
+    scene = ticking.scene
+    scene.tell("worker-offline", processed=1, active=1)
+    scene.idle()
+    assert scene.running() == 1
+    assert [scene.fleet.state(worker) for worker in scene.fleet.workers()] == [State.DRAINING]
+    scene.succeeded("u", after=60)
+    scene.idle()
+    assert [scene.fleet.state(worker) for worker in scene.fleet.workers()] == [State.GONE]
+    assert scene.task(queue="unknown") == {"received": 1, "started": 1, "succeeded": 1}
+
+
+def test_what_a_forgotten_worker_ran_can_be_given_up(ticking: Ticking) -> None:
+    """Else it would be followed for ever."""
+    scene = ticking.scene
+    ticking.silence(200)
+    for _ in range(10):
+        scene.heartbeat(0, 0, hostname="other@one", after=1000)
+        scene.fleet.begin_round(scene.now)
+        scene.idle()
+    assert scene.records == 0

@@ -16,6 +16,20 @@ from celery_vitals.deadline import Deadline
 from tests.exporter import Scrape
 from tests.servers import Broker, RedisServer
 
+STATES = {"up", "busy", "not_consuming", "stalled", "draining", "gone"}
+
+
+def state(scrape: Scrape, worker: str) -> str:
+    """The one state whose value is 1."""
+    states = {
+        dict(labels)["state"]: value
+        for labels, value in scrape.series("celery_worker_state").items()
+        if dict(labels)["worker"] == f"{worker}@test"
+    }
+    assert set(states) == STATES
+    assert sorted(states.values()) == [0] * 5 + [1]
+    return max(states, key=states.__getitem__)
+
 
 class Look:
     """A collector, and its metrics as text."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.exporter import Exporter, Scrape
-from tests.live.looking import Look, looking
+from tests.live.looking import Look, looking, state
 from tests.servers import Broker, Fault, Proxy, Publisher, Worker, publish, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -76,7 +76,7 @@ def test_one_without_heartbeat_gossip_and_mingle_is_up_as_long_as_it_answers(
 def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
     broker: Broker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_vitals.fleet._QUEUES_FRESH", 0.0)
+    monkeypatch.setattr("celery_vitals.fleet.fleet._QUEUES_FRESH", 0.0)
     start_worker(broker, "solo", queues=("celery", "other"))
     with looking(broker) as look, Publisher(broker) as publisher:
         look.scrape()
@@ -92,6 +92,7 @@ def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
         scrape = wait_for(cancelled)
         assert scrape is not None
         assert up(scrape) == {"solo@test": 1}
+        assert state(scrape, "solo") == "not_consuming"
         assert scrape.value("celery_queue_workers", queue="celery") == 0
         assert look.scrape().value("celery_queue_length", queue="celery") == 3
 
@@ -112,6 +113,8 @@ def test_a_frozen_one_has_not_replied_and_later_is_down_and_holds_nobody_up(
         assert scrape.value("celery_queue_length", queue="orphan") == 3
         assert scrape.value("celery_scrape_collector_success", collector="workers") == 1
         wait_for(lambda: up(exporter.scrape()) == {"frozen@host": 0, "well@host": 1})
+        gone = {"worker": "frozen@host", "state": "gone"}
+        assert exporter.scrape().value("celery_worker_state", **gone) == 1
         wait_for(lambda: exporter.scrape().seconds < 0.5)  # it is waited for no longer
         assert exporter.scrape().value("celery_queue_length", queue="orphan") == 3
         frozen.thaw()
@@ -136,14 +139,15 @@ def test_one_with_all_slots_in_long_tasks_is_up(broker: Broker, start_worker: St
 def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_round(
     broker: Broker, start_worker: StartWorker
 ) -> None:
-    worker = start_worker(broker, "solo")
+    worker = start_worker(broker, "solo", heartbeat=False)
     with looking(broker, worker_timeout=30) as look:
         look.scrape()
         before = look.scrape()
-        publish(broker, "busy", 3)
+        publish(broker, "busy", 4)
         wait_for(lambda: "project.busy" in worker.log)
         busy = look.scrape(1.0)
         assert up(busy) == {"solo@test": 1}
+        assert state(busy, "solo") == "busy"
         assert replied(busy) == {"solo@test": 0}
         assert busy.value("celery_queue_workers", queue="celery") == 1
         assert busy.value("celery_queue_slots", queue="celery") == 1
@@ -157,6 +161,7 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
         assert seen(late, "solo@test") > asked > seen(before, "solo@test")
         assert processed(late, "solo@test") == 1
         assert up(look.scrape()) == replied(look.scrape()) == {"solo@test": 1}
+        assert state(look.scrape(), "solo") == "up"
 
 
 def test_one_that_takes_long_to_answer_is_waited_for(redis_broker: Broker, start_worker: StartWorker) -> None:
@@ -207,6 +212,7 @@ def test_one_started_anew_under_its_name_has_a_new_start(broker: Broker, start_w
         assert first + 1 < start() < restarted + 2
         scrape = look.scrape()
         assert processed(scrape, "solo@test") == 0
+        assert scrape.value("celery_worker_restarts_total", worker="solo@test") == 1
         assert scrape.value("celery_worker_consumed_queues", worker="solo@test") == 1
 
 

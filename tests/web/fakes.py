@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from celery_vitals.deadline import Deadline
+from celery_vitals.fleet import State
 from celery_vitals.note import Note
 from celery_vitals.report import ProbeReport, QueueRow, Report, WorkerRow
 
@@ -69,9 +70,9 @@ def healthy_report(now: float) -> Report:
     return make_report(
         probes=tuple(make_probe(name, at=now - 7) for name in FakeCollector.names),
         workers=(
-            WorkerRow("celery@mail-7f9c", True, "prefork", 8, ("mail", "celery"), 48213, now - 7),
-            WorkerRow("celery@reports-1", True, "gevent", 100, ("default",), None, now - 7),
-            WorkerRow("celery@old", False, "threads", None, (), 3, now - 1500),
+            WorkerRow("celery@mail-7f9c", True, State.UP, "prefork", 8, ("mail", "celery"), 48213, now - 7),
+            WorkerRow("celery@reports-1", True, State.BUSY, "gevent", 100, ("default",), None, now - 7),
+            WorkerRow("celery@old", False, State.GONE, "threads", None, (), 3, now - 1500),
         ),
         queues=(
             QueueRow("celery", 0, 1, 1),

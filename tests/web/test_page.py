@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from celery_vitals.fleet import State
 from celery_vitals.report import QueueRow, Report, WorkerRow
 from celery_vitals.settings import Settings
 from celery_vitals.web.pages import Page
@@ -75,6 +76,7 @@ def test_what_is_seen() -> None:
         "As of the last round, 7 s ago",
         "celery@mail-7f9c ✓ up prefork 8 mail, celery 48 213",
         "celery@old ✗ down",
+        "celery@reports-1 ✓ busy: no slot is free",
         "25 min ago",
         "unknown-length not known 1 not known",
     ):
@@ -111,6 +113,29 @@ def test_unknown_is_no_alarm(queue: QueueRow, alarm: bool) -> None:
     assert ('class="alarm"' in render(make_report(queues=(queue,)))) is alarm
 
 
+def test_the_state_of_each_worker_is_said_in_words() -> None:
+    states = [state for state in State if state is not State.UP]
+    up = {State.BUSY, State.NOT_CONSUMING, State.STALLED}
+    workers = tuple(WorkerRow(f"{one.value}@h", one in up, one, "prefork", 1, ("q",), 0, NOW) for one in states)
+    page = render(make_report(workers=workers, probes=(make_probe("workers", at=NOW),)))
+    found = Checker(page).text
+    for words in (
+        "3 workers are up.",
+        "1 of them takes no tasks.",
+        "1 of them is stalled.",
+        "1 worker is shutting down.",
+        "1 worker is down.",
+        "busy@h ✓ busy: no slot is free",
+        "not_consuming@h ✗ up, but takes no tasks",
+        "stalled@h ✗ stalled: tasks wait, slots are free, and it begins none",
+        "draining@h • shuts down, and still ends its tasks",
+        "gone@h ✗ down",
+    ):
+        assert words in found, words
+    alarms = re.findall(r'<tr class="alarm">\s*<th scope="row"><span class="name">(.*?)</span>', page)
+    assert alarms == ["not_consuming@h", "stalled@h"]
+
+
 def test_failures_are_said_in_words() -> None:
     refused = make_probe("broker", False, "nothing listens on this address and port", NOW)
     slow = make_probe("backend", False, "no answer in time", NOW, seconds=1.5)
@@ -133,7 +158,7 @@ def test_names_are_untrusted() -> None:
     report = replace(
         healthy_report(NOW),
         queues=(QueueRow(evil, 3, 0, 0),),
-        workers=(WorkerRow(evil, True, evil, 1, (evil,), 1, NOW),),
+        workers=(WorkerRow(evil, True, State.UP, evil, 1, (evil,), 1, NOW),),
     )
     page = render(report)
     assert "<script" not in page
@@ -143,7 +168,7 @@ def test_names_are_untrusted() -> None:
 
 def test_long_tables_are_cut() -> None:
     queues = tuple(QueueRow(f"q{number:04}", 0, 1, 1) for number in range(1700))
-    workers = tuple(WorkerRow(f"w{number:04}", True, "solo", 1, (), 0, NOW) for number in range(501))
+    workers = tuple(WorkerRow(f"w{number:04}", True, State.UP, "solo", 1, (), 0, NOW) for number in range(501))
     page = render(replace(healthy_report(NOW), queues=queues, workers=workers))
     found = Checker(page).text
     assert "1 200 more are left out here" in found

@@ -122,6 +122,9 @@ class Control:
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._owed = False
+        self.silent: int | None = None
+        """Mailboxes that listened to the last broadcast and did not answer in time; None where the broker does not tell
+        who listens."""
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def ask(self, commands: Sequence[Command], expected: Collection[str], deadline: Deadline) -> list[Answer]:
@@ -141,6 +144,7 @@ class Control:
         current = _Round(tickets, expected)
         self._collect(current, bool(expected), listeners, deadline if expected else deadline.within(FIRST_WAIT))
         self._owed = not (current.complete and (listeners is None or current.everyone(listeners)))
+        self.silent = max(0, listeners - len(current.heard)) if listeners is not None else None
         return current.answers
 
     def close(self) -> None:

@@ -10,6 +10,11 @@ _MUTE = 5
 """Heartbeats in a row with tasks started and none told of, after which task events are taken to be switched off."""
 _SETTLES = 5.0
 """Seconds within which a worker tells which queues it consumes, or is taken not to (its remote control may be off)."""
+_SHARED = 300.0
+"""Seconds for which two processes are taken to share a name, after the last sign of both."""
+_FORMER = 8
+_UNSURE = 2
+"""Heartbeats of a new process after which the one before it, were it alive, would have been heard as well."""
 _WINDOW = 300.0
 """Seconds over which the fastest event is looked for, which tells the difference of the clocks best."""
 
@@ -50,11 +55,16 @@ class Host:
         "_base",
         "_before",
         "_born",
+        "_former",
         "_mute",
         "_said",
         "_seen",
+        "_shared_until",
+        "_unsure",
         "clock",
+        "down",
         "heard",
+        "leaving",
         "missed",
         "name",
         "pid",
@@ -84,6 +94,13 @@ class Host:
         """Starts that its own count has and that no event told of."""
         self.heard = 0.0
         """When an event of it last arrived."""
+        self.down = False
+        """Whether nobody hears of it, so that nothing is known to run there."""
+        self.leaving = False
+        """Whether it has said that it goes, and all that it runs is known."""
+        self._former: tuple[int, ...] = ()
+        self._shared_until = 0.0
+        self._unsure = 0
         self._base: int | None = None
         self._before: int | None = None
         self._said = (0, 0.0)
@@ -91,12 +108,25 @@ class Host:
         self._mute = 0
 
     def process(self, pid: int | None) -> None:
-        """Note the process that an event comes from; another one means that the worker was restarted."""
+        """Note the process that an event comes from; another one means that the worker was restarted, and one that was
+        here before, that two share the name."""
         if pid is None or pid == self.pid:
             return
+        if pid in self._former:
+            self.share()
         if self.pid is not None:
+            self._former = (*(one for one in self._former if one != self.pid), self.pid)[-_FORMER:]
             self._restarted()
         self.pid = pid
+
+    def share(self) -> None:
+        """Two processes have its name: for a while, nothing follows from what either says of itself."""
+        self._shared_until = self.heard + _SHARED
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes have its name."""
+        return self.heard < self._shared_until
 
     def consumes(self, queues: frozenset[str] | None, now: float) -> None:
         """Note which queues it consumes, where that is known."""
@@ -115,11 +145,18 @@ class Host:
         """
         if processed is None:
             return 0
+        if self.shared:
+            self._base = self._before = None
+            self.started = self._seen = 0
+            return 0
         if self._before is not None and processed < self._before:  # in containers every process has the same pid
             self._restarted()
         before, self._before = self._before, processed
         if self._base is None:
             self._base, self._seen = processed - self.started, self.started
+            return 0
+        if self._unsure:
+            self._unsure -= 1
             return 0
         late = before - self._base - self.started if before is not None else 0
         self._base = min(self._base, processed - self.started)
@@ -138,11 +175,12 @@ class Host:
         return late
 
     def _restarted(self) -> None:
+        if self.shared:
+            return
+        self._unsure = _UNSURE
         # Its count begins at 0, so whatever it has begun unheard shows.
         self.started, self._base, self._before, self._said = 0, 0, None, (0, 0.0)
-        for record in self.running.values():
-            record.started = 0.0
-        self.running.clear()
+        self.forget()
 
     def runs(self, active: int, at: float) -> list[str]:
         """Take its word that it runs so many tasks; which ones have ended, by its word before, without an event.
@@ -150,6 +188,8 @@ class Host:
         Not by this one: the events of what has just ended may be behind it.  Taken for over are first those of a name
         that is known to end without an event, then those that began first.
         """
+        if self.shared:
+            return []
         (count, before), self._said = self._said, (max(active, 0), at)
         known = sorted(
             (not one.name.ends_silently, one.started, uuid)
@@ -161,6 +201,12 @@ class Host:
             record = self.running.pop(uuid)
             record.name.ends_silently = record.name.ends_silently or count == 0
         return over
+
+    def forget(self) -> None:
+        """Nobody knows it any more: what it ran is given up in its time."""
+        for record in self.running.values():
+            record.started = 0.0
+        self.running.clear()
 
     @property
     def said_at(self) -> float:

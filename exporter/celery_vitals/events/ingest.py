@@ -91,8 +91,7 @@ class Ingest:
         """Do what time alone brings about; called about once a second."""
         now = time.time()
         with self._lock:
-            for name, host in self._hosts.items():
-                host.consumes(self._fleet.queues_of(name), now)
+            self._tend_hosts(now)
             if not all(host.settled for host in self._hosts.values()):
                 self.came()
             self._tasks.tend(now)
@@ -100,9 +99,22 @@ class Ingest:
                 self._expired = now
                 self._rows.expire(now, self._idle_after)
                 known = self._fleet.names()
-                self._hosts = {
-                    name: host for name, host in self._hosts.items() if name in known or now - host.heard < _HOST_KEPT
-                }
+                for name, host in list(self._hosts.items()):
+                    if name not in known and now - host.heard >= _HOST_KEPT:
+                        host.forget()
+                        del self._hosts[name]
+
+    def _tend_hosts(self, now: float) -> None:
+        """What the fleet knows of the workers, and what it can be told."""
+        gone, shared = self._fleet.gone(), self._fleet.shared()
+        for name, host in self._hosts.items():
+            host.consumes(self._fleet.queues_of(name), now)
+            host.down = name in gone
+            if name in shared:
+                host.share()
+            if host.leaving and not host.running:
+                host.leaving = False
+                self._fleet.finished(name)
 
     def silent(self) -> list[str]:
         """The workers that run tasks and tell nothing of them."""
@@ -148,7 +160,7 @@ class Ingest:
             running[self._shown(label)] = (0, float("inf"))
         for host in self._hosts.values():
             for record in host.running.values():
-                if record.started:
+                if record.started and not host.down:
                     label = self._shown(record.name.label)
                     count, oldest = running.get(label, (0, float("inf")))
                     running[label] = count + 1, min(oldest, record.started)
@@ -218,12 +230,15 @@ class Ingest:
             before = host.said_at
             self._tasks.lost(host.runs(event.active, event.timestamp + host.clock.correction - 1.0), before)
         version = label_text(event.sw_ver or "")
-        if self._fleet.heartbeat(label_text(event.hostname), version, event.active) or event.type == "worker-online":
+        host.leaving = False
+        new = self._fleet.heartbeat(label_text(event.hostname), version, event.active, event.processed, event.pid)
+        if new or event.type == "worker-online":
             self.came()
 
     def _offline(self, event: Event, host: Host, arrived: float) -> None:
         host.heartbeat(event.processed)
-        self._fleet.offline(label_text(event.hostname))
+        host.leaving = 0 < (event.active or 0) <= len(host.running)
+        self._fleet.offline(label_text(event.hostname), event.active)
 
     def _host(self, name: str, now: float) -> Host:
         host = self._hosts.get(name)

@@ -38,7 +38,10 @@ class QueuesProbe:
     def measure(self, deadline: Deadline) -> Backlog:
         """The lengths now."""
         self._fleet.first_round.wait(deadline.remaining * _FIRST_ROUND)
-        return self._link.use(deadline, lambda gauge: gauge.measure(self._known.shown(self._fleet.queues()), deadline))
+        consumed = self._known.shown(self._fleet.queues())
+        backlog = self._link.use(deadline, lambda gauge: gauge.measure(consumed, deadline))
+        self._fleet.saw_queues(backlog.queues)
+        return backlog
 
     def samples(self, value: Backlog | None) -> Iterator[Sample]:
         """Each queue's numbers; none after a failed run, since a length that is not known is not 0."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from celery_vitals import catalogue
 from celery_vitals.cluster import BrokerConnection, Cluster, Link
-from celery_vitals.control import Command, Control
+from celery_vitals.control import Answer, Command, Control
 from celery_vitals.control.kombu import KombuMailbox
 from celery_vitals.control.redis import RedisMailbox
 from celery_vitals.deadline import Deadline
-from celery_vitals.fleet import Fleet, Stats, Worker
+from celery_vitals.fleet import Fleet, State, Stats, Worker
 from celery_vitals.metric import Sample
 from celery_vitals.note import Note
 
@@ -19,7 +20,8 @@ _REPLY_LIMIT = 2.5
 
 
 class WorkersProbe:
-    """One broadcast a round: `stats`, which doubles as ping, and `active_queues` for those whose answer is old."""
+    """One broadcast a round: `stats`, which doubles as ping, `active_queues` for those whose answer is old, and
+    `registered`, once, for one that looks stalled and may only keep to a rate limit."""
 
     name = "workers"
     limit = 5.0
@@ -42,19 +44,31 @@ class WorkersProbe:
         commands = [Command("stats")]
         if not expected or wanted:
             commands.append(Command("active_queues", wanted if expected else None))
+        if limits := fleet.limits_wanted():
+            commands.append(Command("registered", limits))
+
+        def ask(control: Control) -> tuple[list[Answer], int | None]:
+            return control.ask(commands, expected, deadline.within(_REPLY_LIMIT)), control.silent
+
+        asked = time.monotonic()
         try:
-            answers = self._link.use(
-                deadline, lambda control: control.ask(commands, expected, deadline.within(_REPLY_LIMIT))
-            )
-            fleet.begin_round()
+            answers, silent = self._link.use(deadline, ask)
+            fleet.begin_round(asked)
             for answer in answers:
-                if answer.method == "stats":
-                    fleet.stats_replied(answer.worker, answer.body, answer.seconds, answer.late)
-                else:
-                    fleet.queues_replied(answer.worker, answer.body)
+                self._take(answer)
+            fleet.end_round(silent)
         finally:
             fleet.first_round.set()
         return True
+
+    def _take(self, answer: Answer) -> None:
+        match answer.method:
+            case "stats":
+                self._fleet.stats_replied(answer.worker, answer.body, answer.seconds, answer.late)
+            case "active_queues":
+                self._fleet.queues_replied(answer.worker, answer.body)
+            case "registered":
+                self._fleet.limits_replied(answer.worker, answer.body)
 
     def samples(self, value: bool | None) -> Iterator[Sample]:
         """What is known of each worker; after a failed round as it was, each with the time it was last heard of."""
@@ -69,15 +83,9 @@ class WorkersProbe:
     def _worker(self, worker: Worker, asked: bool) -> Iterator[Sample]:
         up, name = self._fleet.is_up(worker), worker.name
         yield catalogue.WORKER_UP(up, name)
-        for source, at in (("reply", worker.replied_at), ("heartbeat", worker.heartbeat_at)):
-            if at is not None:
-                yield catalogue.WORKER_LAST_SEEN(at, name, source)
-        if asked:
-            yield catalogue.WORKER_REPLIED(worker.replied, name)
-        if worker.replied and asked and worker.reply_seconds is not None:
-            yield catalogue.WORKER_REPLY(worker.reply_seconds, name)
-        if worker.started_at is not None:
-            yield catalogue.WORKER_START(worker.started_at, name)
+        now = self._fleet.state(worker)
+        yield from (catalogue.WORKER_STATE(state is now, name, state.value) for state in State)
+        yield from _signs(worker, asked)
         if worker.stats is not None:
             yield from _counters(name, worker.stats)
             if up:
@@ -88,7 +96,14 @@ class WorkersProbe:
             yield catalogue.WORKER_QUEUES(len(worker.queues), name)
 
     def notes(self, value: bool | None) -> Iterator[Note]:
-        """Nobody there."""
+        """Nobody there, or several under one name."""
+        if shared := sorted(self._fleet.shared()):
+            names = ", ".join(shared[:3]) + (" and others" if len(shared) > 3 else "")
+            text = (
+                f"{names}: several workers answer under one node name. What is shown of it is of one of them, and of"
+                " their events none are counted as missed. Give each a name of its own: celery worker -n NAME@%h."
+            )
+            yield Note("worker_names", text, "")
         if value and not self._fleet.workers():
             yield Note(
                 "workers",
@@ -103,10 +118,28 @@ class WorkersProbe:
         self._link.close()
 
 
+def _signs(worker: Worker, asked: bool) -> Iterator[Sample]:
+    """Its signs of life, and its lives."""
+    name = worker.name
+    for source, at in (("reply", worker.replied_at), ("heartbeat", worker.heartbeat_at)):
+        if at is not None:
+            yield catalogue.WORKER_LAST_SEEN(at, name, source)
+    if asked:
+        yield catalogue.WORKER_REPLIED(worker.replied, name)
+    if asked and worker.replied:
+        yield catalogue.WORKER_INSTANCES(worker.instances, name)
+        if worker.reply_seconds is not None:
+            yield catalogue.WORKER_REPLY(worker.reply_seconds, name)
+    if worker.processes or worker.pids:
+        yield catalogue.WORKER_RESTARTS(worker.restarts, name)
+    if worker.started_at is not None:
+        yield catalogue.WORKER_START(worker.started_at, name)
+
+
 def _counters(name: str, stats: Stats) -> Iterator[Sample]:
     for task, count in sorted(stats.accepted.items()):
         yield catalogue.WORKER_ACCEPTED(count, name, task)
-    yield catalogue.WORKER_PROCESSED(sum(stats.accepted.values()), name)
+    yield catalogue.WORKER_PROCESSED(stats.processed, name)
     for mode, seconds in (("user", stats.cpu_user), ("system", stats.cpu_system)):
         if seconds is not None:
             yield catalogue.WORKER_CPU(seconds, name, mode)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from celery_vitals._version import __version__
+from celery_vitals.fleet import State
 
 if TYPE_CHECKING:
     from celery_vitals.report import ProbeReport, QueueRow, Report, WorkerRow
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 # A page of thousands of rows helps nobody; /metrics has them all.
 _ROWS = 500
+_LEVELS = {
+    State.UP: "good",
+    State.BUSY: "good",
+    State.NOT_CONSUMING: "bad",
+    State.STALLED: "bad",
+    State.DRAINING: "plain",
+    State.GONE: "bad",
+}
 
 Row = TypeVar("Row")
 
@@ -73,9 +82,10 @@ class Page:
             now=now,
             round_at=max(ran, default=None),
             findings=list(_findings(report)),
-            workers=Table.of(sorted(report.workers, key=lambda worker: (worker.up, worker.name))),
+            workers=Table.of(sorted(report.workers, key=_worker_order)),
             queues=Table.of(sorted(report.queues, key=_queue_order)),
             unserved=unserved,
+            level=_LEVELS.__getitem__,
             ago=lambda when: _ago(now - when),
         )
 
@@ -84,6 +94,10 @@ def unserved(queue: QueueRow) -> bool:
     """Whether nobody takes messages from this queue, as far as is known; False when nothing is known."""
     known = [count for count in (queue.workers, queue.consumers) if count is not None]
     return bool(known) and not any(known)
+
+
+def _worker_order(worker: WorkerRow) -> tuple[bool, bool, str]:
+    return worker.up, _LEVELS[worker.state] != "bad", worker.name
 
 
 def _queue_order(queue: QueueRow) -> tuple[bool, str]:
@@ -109,11 +123,20 @@ def _answers(what: str, probe: ProbeReport | None) -> Finding:
 
 def _worker_findings(workers: Sequence[WorkerRow]) -> Iterator[Finding]:
     up = sum(1 for worker in workers if worker.up)
-    down = len(workers) - up
+    ending = sum(1 for worker in workers if worker.state is State.DRAINING)
+    down = len(workers) - up - ending
     if not workers:
         yield Finding("unknown", "No worker has been seen.")
     if up:
         yield Finding("good", f"{_count(up, 'worker is', 'workers are')} up.")
+    for state, one, many in (
+        (State.NOT_CONSUMING, "of them takes no tasks", "of them take no tasks"),
+        (State.STALLED, "of them is stalled", "of them are stalled"),
+    ):
+        if number := sum(1 for worker in workers if worker.state is state):
+            yield Finding("bad", f"{_count(number, one, many)}.")
+    if ending:
+        yield Finding("plain", f"{_count(ending, 'worker is', 'workers are')} shutting down.")
     if down:
         yield Finding("bad", f"{_count(down, 'worker is', 'workers are')} down.")
 
