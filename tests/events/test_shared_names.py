@@ -36,13 +36,14 @@ def test_in_any_order_in_which_both_are_heard_every_few_heartbeats(pids: list[in
 def test_in_containers_the_workers_answers_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process has the same number; that two answer is known to the fleet."""
     scene = Scene()
+    scene.run("u", pid=1)
     scene.heartbeat(5000, 0, pid=1)
     shared: Callable[[], frozenset[str]] = lambda: frozenset({WORKER})  # noqa: E731
     monkeypatch.setattr(scene.fleet, "shared", shared)
     scene.idle(1)
-    for turn in range(50):
-        scene.heartbeat(5000 + turn, 0, pid=1, after=1)
-        scene.heartbeat(7, 0, pid=1, after=1)
+    for processed in (7, 5000) * 10:
+        for _ in range(5):
+            scene.heartbeat(processed, 0, pid=1, after=1)
     assert scene.value("exporter_events_missed_total", worker=WORKER) == 0
 
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from celery_vitals.fleet import Fleet, State
 from celery_vitals.fleet import fleet as fleet_module
 from celery_vitals.fleet.doubt import IDLE_FOR, LOOKS, UNCONSUMED_FOR
+from celery_vitals.fleet.processes import MOST
 from tests.fleet.farm import PREFORK, SOLO, TIMEOUT, Numbers
 
 NAMES = st.sampled_from(["a@h", "b@h"])
@@ -142,7 +143,7 @@ class Anything(RuleBasedStateMachine):
     def restarts_only_grow(self) -> None:
         for worker in self.fleet.workers():
             assert worker.restarts >= self.restarts.get(worker.name, 0)
-            assert worker.instances <= 4
+            assert len(worker.processes) <= MOST
             self.restarts[worker.name] = worker.restarts
 
 

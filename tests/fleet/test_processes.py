@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from celery_vitals.fleet.limits import longest_pause
+from celery_vitals.fleet.processes import MOST
 from tests.fleet.farm import PREFORK, STEP, Farm, W
 
 OLD = {**PREFORK, "pid": 1, "uptime": 5000, "total": {"project.add": 5000}}
@@ -84,8 +85,9 @@ def test_two_that_answer_under_one_name(answers: Round, twin: dict[str, Any], tu
 
 
 @pytest.mark.parametrize("twin", [YOUNG, OTHER])
-def test_two_from_the_first_round_on(answers: Round, twin: dict[str, Any]) -> None:
-    count, restarts, instances = answers(OLD, twin)
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_from_the_first_round_on(answers: Round, twin: dict[str, Any], turned: bool) -> None:
+    count, restarts, instances = answers(twin, OLD) if turned else answers(OLD, twin)
     assert (restarts, instances) == (0, 2)
     assert {answers(twin, OLD) for _ in range(5)} == {(count, 0, 2)}
 
@@ -125,6 +127,13 @@ def test_where_replies_tell_heartbeats_do_not_count_a_restart_again(farm: Farm) 
     farm.round(W, body={**PREFORK, "pid": 200, "uptime": 1})
     farm.beats(pid=200, processed=0)
     assert farm.worker().restarts == 1
+
+
+def test_no_more_are_told_apart_than_can_be_kept(farm: Farm, answers: Round) -> None:
+    for first in range(0, 1000, 100):
+        answers(OLD, *({**OTHER, "pid": first + one} for one in range(2, 100)))
+        assert len(farm.worker().processes) <= MOST
+    assert farm.worker().restarts == 0
 
 
 def test_a_name_that_two_share_is_told(farm: Farm, answers: Round) -> None:

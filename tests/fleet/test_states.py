@@ -188,6 +188,34 @@ class TestNotConsuming:
                 farm.looks(q=numbers)
                 assert farm.state() in {UP, GONE}
 
+    @pytest.mark.parametrize("numbers", [REDIS_WAITING, Numbers(9, 0, consumers=0)])
+    def test_of_two_under_one_name_nobody_knows_which_to_accuse(self, farm: Farm, numbers: Numbers) -> None:
+        farm.joins()
+        for _ in range(PATIENCE + 4):
+            farm.clock.pass_by(STEP)
+            farm.fleet.begin_round(farm.clock.now)
+            for pid in (100, 200):
+                body = {**PREFORK, "pid": pid, "uptime": farm.clock.now - 940}
+                farm.fleet.stats_replied(W, body, 0.01, False)
+            farm.fleet.queues_replied(W, [{"name": "q"}])
+            farm.fleet.end_round(None)
+            farm.beats()
+            farm.looks(q=numbers)
+            assert farm.state() is UP
+
+    def test_not_by_queues_that_it_may_consume_no_longer(self, farm: Farm) -> None:
+        """What it consumes was told before the doubt."""
+        farm.joins()
+        for _ in range(PATIENCE):
+            farm.clock.pass_by(STEP)
+            farm.fleet.begin_round(farm.clock.now)
+            farm.fleet.stats_replied(W, PREFORK, 0.01, False)
+            farm.fleet.end_round(None)
+            farm.beats()
+            farm.looks(q=REDIS_WAITING)
+            assert W in farm.fleet.queues_wanted()
+            assert farm.state() is UP
+
     def test_who_drops_what_has_expired_is_not_accused(self, farm: Farm) -> None:
         """It begins nothing, but its queue gets shorter, and it is the only one there."""
         farm.joins()

@@ -16,6 +16,10 @@ _SLACK = 3.0
 """Seconds by which two answers of one process may differ in when it started: they tell whole seconds."""
 
 
+MOST = 16
+"""Processes of one name that are told apart."""
+
+
 @dataclass(frozen=True)
 class Process:
     """One process, as it last answered."""
@@ -45,7 +49,7 @@ def heard(processes: Processes, stats: Stats, seconds: float, late: bool, now: f
     started = now - stats.uptime if stats.uptime is not None else None
     place = _place(processes, stats, started, seconds, late)
     if place is None:
-        return (*processes, Process(stats, started, silent=int(late)))
+        return (*processes, Process(stats, started, silent=int(late))) if len(processes) < MOST else processes
     one = processes[place]
     silent = min(one.silent, 1) if late else 0
     one = replace(one, stats=stats, silent=silent, replaced=one.replaced and late)
