@@ -162,7 +162,7 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
 def test_one_that_takes_long_to_answer_is_waited_for(redis_broker: Broker, start_worker: StartWorker) -> None:
     with Proxy(redis_broker.server.port) as proxy:
         behind = Broker("redis", proxy.url(redis_broker.url), "", redis_broker.server, space=redis_broker.space)
-        start_worker(behind, "threads", "far")
+        start_worker(behind, "threads", "far", heartbeat=False)  # which it would send before it answers, at times
         start_worker(redis_broker, "solo", "near")
         with looking(redis_broker) as look:
             wait_for(lambda: replied(look.scrape()) == {"far@test": 1, "near@test": 1})
