@@ -43,15 +43,16 @@ class Seen:
 
     def line(self) -> str:
         """Its row of the table."""
-        counts = (len(self.passed) + len(self.failed), len(self.passed), len(self.failed))
-        cells = (f"`{self.row}`", self.title, ROWS[self.row].what, *counts, self._failures())
-        return f"| {' | '.join(map(str, cells))} |"
+        passed, failed = len(self.passed), len(self.failed)
+        how = f" ({len(self.rerun)} at the second go)" if self.rerun else ""
+        cells = (f"`{self.row}`", self.title, ROWS[self.row].what, passed + failed, f"{passed}{how}", failed)
+        return f"| {' | '.join(map(str, cells))} | {self._failures()} |"
 
     def _failures(self) -> str:
         by_reason: dict[str, list[str]] = {}
         for test in self.failed:
             by_reason.setdefault(why(self.row, test) or "not explained", []).append(_short(test))
-        return "<br>".join(f"{', '.join(tests)}: {reason}" for reason, tests in by_reason.items())
+        return "<br>".join(f"{', '.join(tests)}: {reason}" for reason, tests in by_reason.items()) or "nothing"
 
 
 def _short(test: str) -> str:
