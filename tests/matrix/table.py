@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +15,7 @@ from .rows import ROWS
 PAGE = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- written by make test-matrix -->\n", "<!-- end -->\n"
 HEAD = "| row | what | tests | run | passed | failed | what fails, and why |\n|---|---|---|---|---|---|---|\n"
+_MOST_NAMES = 4
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,16 @@ class Seen:
     def _failures(self) -> str:
         by_reason: dict[str, list[str]] = {}
         for test in self.failed:
-            by_reason.setdefault(why(self.row, test) or "not explained", []).append(_short(test))
-        return "<br>".join(f"{', '.join(tests)}: {reason}" for reason, tests in by_reason.items()) or "nothing"
+            by_reason.setdefault(why(self.row, test) or "not explained", []).append(test)
+        return "<br>".join(f"{_short(tests)}: {reason}" for reason, tests in by_reason.items()) or "nothing"
 
 
-def _short(test: str) -> str:
-    """The file and the name of a test, as Markdown."""
-    return f"`{test.rpartition('/')[2]}`"
+def _short(tests: list[str]) -> str:
+    """The names of tests, as Markdown; of many, how many there are in each file."""
+    if len(tests) > _MOST_NAMES:
+        files = Counter(test.partition("::")[0].rpartition("/")[2] for test in tests)
+        return ", ".join(f"{count} in `{file}`" for file, count in files.items())
+    return ", ".join(f"`{test.rpartition('/')[2]}`" for test in tests)
 
 
 def update(rows: Iterable[str]) -> None:

@@ -45,8 +45,8 @@ class Record(msgspec.Struct, gc=False):
         self.sent, self.next_sent = self.next_sent, 0.0
 
     def was_received(self, attempt: int) -> None:
-        """An attempt was received.  A worker may tell so before it tells that the one before has begun: the one it hears
-        from the broker, the other from its pool."""
+        """An attempt was received.  A worker may tell so before it tells that the one before has begun: of the one it
+        hears from the broker, of the other from its pool."""
         if attempt == self.attempt + 1 and not self.started and self.turn != _OVER:
             self.turn = _OVERTAKEN
         elif attempt > self.attempt:
