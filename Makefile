@@ -5,7 +5,7 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test check format golden docs bench bench-events bench-scrape bench-render constraints clean
+.PHONY: demo test test-matrix check format golden docs bench bench-events bench-scrape bench-render constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -17,6 +17,11 @@ test: .venv/.dev
 # Real workers and brokers on two busy cores: what failed is run once more, alone, with servers of its own.  Both runs are
 # shown, and a test that needs the second is a defect to look into.
 ONCE_MORE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
+
+# The tests against other servers, workers of other Celery versions and other Pythons, about an hour; ARGS names rows.
+test-matrix: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .
@@ -70,4 +75,4 @@ define install
 endef
 
 clean:
-	rm -rf .venv .venv-peer build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peer .matrix build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -93,6 +93,43 @@ def test_a_retry_that_is_told_after_the_next_attempt_has_begun(scene: Scene) -> 
     assert scene.task() == {"sent": 2, "received": 2, "started": 2, "retried": 1, "succeeded": 1}
 
 
+def test_a_retry_that_is_received_before_its_former_attempt_is_told_to_have_begun(scene: Scene) -> None:
+    """The worker's own process hears of the new message from the broker, and of the start from its pool."""
+    scene.sent("u")
+    scene.received("u")
+    for retries in (1, 2):
+        eta = datetime.fromtimestamp(scene.now + 2, timezone.utc).isoformat()
+        scene.sent("u", retries=retries, eta=eta)
+        scene.received("u", retries=retries, eta=eta)
+        scene.started("u")
+        assert scene.running() == 1
+        scene.tell("task-retried", "u")
+        assert scene.running() == 0
+        scene.now += 2
+    scene.started("u", after=1)
+    count, seconds = scene.waits()
+    assert count == 3
+    assert seconds == pytest.approx(1.15, abs=0.02)
+    scene.succeeded("u")
+    assert scene.task() == {"sent": 3, "received": 3, "started": 3, "retried": 2, "succeeded": 1}
+
+
+@pytest.mark.parametrize("first", ["the retry", "its message"])
+def test_a_retry_of_an_attempt_that_was_not_heard_to_begin(scene: Scene, first: str) -> None:
+    scene.sent("u")
+    scene.received("u")
+    if first == "the retry":
+        scene.tell("task-retried", "u", after=60)
+    scene.sent("u", retries=1, after=60 if first == "its message" else 0.01)
+    scene.received("u", retries=1)
+    if first == "its message":
+        scene.tell("task-retried", "u")
+    scene.started("u", after=1)
+    count, seconds = scene.waits()
+    assert count == 1
+    assert seconds == pytest.approx(1.02, abs=0.02)
+
+
 def test_a_task_that_is_sent_twice_over_has_waited_once(scene: Scene) -> None:
     scene.sent("u")
     scene.received("u")

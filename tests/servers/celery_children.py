@@ -36,7 +36,10 @@ def project_environment(broker: Broker, conf: Mapping[str, Any] | None = None) -
 
 
 class CeleryChild:
-    """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves nothing behind."""
+    """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves nothing behind.
+
+    CELERY_VITALS_TEST_WORKER_PYTHON names the Python whose Celery runs, when that is to be another than the tests' own.
+    """
 
     ready_line: str
     start_timeout = 60.0
@@ -52,7 +55,8 @@ class CeleryChild:
         self.name = name
         self.broker = broker
         folder = warden().folder(name.partition("@")[0])
-        argv = [sys.executable, "-m", "celery", "-A", "project.app", *arguments]
+        python = os.environ.get("CELERY_VITALS_TEST_WORKER_PYTHON", sys.executable)
+        argv = [python, "-m", "celery", "-A", "project.app", *arguments]
         # What its pool writes to the temporary folder goes with it, even when it is killed.
         own = {"TMPDIR": str(folder)}
         self.child = Child(name, argv, project_environment(broker, conf) | own | dict(env or {}), folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import socket
@@ -22,7 +23,12 @@ class MissingProgramError(RuntimeError):
 
 
 def find_program(name: str, *known: str) -> Path | None:
-    """The program: the first of the `known` places that exists, else the one on PATH."""
+    """The program: the first of the `known` places that exists, else the one on PATH.
+
+    Before all of them, what e.g. CELERY_VITALS_TEST_REDIS_SERVER names for redis-server.
+    """
+    if chosen := os.environ.get(f"CELERY_VITALS_TEST_{name.upper().replace('-', '_')}"):
+        return Path(chosen)
     for place in map(Path, known):
         if place.exists():
             return place

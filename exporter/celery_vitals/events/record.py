@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 OBSERVED = -1.0
+_EARLY, _OVERTAKEN, _OVER = 1, 2, 3
 
 
 class Record(msgspec.Struct, gc=False):
@@ -31,14 +32,34 @@ class Record(msgspec.Struct, gc=False):
     """When the exporter first heard of it, by its own clock."""
     announced: bool = False
     """Whether its producer has told of sending it."""
+    turn: int = 0
+    """What was told of the present attempt before its start: it was received while the one before it runs (_EARLY), the
+    next one was received (_OVERTAKEN), or it has retried (_OVER)."""
     ended: bool = False
     """Whether its end has been counted: what is told of it twice is not counted twice."""
 
     def go_on(self, attempt: int) -> None:
         """A further attempt begins.  That may be told before the end of the one that has sent it, or after."""
         self.former = 0.0 if self.sent or attempt > self.attempt + 1 else self.started
-        self.attempt, self.started = attempt, 0.0
+        self.attempt, self.started, self.turn = attempt, 0.0, 0
         self.sent, self.next_sent = self.next_sent, 0.0
+
+    def was_received(self, attempt: int) -> None:
+        """An attempt was received.  A worker may tell so before it tells that the one before has begun: of the one it
+        hears from the broker, of the other from its pool."""
+        if attempt == self.attempt + 1 and not self.started and self.turn != _OVER:
+            self.turn = _OVERTAKEN
+        elif attempt > self.attempt:
+            turn = 0 if self.turn == _OVER else _EARLY
+            self.go_on(attempt)
+            self.turn = turn
+
+    def has_retried(self) -> None:
+        """The present attempt is over, or the one before it was."""
+        if self.started or self.turn == _OVERTAKEN:
+            self.go_on(self.attempt + 1)
+        else:
+            self.turn = 0 if self.turn == _EARLY else _OVER
 
     def was_sent(self, attempt: int, since: float) -> float:
         """An attempt was sent then.  When that one began, where its wait is over; else 0."""

@@ -132,8 +132,7 @@ class Tasks:
         elif record.name is self._rows.unknown and event.name:
             record.name = self._rows.name(event.name)
             record.row = self._rows.row(record.name, record.row.labels[1], event)
-        if (event.retries or 0) > record.attempt:
-            record.go_on(event.retries or 0)
+        record.was_received(event.retries or 0)
         record.ended = False
         self._row(record, host).received.value += 1
 
@@ -187,8 +186,7 @@ class Tasks:
         self._row(record, host).retried.value += 1
         if record.started <= at:  # else the next attempt runs already
             host.running.pop(event.uuid, None)
-            if record.started:
-                record.go_on(record.attempt + 1)
+            record.has_retried()
 
     def _revoked(self, event: Event, host: Host, at: float, now: float) -> None:
         record = self._end(self._revoked, event, host, at, now)

@@ -1,0 +1,41 @@
+"""The failures that were looked into: why a test cannot pass in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Known:
+    """A failure, and whose it is."""
+
+    rows: tuple[str, ...]
+    test: str
+    """Part of its name, with the file and the parameters."""
+    why: str
+
+
+_QUORUM = "Celery before 5.5 cannot consume quorum queues (`does not support global qos`)"
+_THREADS = (
+    "Celery before 5.7 loses task events of the pool `threads`, in the worker, whose threads share a buffer without a"
+    " lock; with `prefork` it loses none"
+)
+
+KNOWN = (
+    Known(("celery-5.2", "celery-5.3", "celery-5.4"), "test_of_a_quorum_queue", _QUORUM),
+    *(
+        Known(("celery-5.4",), f"tests/live/test_{part}", _THREADS)
+        for part in (
+            "event_loss.py",
+            "event_stream.py::test_a_backlog",
+            "stream.py::TestHears::test_a_real_worker",
+            "task_labels.py",
+            "task_times.py",
+        )
+    ),
+)
+
+
+def why(row: str, test: str) -> str | None:
+    """The reason, for a failure that has one."""
+    return next((one.why for one in KNOWN if row in one.rows and one.test in test), None)

@@ -1,0 +1,105 @@
+"""The rows of the matrix: what is set up for each, and which tests run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import debian, environments
+
+LIVE = ("tests/live",)
+# The live tests in which what a worker says or does matters; last those whose workers tell of their tasks from the pool
+# `threads`: Celery before 5.7 loses such events itself, which one row is enough to show.
+ANY_WORKERS = (
+    "tests/live/test_cluster.py",
+    "tests/live/test_faults.py::test_a_broker_killed_and_started_again_is_found_again",
+    "tests/live/test_harm.py",
+    "tests/live/test_queues.py",
+    "tests/live/test_task_outcomes.py",
+    "tests/live/test_workers.py",
+)
+ALL_WORKERS = (
+    *ANY_WORKERS,
+    "tests/live/test_event_loss.py",
+    "tests/live/test_event_stream.py",
+    "tests/live/test_stream.py",
+    "tests/live/test_task_labels.py",
+    "tests/live/test_task_times.py",
+)
+NOT_LIVE = ("tests", "--ignore=tests/live")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a row runs with."""
+
+    title: str
+    """What is tested, with its version."""
+    python: Path = Path(sys.executable)
+    """Runs the tests and the exporter."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    name: str
+    tests: Sequence[str]
+    """Arguments of pytest."""
+    what: str
+    """The same in words."""
+    set_up: Callable[[], Setup]
+    """May raise NotHereError."""
+
+
+def _server(name: str, title: str, kind: str, package: str) -> Row:
+    def set_up() -> Setup:
+        program = debian.program(package)
+        variable = f"CELERY_VITALS_TEST_{kind.upper()}_SERVER"
+        return Setup(f"{title} {debian.version(package)}", env={variable: str(program)})
+
+    return Row(name, (*LIVE, "--matrix-server", kind), "live, its own", set_up)
+
+
+def _workers(series: str, *also: str, everything: bool = False) -> Row:
+    def set_up() -> Setup:
+        python = environments.with_celery(series, also)
+        celery, kombu, redis = environments.versions(python, "celery", "kombu", "redis")
+        title = f"Workers of Celery {celery} with kombu {kombu}, redis-py {redis}"
+        return Setup(title, env={"CELERY_VITALS_TEST_WORKER_PYTHON": str(python)})
+
+    if everything:
+        return Row(f"celery-{series}", ALL_WORKERS, "live, with workers", set_up)
+    return Row(f"celery-{series}", ANY_WORKERS, "the same, no events of `threads`", set_up)
+
+
+def _python(series: str, *, live: bool) -> Row:
+    def set_up() -> Setup:
+        python = environments.with_python(series)
+        return Setup(f"Python {environments.release(python)}", python)
+
+    if live:
+        return Row(f"python-{series}-live", LIVE, "live", set_up)
+    return Row(f"python-{series}", NOT_LIVE, "all but live", set_up)
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        _server("redis-8", "Redis", "redis", "redis-server"),
+        _server("valkey-8", "Valkey", "redis", "valkey-server"),
+        _server("rabbitmq-4", "RabbitMQ", "rabbitmq", "rabbitmq-server"),
+        # Its kombu breaks with the redis-py of today, which it does not refuse.
+        _workers("5.2", "redis<5"),
+        _workers("5.3"),
+        _workers("5.4", everything=True),
+        _workers("5.5"),
+        _workers("5.6"),
+        _workers("5.7", everything=True),
+        *(_python(series, live=False) for series in ("3.10", "3.12", "3.13")),
+        _python("3.13", live=True),
+    )
+}

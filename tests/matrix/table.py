@@ -1,0 +1,75 @@
+"""The table in docs/compatibility.md, written from what the rows have reported."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+from .folder import FOLDER, ROOT
+from .known import why
+from .rows import ROWS
+
+PAGE = ROOT / "docs" / "compatibility.md"
+BEGIN, END = "<!-- written by make test-matrix -->\n", "<!-- end -->\n"
+HEAD = "| row | what | tests | run | passed | failed | what fails, and why |\n|---|---|---|---|---|---|---|\n"
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has become of the tests of a row."""
+
+    row: str
+    title: str
+    passed: list[str]
+    failed: list[str]
+    rerun: list[str]
+    """Failed once and passed then."""
+
+    @classmethod
+    def load(cls, row: str) -> Seen:
+        """What the row's last run has reported; OSError when there was none."""
+        title = (FOLDER / f"{row}.title").read_text()
+        report = json.loads((FOLDER / f"{row}.json").read_text())
+        failed = sorted({*report["failed"], *report["error"]})
+        passed = [test for test in report["passed"] if test not in failed]
+        return cls(row, title, passed, failed, sorted(set(report["rerun"]) - set(failed)))
+
+    @property
+    def unexplained(self) -> list[str]:
+        """Failures that nobody has looked into."""
+        return [test for test in self.failed if why(self.row, test) is None]
+
+    def line(self) -> str:
+        """Its row of the table."""
+        passed, failed = len(self.passed), len(self.failed)
+        how = f" ({len(self.rerun)} at the second go)" if self.rerun else ""
+        cells = (f"`{self.row}`", self.title, ROWS[self.row].what, passed + failed, f"{passed}{how}", failed)
+        return f"| {' | '.join(map(str, cells))} | {self._failures()} |"
+
+    def _failures(self) -> str:
+        by_reason: dict[str, list[str]] = {}
+        for test in self.failed:
+            by_reason.setdefault(why(self.row, test) or "not explained", []).append(test)
+        return "<br>".join(f"{_short(tests)}: {reason}" for reason, tests in by_reason.items()) or "nothing"
+
+
+def _short(tests: list[str]) -> str:
+    """The names of tests, as Markdown; of many, how many there are in each file."""
+    if len(tests) > _MOST_NAMES:
+        files = Counter(test.partition("::")[0].rpartition("/")[2] for test in tests)
+        return ", ".join(f"{count} in `{file}`" for file, count in files.items())
+    return ", ".join(f"`{test.rpartition('/')[2]}`" for test in tests)
+
+
+def update(rows: Iterable[str]) -> None:
+    """Write the lines of these rows anew, in the order of the matrix; the others stay as they are."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    table, after = rest.split(END)
+    lines = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
+    lines |= {row: Seen.load(row).line() for row in rows}
+    body = chain.from_iterable((lines[name], "\n") for name in ROWS if name in lines)
+    PAGE.write_text(before + BEGIN + HEAD + "".join(body) + END + after)
