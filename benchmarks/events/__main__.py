@@ -24,7 +24,7 @@ CHURN_RATE = 30_000.0
 @click.option("--peer/--no-peer", "with_peer", default=True, show_default=True, help="Whether rate has the peer too.")
 @click.option("--flood-events", default=1_000_000, show_default=True, help="Events of flood.")
 @click.option("--flight-tasks", default=100_000, show_default=True, help="Tasks of flight.")
-@click.option("--churn-events", default=3_000_000, show_default=True, help="Events of churn.")
+@click.option("--churn-events", default=10_000_000, show_default=True, help="Events of churn.")
 def main(
     broker: str,
     scenario: tuple[str, ...],

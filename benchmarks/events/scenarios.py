@@ -106,7 +106,7 @@ def flood(bench: Bench, events: int) -> None:
             published = bench.publish(tasks=events // EVENTS_PER_TASK)
             ended = time.monotonic()
             while "probe." not in watch.scrape(exporter, DEADLINE).text:
-                bench.publish(probe=f"probe.{len(recovered)}")
+                bench.publish(probe=f"probe.{len(recovered)}", processed=published.processed)
                 time.sleep(0.2)
                 if time.monotonic() - ended > 120:
                     raise RuntimeError(f"{exporter.address} does not recover")
@@ -159,7 +159,7 @@ def churn(bench: Bench, events: int, rate: float) -> None:
         f"Churn: {events:,} events at {rate:,.0f} a second, with new names all the time, on Redis",
         ("events", "memory", "series", "lost so far"),
     )
-    tasks, pieces = events // EVENTS_PER_TASK, 6
+    tasks, pieces = events // EVENTS_PER_TASK, 10
     with bench.exporter(OURS) as exporter:
         seen = Published()
         for piece in range(pieces):

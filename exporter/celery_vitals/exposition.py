@@ -42,8 +42,8 @@ class TextFamily(Metric):
         return b"".join(self.parts(openmetrics)).decode()
 
 
-def generate(families: Iterable[Metric], encode: Encoder, failed: Failed | None = None) -> bytes:
-    """What `encode`, an encoder of prometheus_client, would give for these families.
+def generate(families: Iterable[Metric], encode: Encoder, failed: Failed | None = None) -> list[bytes]:
+    """What `encode`, an encoder of prometheus_client, would give for these families, in parts.
 
     A family that cannot be written is left out, and told to `failed` with the reason; without `failed` it raises.
     """
@@ -61,7 +61,7 @@ def generate(families: Iterable[Metric], encode: Encoder, failed: Failed | None 
     parts: list[bytes] = []
     for knows_text, group in groupby(families, lambda family: isinstance(family, TextFamily)):
         parts += _write(own if knows_text and openmetrics is not None else ordinary, list(group), failed)
-    return b"".join([*parts, ending])
+    return [*parts, ending]
 
 
 def _write(write: _Write, families: Sequence[Metric], failed: Failed | None) -> list[bytes]:

@@ -18,6 +18,7 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.web import negotiation
 from celery_vitals.web.headers import DefaultHeaders
 from celery_vitals.web.pages import Page
+from celery_vitals.web.parts import PartsResponse
 from celery_vitals.web.scrapes import Busy, Order, Scrapes, Stopping
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Site:
         compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
         order = Order(Deadline.after(seconds), self._chosen(request), encode, compress)
         try:
-            body = await self._scrapes.run(order)
+            parts = await self._scrapes.run(order)
         except Busy:
             limit = self._settings.web_max_requests
             return _line(f"Busy: {limit} scrapes are running, and --web.max-requests allows no more.", 503)
@@ -80,7 +81,7 @@ class Site:
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if compress:
             headers["Content-Encoding"] = "gzip"
-        return Response(body, headers=headers)
+        return PartsResponse(parts, headers=headers)
 
     def _chosen(self, request: Request) -> Collection[str] | None:
         """The collectors that collect[] or exclude[] leave; None when neither is given.  400 when they are wrong."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import threading
-from collections.abc import Callable, Collection, Iterable
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector as MetricSource
 
 from celery_vitals.exposition import Encoder, generate
 from celery_vitals.web.faults import FaultLog
+from celery_vitals.web.parts import slices
 from celery_vitals.web.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Metrics are repetitive text, and shrink to a seventeenth; level 6 takes three times as long for a twentieth.
 _GZIP_LEVEL = 1
+_GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
 class Busy(Exception):
@@ -52,11 +54,14 @@ class Scrapes:
         self._own = {} if settings.web_disable_exporter_metrics else _own_sources()
         self._faults = FaultLog()
         self._places = threading.BoundedSemaphore(settings.web_max_requests)
-        self._running: set[asyncio.Future[bytes]] = set()
+        self._running: set[asyncio.Future[Sequence[bytes]]] = set()
         self.stopping = False
 
-    async def run(self, order: Order) -> bytes:
-        """The body of the answer.  Raises Busy at once when no place is free, Stopping when the server stops."""
+    async def run(self, order: Order) -> Sequence[bytes]:
+        """The body of the answer, in parts.
+
+        Raises Busy at once when no place is free, Stopping when the server stops.
+        """
         if self.stopping:
             raise Stopping
         if not self._places.acquire(blocking=False):
@@ -83,18 +88,18 @@ class Scrapes:
         for scrape in list(self._running):
             scrape.cancel()
 
-    def _in_place(self, order: Order) -> bytes:
+    def _in_place(self, order: Order) -> Sequence[bytes]:
         try:
             return self._scrape(order)
         finally:
             self._places.release()
 
-    def _scrape(self, order: Order) -> bytes:
+    def _scrape(self, order: Order) -> Sequence[bytes]:
         families = self._gather("the scrape", partial(self._collector.scrape, order.deadline, order.names))
         for name, source in self._own.items():
             families += self._gather(name, source.collect)
-        text = generate(families, order.encode, self._unwritable)
-        return gzip.compress(text, _GZIP_LEVEL) if order.compress else text
+        parts = generate(families, order.encode, self._unwritable)
+        return _compressed(parts) if order.compress else parts
 
     def _gather(self, what: str, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
         """What `collect` yields; when it raises, what it had yielded so far."""
@@ -110,6 +115,11 @@ class Scrapes:
 
     def _unwritable(self, family: Metric, error: Exception) -> None:
         self._faults.failed(f"writing {family.name}", error)
+
+
+def _compressed(parts: Iterable[bytes]) -> list[bytes]:
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_FORMAT)
+    return [*filter(None, map(packer.compress, slices(parts))), packer.flush()]
 
 
 def _own_sources() -> dict[str, MetricSource]:
