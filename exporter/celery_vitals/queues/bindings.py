@@ -57,9 +57,12 @@ class Discovery:
             "tuple[int, list[bytes]]",
             self._redis.scan(self._cursor, match=f"{_escaped(self._prefix)}*", count=_SCAN_COUNT, _type="set"),
         )
+        pipe = self._redis.pipeline(transaction=False)
         for key in keys:
+            pipe.smembers(key)
+        for key, members in zip(keys, pipe.execute(), strict=True):
             exchange = key.decode("utf-8", "replace")[len(self._prefix) :]
-            self._known.found(self._queues_of(exchange, self._redis.smembers(key)))
+            self._known.found(self._queues_of(exchange, members))
         if not self._cursor:
             self._known.pass_ended()
             self._complete = True
