@@ -36,6 +36,7 @@ class Question:
 
     method: str
     destination: frozenset[str] | None
+    """None for every worker; without a reply to give, nobody."""
     ticket: str
     exchange: str
     key: str
@@ -192,12 +193,8 @@ def _unwrapped(message: bytes) -> Question:
 @lru_cache(4)
 def _question(body: bytes) -> Question:
     content: dict[str, Any] = json.loads(body)
-    destination = content["destination"]
-    to = content["reply_to"]
-    return Question(
-        content["method"],
-        None if destination is None else frozenset(destination),
-        content["ticket"],
-        to["exchange"],
-        to["routing_key"],
-    )
+    to = content.get("reply_to")
+    if to is None:
+        return Question(content["method"], frozenset(), "", "", "")
+    destination = None if content["destination"] is None else frozenset(content["destination"])
+    return Question(content["method"], destination, content["ticket"], to["exchange"], to["routing_key"])

@@ -1,0 +1,123 @@
+"""`python -m benchmarks.scrape`: measure, and print tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from tests.exporter import Exporter
+from tests.servers import Publisher, RabbitMQServer, RedisServer
+
+from benchmarks.events.peer import Peer, install
+from benchmarks.scrape.crowd import Crowd, crowd
+from benchmarks.scrape.keys import fill, memory
+from benchmarks.scrape.rounds import PEERS, SCRAPERS, Times, broadcasts, scraped, timed
+
+SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {"Redis": RedisServer, "RabbitMQ": RabbitMQServer}
+SCENARIOS = ("cluster", "servers", "large", "keys")
+CLUSTER, LARGE = (50, 200), (500, 1000)
+BURSTS = 20
+KEYS = (0, 1_000_000, 10_000_000)
+
+
+@contextmanager
+def on(name: str, size: tuple[int, int]) -> Iterator[Crowd]:
+    """A crowd on a new broker."""
+    with SERVERS[name]() as server, server.namespace() as broker, crowd(broker, *size) as found:
+        yield found
+
+
+def asked_by_celery(found: Crowd) -> Times:
+    """`inspect stats` and `inspect active_queues`."""
+    with Publisher(found.broker) as publisher:
+        inspect = publisher.app.control.inspect()
+
+        def ask() -> None:
+            if len(inspect.stats() or {}) != found.workers or len(inspect.active_queues() or {}) != found.workers:
+                raise click.ClickException("a worker did not answer Celery's inspect")
+
+        return timed(ask, 5)
+
+
+def scrapes(found: Crowd, name: str, rounds: int) -> None:
+    """Ours."""
+    with Exporter.of(found.broker) as exporter:
+        _row(found, name, "celery-vitals", rounds, scraped(exporter.address, rounds, found))
+
+
+def peers(found: Crowd, name: str, rounds: int) -> None:
+    """The same scrape of the peer, and the same two questions asked by Celery."""
+    with Peer(found.broker) as peer:
+        _row(found, name, "prometheus-exporter-celery", rounds, scraped(peer.address, rounds, found, PEERS))
+    _row(found, name, "Celery's inspect", 5, asked_by_celery(found))
+
+
+def _row(found: Crowd, name: str, who: str, rounds: int, times: Times) -> None:
+    print(f"| {name} | {found.workers} | {found.queues} | {who} | {rounds} | {times} |", flush=True)
+
+
+def servers(names: Sequence[str]) -> None:
+    """Several Prometheus servers that scrape at the same moment."""
+    print("\n| broker | Prometheus servers | rounds | scrapes | control messages |")
+    print("|---|---|---|---|---|")
+    for name in names:
+        with on(name, CLUSTER) as found:
+            count = broadcasts(found, BURSTS)
+            print(f"| {name} | {SCRAPERS} | {BURSTS} | {BURSTS * SCRAPERS} | {count} |", flush=True)
+
+
+def keys(rounds: int, counts: Sequence[int]) -> None:
+    """Redis with more and more keys that have nothing to do with Celery's queues."""
+    print("\n| other keys | Redis holds | first scrape | until all keys were looked through | p50 | p95 | max |")
+    print("|---|---|---|---|---|---|---|")
+    with on("Redis", CLUSTER) as found:
+        assert isinstance(found.broker.server, RedisServer)
+        with found.broker.server.client(int(found.broker.space)) as client:
+            client.connection_pool.connection_kwargs["socket_timeout"] = 60.0
+            present = 0
+            for wanted in counts:
+                fill(client, present, wanted)
+                present = wanted
+                with Exporter.of(found.broker) as exporter:
+                    began, scrapes, first = time.monotonic(), 1, exporter.scrape(timeout=10)
+                    while exporter.scrape(timeout=10).value("celery_exporter_blind_spot", subject="queue_discovery"):
+                        scrapes += 1
+                    took = time.monotonic() - began
+                    times = scraped(exporter.address, rounds, found)
+                until = f"{scrapes} scrapes, {took:.1f} s"
+                print(f"| {wanted:,} | {memory(client):.2f} GB | {first.seconds * 1000:.0f} ms | {until} | {times} |",
+                      flush=True)  # fmt: skip
+
+
+@click.command()
+@click.option("--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True)
+@click.option("--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True)
+@click.option("--rounds", default=200, show_default=True, help="Number of scrapes.")
+@click.option("--peer-rounds", default=20, show_default=True, help="The same for the peer, which takes two seconds.")
+@click.option("--keys", "counts", type=int, multiple=True, default=KEYS, show_default=True, help="Other keys.")
+def main(broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, counts: tuple[int, ...]) -> None:
+    """Measure and print a table for each scenario."""
+    names = [name for name in SERVERS if broker in (name.lower(), "both")]
+    if "cluster" in scenario:
+        install()
+    if {"cluster", "large"} & set(scenario):
+        print("| broker | workers | queues | asked by | scrapes | p50 | p95 | max |")
+        print("|---|---|---|---|---|---|---|---|")
+    for name in names:
+        if "cluster" in scenario:
+            with on(name, CLUSTER) as found:
+                scrapes(found, name, rounds)
+                peers(found, name, peer_rounds)
+        if "large" in scenario:
+            with on(name, LARGE) as found:
+                scrapes(found, name, rounds)
+    if "servers" in scenario:
+        servers(names)
+    if "keys" in scenario and "Redis" in names:
+        keys(rounds, counts)
+
+
+if __name__ == "__main__":
+    main()
