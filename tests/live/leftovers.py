@@ -55,12 +55,14 @@ def _on_rabbitmq(broker: Broker) -> dict[str, Any]:
     connections = server.api("GET", f"vhosts/{broker.space}/connections")
     channels = server.api("GET", f"vhosts/{broker.space}/channels")
     bindings = server.api("GET", f"bindings/{broker.space}")
+    ours = [one for one in connections if one.get("user_provided_name") == "celery-vitals"]
+    others = {one["name"] for one in connections if one not in ours}  # whose channels are told of late
     return {
         "queues": {one["name"] for one in server.api("GET", f"queues/{broker.space}")},
         "exchanges": {one["name"] for one in server.api("GET", f"exchanges/{broker.space}")} - {"celeryev"},
         "bindings": {(one["source"], one["destination"], one["routing_key"]) for one in bindings},
-        "connections": sum(one.get("user_provided_name") == "celery-vitals" for one in connections),
-        "channels": len(channels),
+        "connections": len(ours),
+        "channels": sum(one["connection_details"].get("name") not in others for one in channels),
     }
 
 
