@@ -41,9 +41,8 @@ class Times:
     @classmethod
     def of(cls, seconds: list[float]) -> Times:
         """Of some runs."""
-        return cls(
-            statistics.median(seconds) * 1000, statistics.quantiles(seconds, n=20)[-1] * 1000, max(seconds) * 1000
-        )
+        p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+        return cls(statistics.median(seconds) * 1000, p95 * 1000, max(seconds) * 1000)
 
     def __str__(self) -> str:
         return f"{self.p50:.0f} ms | {self.p95:.0f} ms | {self.longest:.0f} ms"
