@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 from tests.exporter import Exporter
@@ -12,7 +12,7 @@ from tests.servers import Publisher, RabbitMQServer, RedisServer
 from benchmarks.events.peer import Peer, install
 from benchmarks.scrape.crowd import Crowd, crowd
 from benchmarks.scrape.keys import fill, memory
-from benchmarks.scrape.rounds import PEERS, SCRAPERS, Times, broadcasts, scraped, timed
+from benchmarks.scrape.rounds import PEERS, SCRAPERS, Times, broadcasts, by_turns, scraped, timed
 
 SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {"Redis": RedisServer, "RabbitMQ": RabbitMQServer}
 SCENARIOS = ("cluster", "servers", "large", "keys")
@@ -68,29 +68,35 @@ def servers(names: Sequence[str]) -> None:
 
 
 def keys(rounds: int, counts: Sequence[int]) -> None:
-    """Redis with more and more keys that have nothing to do with Celery's queues."""
-    print("\n| other keys | Redis holds | first scrape | all keys looked through after | p50 | p95 | max |")
+    """Two clusters on one Redis: one in a database with more and more keys that have nothing to do with its queues, and
+    one to compare with."""
+    print(
+        "\n| other keys | Redis holds | first scrape | scrapes until all were seen | p50 without them | p50 | added |"
+    )
     print("|---|---|---|---|---|---|---|")
-    with on("Redis", CLUSTER) as found:
-        assert isinstance(found.broker.server, RedisServer)
-        with found.broker.server.client(int(found.broker.space)) as client:
-            present = 0
-            for wanted in counts:
-                fill(client, present, wanted)
-                present = wanted
-                with Exporter.of(found.broker) as exporter:
-                    first, looked = exporter.scrape(timeout=10).seconds, looked_through(exporter, rounds)
-                    times = scraped(exporter.address, rounds, found)
-                size = f"{memory(client):.2f} GB"
-                print(f"| {wanted:,} | {size} | {first * 1000:.0f} ms | {looked} | {times} |", flush=True)
+    with RedisServer() as server, ExitStack() as stack:
+        full, bare = (stack.enter_context(crowd(stack.enter_context(server.namespace()), *CLUSTER)) for _ in range(2))
+        client = stack.enter_context(server.client(int(full.broker.space)))
+        present = 0
+        for wanted in counts:
+            fill(client, present, wanted)
+            present = wanted
+            with Exporter.of(full.broker) as exporter, Exporter.of(bare.broker) as other:
+                first, looked = first_look(exporter, rounds)
+                with_them, without = by_turns((exporter.address, other.address), rounds, full)
+            added = f"{with_them.p50 - without.p50:.1f} ms"
+            times = f"{first * 1000:.0f} ms | {looked} | {without.p50:.1f} ms | {with_them.p50:.1f} ms | {added}"
+            print(f"| {wanted:,} | {memory(client):.2f} GB | {times} |", flush=True)
 
 
-def looked_through(exporter: Exporter, most: int) -> str:
-    """How many scrapes it takes until the exporter has seen every key, in words."""
-    for number in range(most):
-        if exporter.scrape(timeout=10).value("celery_exporter_blind_spot", subject="queue_discovery") is None:
-            return f"{number + 2} scrapes or fewer"
-    return f"more than {most} scrapes"
+def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
+    """Seconds of the first scrape, and after how many the exporter has looked through all keys."""
+    scrape = first = exporter.scrape(timeout=10)
+    for number in range(1, most + 1):
+        if scrape.value("celery_exporter_blind_spot", subject="queue_discovery") is None:
+            return first.seconds, str(number)
+        scrape = exporter.scrape(timeout=10)
+    return first.seconds, f"more than {most}"
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -60,20 +60,21 @@ def timed(work: Callable[[], object], rounds: int) -> Times:
 
 def scraped(address: str, rounds: int, crowd: Crowd, marks: tuple[str, str] = OURS) -> Times:
     """Scrapes one after the other, over one connection; each is complete, or it is an error."""
+    return by_turns((address,), rounds, crowd, marks)[0]
+
+
+def by_turns(addresses: Sequence[str], rounds: int, crowd: Crowd, marks: tuple[str, str] = OURS) -> list[Times]:
+    """The same of several exporters by turns, so that what else the machine does hits all of them."""
+    seconds: list[list[float]] = [[] for _ in addresses]
     with urllib3.PoolManager(timeout=30.0, retries=False) as pool:
-
-        def scrape() -> bytes:
-            return pool.request("GET", f"{address}/metrics", headers=_HEADERS).data
-
-        for _ in range(_WARM_UP):
-            scrape()
-        seconds = []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            text = scrape().decode()
-            seconds.append(time.perf_counter() - started)
-            _check(text, crowd, marks)
-    return Times.of(seconds)
+        for number in range(_WARM_UP + rounds):
+            for address, taken in zip(addresses, seconds, strict=True):
+                started = time.perf_counter()
+                text = pool.request("GET", f"{address}/metrics", headers=_HEADERS).data.decode()
+                if number >= _WARM_UP:
+                    taken.append(time.perf_counter() - started)
+                    _check(text, crowd, marks)
+    return [Times.of(taken) for taken in seconds]
 
 
 def _check(text: str, crowd: Crowd, marks: tuple[str, str]) -> None:
