@@ -10,9 +10,11 @@ from tests.exporter import Exporter
 from tests.servers import Publisher, RabbitMQServer, RedisServer
 
 from benchmarks.events.peer import Peer, install
+from benchmarks.events.watch import Exporter as Watched
+from benchmarks.events.watch import cpu_seconds
 from benchmarks.scrape.crowd import Crowd, crowd
 from benchmarks.scrape.keys import fill, memory
-from benchmarks.scrape.rounds import PEERS, SCRAPERS, Times, broadcasts, by_turns, scraped, timed
+from benchmarks.scrape.rounds import OURS, PEERS, SCRAPERS, WARM_UP, Times, broadcasts, by_turns, scraped, timed
 
 SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {"Redis": RedisServer, "RabbitMQ": RabbitMQServer}
 SCENARIOS = ("cluster", "servers", "large", "keys")
@@ -43,18 +45,25 @@ def asked_by_celery(found: Crowd) -> Times:
 def scrapes(found: Crowd, name: str, rounds: int) -> None:
     """Ours."""
     with Exporter.of(found.broker) as exporter:
-        _row(found, name, "celery-vitals", rounds, scraped(exporter.address, rounds, found))
+        _row(found, name, "celery-vitals", rounds, *_with_cpu(exporter, rounds, found, OURS))
 
 
 def peers(found: Crowd, name: str, rounds: int) -> None:
     """The same scrape of the peer, and the same two questions asked by Celery."""
     with Peer(found.broker) as peer:
-        _row(found, name, "prometheus-exporter-celery", rounds, scraped(peer.address, rounds, found, PEERS))
-    _row(found, name, "Celery's inspect", 5, asked_by_celery(found))
+        _row(found, name, "prometheus-exporter-celery", rounds, *_with_cpu(peer, rounds, found, PEERS))
+    _row(found, name, "Celery's inspect", 5, asked_by_celery(found), "")
 
 
-def _row(found: Crowd, name: str, who: str, rounds: int, times: Times) -> None:
-    print(f"| {name} | {found.workers} | {found.queues} | {who} | {rounds} | {times} |", flush=True)
+def _with_cpu(exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, str]) -> tuple[Times, str]:
+    """How long scrapes take, and what CPU time of the exporter's process each costs."""
+    before = cpu_seconds(exporter.pid)
+    times = scraped(exporter.address, rounds, found, marks)
+    return times, f"{(cpu_seconds(exporter.pid) - before) / (WARM_UP + rounds) * 1000:.0f} ms"
+
+
+def _row(found: Crowd, name: str, who: str, rounds: int, times: Times, cpu: str) -> None:
+    print(f"| {name} | {found.workers} | {found.queues} | {who} | {rounds} | {times} | {cpu} |", flush=True)
 
 
 def servers(names: Sequence[str]) -> None:
@@ -111,8 +120,8 @@ def main(broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, 
     if "cluster" in scenario:
         install()
     if {"cluster", "large"} & set(scenario):
-        print("| broker | workers | queues | asked by | scrapes | p50 | p95 | max |")
-        print("|---|---|---|---|---|---|---|---|")
+        print("| broker | workers | queues | asked by | scrapes | p50 | p95 | max | CPU of a scrape |")
+        print("|---|---|---|---|---|---|---|---|---|")
     for name in names:
         if "cluster" in scenario:
             with on(name, CLUSTER) as found:

@@ -21,7 +21,8 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
-_WARM_UP = 3
+WARM_UP = 3
+"""Scrapes before those that count."""
 SCRAPERS = 5
 _INTERVAL = 0.3
 """Seconds for which one round is good, where several scrape."""
@@ -67,11 +68,11 @@ def by_turns(addresses: Sequence[str], rounds: int, crowd: Crowd, marks: tuple[s
     """The same of several exporters by turns, so that what else the machine does hits all of them."""
     seconds: list[list[float]] = [[] for _ in addresses]
     with urllib3.PoolManager(timeout=30.0, retries=False) as pool:
-        for number in range(_WARM_UP + rounds):
+        for number in range(WARM_UP + rounds):
             for address, taken in zip(addresses, seconds, strict=True):
                 started = time.perf_counter()
                 text = pool.request("GET", f"{address}/metrics", headers=_HEADERS).data.decode()
-                if number >= _WARM_UP:
+                if number >= WARM_UP:
                     taken.append(time.perf_counter() - started)
                     _check(text, crowd, marks)
     return [Times.of(taken) for taken in seconds]
@@ -97,7 +98,7 @@ def broadcasts(crowd: Crowd, rounds: int) -> int:
         def scrape(_: int) -> str:
             return exporter.scrape(timeout=10).text
 
-        for _ in range(_WARM_UP):  # by then it knows the workers, and their queues for half a minute
+        for _ in range(WARM_UP):  # by then it knows the workers, and their queues for half a minute
             scrape(0)
             time.sleep(2 * _INTERVAL)
         before = count()
