@@ -5,7 +5,7 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-matrix check format golden docs bench bench-events bench-scrape bench-render constraints clean
+.PHONY: demo test test-harm test-matrix check format golden docs bench bench-events bench-scrape bench-render constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -33,6 +33,11 @@ check: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What a broker holds after a thousand scrapes and fifty kills; make test does the same with fewer.
+test-harm: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	HARM_FULL=1 $(BIN)/python -m pytest tests/live/test_harm_kills.py $(ARGS)
 
 # The expected exposition, rewritten from what the exporter gives now; look at the difference before you commit it.
 golden: .venv/.dev

@@ -4,72 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import psutil
 import pytest
 import redis
 import urllib3
-from kombu import Connection, Exchange, Queue
 
 from celery_vitals.cluster.broker import NEVER
 from tests.exporter import Exporter
+from tests.live.leftovers import broadcasts_on, client_of, named_clients, state
 from tests.live.looking import looking
-from tests.servers import Broker, Fault, Proxy, RabbitMQServer, RedisServer, Worker, publish, wait_for
+from tests.servers import Broker, Fault, Proxy, Worker, publish, wait_for
 
 StartWorker = Callable[..., Worker]
 
 ROUNDS = 100
 
 
-@contextmanager
-def client_of(broker: Broker) -> Iterator[redis.Redis]:
-    """The test's own client on the Redis database of a broker."""
-    assert isinstance(broker.server, RedisServer)
-    with broker.server.client(int(broker.space)) as client:
-        yield client
-
-
 PROBES = 3
 """Connections of the collectors broker, workers and queues."""
 EVENTS = 2
 """Redis connections of the stream of events: one that listens, one that speaks."""
-
-
-def named_clients(client: redis.Redis) -> int:
-    """How many connections of exporters Redis has."""
-    rows: Any = client.client_list()
-    return sum(row["name"] == "celery-vitals" for row in rows)
-
-
-def state(broker: Broker) -> dict[str, Any]:
-    """Everything that a broker holds but for the messages.
-
-    Without the exchange of the events: nobody can listen for them before it is there, so the exporter declares it as
-    producers and workers do.
-    """
-    if broker.kind == "redis":
-        with client_of(broker) as client:
-            keys: Any = client.keys("*")
-            held = {key: client.zrange(key, 0, -1) for key in keys if client.type(key) == b"zset"}
-            return {
-                "keys": {key for key in keys if b"unacked" not in key},
-                "sorted": held,
-                "clients": named_clients(client),
-            }
-    server = broker.server
-    assert isinstance(server, RabbitMQServer)
-    connections = server.api("GET", f"vhosts/{broker.space}/connections")
-    bindings = server.api("GET", f"bindings/{broker.space}")
-    return {
-        "queues": {one["name"] for one in server.api("GET", f"queues/{broker.space}")},
-        "exchanges": {one["name"] for one in server.api("GET", f"exchanges/{broker.space}")} - {"celeryev"},
-        "bindings": {(one["source"], one["destination"], one["routing_key"]) for one in bindings},
-        "connections": sum(one.get("user_provided_name") == "celery-vitals" for one in connections),
-    }
 
 
 class TestNothingStays:
@@ -252,22 +211,3 @@ class TestFew:
             assert wait_for(lambda: count() - before) == 1
             time.sleep(0.2)
             assert count() - before == 1
-
-
-@contextmanager
-def broadcasts_on(broker: Broker) -> Iterator[Callable[[], int]]:
-    """Counts what is sent to all workers."""
-    if broker.kind == "redis":
-        with client_of(broker) as client:
-
-            def published() -> int:
-                stats: Any = client.info("commandstats")
-                return int(stats.get("cmdstat_publish", {}).get("calls", 0))
-
-            yield published
-        return
-    with Connection(broker.url) as connection, connection.channel() as channel:
-        exchange = Exchange("celery.pidbox", "fanout", durable=False)
-        queue = Queue("counting", exchange, durable=False, exclusive=True)(channel)
-        queue.declare()
-        yield lambda: int(queue.queue_declare(passive=True).message_count)

@@ -75,11 +75,13 @@ class Discovery:
         )
         took = time.monotonic() - started
         self._count = max(_FEWEST, self._count // 2) if took > _SLICE else min(_MOST, self._count * 2)
+        pipe = self._redis.pipeline(transaction=False)
+        # Not those of Celery's own: they may hold what has been left behind for years.
+        keys = [key for key in keys if not is_internal(key.decode("utf-8", "replace")[len(self._prefix) :])]
         for key in keys:
-            exchange = key.decode("utf-8", "replace")[len(self._prefix) :]
-            if is_internal(exchange):  # it may hold what has been left behind for years
-                continue
-            self._known.found(queue for _, queue in self._bindings(self._redis.smembers(key)))
+            pipe.smembers(key)
+        for members in pipe.execute():
+            self._known.found(queue for _, queue in self._bindings(members))
         if not self._cursor:
             self._known.pass_ended()
         return self._cursor != 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import amqp.exceptions
+from amqp import spec
 
 from celery_vitals.cluster import BrokerConnection, Management, QueueInfo
 from celery_vitals.deadline import Deadline
@@ -29,6 +31,8 @@ _REFUSALS = 10_000
 """Queues that are remembered as told of in the log, so that it is said once."""
 _SETTING = "--rabbitmq-management-url"
 _DELAYED_UNSEEN = ("queue_delayed_messages", "What waits for its ETA in delayed delivery is not seen: {}.")
+_AT_ONCE = 50
+"""Questions that are under way at a time."""
 _UNSEEN = (
     ("queue_unacked_messages", "What workers hold and have not acknowledged is not seen: {}."),
     ("queue_discovery", "Queues that no worker consumes and no setting names are not seen: {}."),
@@ -59,27 +63,22 @@ class RabbitGauge:
         if trouble is None:
             self._known.pass_ended()
             self._known.missing(self._known.names() - infos.keys())
-        queues: dict[str, Depth] = {}
-        for name in sorted(self._known.names() | set(consumed)):
-            if len(name.encode()) > _LONGEST:
-                continue
-            if deadline.passed:
-                raise ProbeError(Reason.TIMEOUT, f"{len(queues)} queues read, then the time was up")
-            depth = self._depth(name, infos.get(name))
-            if depth is not None:
-                queues[name] = depth
+            self._delaying = sorted(filter(is_delayed, rows))
+        names = [name for name in self._known.names() | set(consumed) if len(name.encode()) <= _LONGEST]
+        counts = dict(self._declared([*sorted(names), *(self._delaying or ())], deadline))
+        queues = {name: self._depth(name, counts.get(name), infos.get(name)) for name in names}
+        known = {name: depth for name, depth in queues.items() if depth is not None}
         return Backlog(
-            queues,
-            delayed=self._delayed(rows if trouble is None else None),
+            known,
+            delayed=self._delayed(counts),
             orphaned_replies=_orphaned(rows) if trouble is None else None,
-            blind=tuple(self._blind(trouble, queues)) if trouble else (),
+            blind=tuple(self._blind(trouble, known)) if trouble else (),
         )
 
     def close(self) -> None:
         """Nothing was set up."""
 
-    def _depth(self, name: str, info: QueueInfo | None) -> Depth | None:
-        declared = self._declared(name)
+    def _depth(self, name: str, declared: tuple[int, int] | None, info: QueueInfo | None) -> Depth | None:
         if info is None:
             if declared is None:
                 return None
@@ -91,13 +90,11 @@ class RabbitGauge:
         oldest_at = stamp(info.head_at) if ready and info.unacked == 0 else None
         return Depth(ready, info.unacked, consumers, info.kind, oldest_at)
 
-    def _delayed(self, rows: Mapping[str, QueueInfo] | None) -> int | None:
-        """Messages in all queues of delayed delivery; None while nobody has told which there are."""
-        if rows is not None:
-            self._delaying = sorted(filter(is_delayed, rows))
-        counts = [self._declared(name) for name in self._delaying or ()]
-        known = [count[0] for count in counts if count is not None]
-        return sum(known) if self._delaying is not None and len(known) == len(counts) else None
+    def _delayed(self, counts: Mapping[str, tuple[int, int]]) -> int | None:
+        """Messages in all queues of delayed delivery; None while nobody has told which there are, or one is refused."""
+        if self._delaying is None or not counts.keys() >= set(self._delaying):
+            return None
+        return sum(counts[name][0] for name in self._delaying)
 
     def _blind(self, trouble: str, queues: Mapping[str, Depth]) -> Iterator[Blind]:
         for subject, text in (*_UNSEEN, *([_DELAYED_UNSEEN] if self._delaying is None else [])):
@@ -105,23 +102,42 @@ class RabbitGauge:
         if any(depth.kind == "stream" for depth in queues.values()):
             yield "queue_length", f"How long streams are is not seen: {trouble}.", _SETTING
 
-    def _declared(self, name: str) -> tuple[int, int] | None:
-        """Messages ready and consumers; None for a queue that does not exist or may not be looked at."""
-        try:
-            ok = self._channel.queue_declare(name, passive=True)
-        except (amqp.exceptions.NotFound, amqp.exceptions.AccessRefused, amqp.exceptions.ResourceLocked) as error:
-            # The broker closes the channel with such an answer, and only the channel.
-            self._channel = self._connection.channel()
-            if isinstance(error, amqp.exceptions.NotFound):
-                self._known.missing([name])
-            if len(self._refused) > _REFUSALS:
-                self._refused.clear()
-            if self._refused.get(name) != error.reply_text:
-                self._refused[name] = error.reply_text
-                log.warning("queue %s cannot be read: %s", name, error.reply_text)
-            return None
-        self._refused.pop(name, None)
-        return ok.message_count, ok.consumer_count
+    def _declared(self, names: Sequence[str], deadline: Deadline) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Messages ready and consumers; nothing of a queue that does not exist or may not be looked at.
+
+        The broker is asked for many at once, and answers in order.  What it refused the last time is asked for alone:
+        with a refusal it forgets what else was asked.
+        """
+        asked: deque[str] = deque()
+        waiting = deque(sorted(names, key=lambda name: name in self._refused))
+        while asked or waiting:
+            if deadline.passed:
+                raise ProbeError(Reason.TIMEOUT, f"{len(asked) + len(waiting)} queues not read when the time was up")
+            while waiting and len(asked) < (1 if waiting[0] in self._refused else _AT_ONCE):
+                asked.append(waiting.popleft())
+                self._ask(asked[-1])
+            name = asked.popleft()
+            try:
+                answered, ready, consumers = self._channel.wait(spec.Queue.DeclareOk, returns_tuple=True)
+            except (amqp.exceptions.NotFound, amqp.exceptions.AccessRefused, amqp.exceptions.ResourceLocked) as error:
+                # The broker closes the channel with such an answer, and only the channel.
+                self._channel = self._connection.channel()
+                if isinstance(error, amqp.exceptions.NotFound):
+                    self._known.missing([name])
+                if len(self._refused) > _REFUSALS:
+                    self._refused.clear()
+                waiting.extendleft(reversed(asked))
+                asked.clear()
+                if self._refused.get(name) != error.reply_text:
+                    self._refused[name] = error.reply_text
+                    log.warning("queue %s cannot be read: %s", name, error.reply_text)
+                continue
+            self._refused.pop(name, None)
+            yield answered, (ready, consumers)
+
+    def _ask(self, name: str) -> None:
+        """A passive declare, as the library sends it, without waiting for the answer."""
+        self._channel.send_method(spec.Queue.Declare, "BsbbbbbF", (0, name, True, False, False, False, False, None))
 
 
 def _orphaned(rows: Mapping[str, QueueInfo]) -> int:

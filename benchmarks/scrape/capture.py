@@ -1,0 +1,69 @@
+"""Replies to remote control as a real Celery worker sends them, taken off the broker."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from amqp import basic_message
+from celery import Celery
+from kombu import Connection
+from tests.servers import Broker, RedisServer, wait_for
+
+METHODS = ("stats", "active_queues")
+TICKET = "5e5e5e5e-0000-4000-8000-5e5e5e5e5e5e"
+"""The ticket in the samples: as long as every other."""
+_ASKER = "6f6f6f6f-0000-4000-8000-6f6f6f6f6f6f"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reply."""
+
+    body: Any
+    """Without the worker's name around it."""
+    envelope: bytes
+    """What was around the body.  Redis: the message, with %(ticket)s, %(exchange)s, %(key)s and %(body)s where messages
+    differ; RabbitMQ: the properties, serialized, with TICKET in them."""
+
+
+def capture(broker: Broker, worker: str) -> Mapping[str, Sample]:
+    """Ask a worker, and take what it sends; by the command."""
+    with Celery(broker=broker.url, set_as_current=False) as app, Connection(broker.url) as connection:
+        mailbox = app.control.mailbox(connection)
+        mailbox.__dict__["oid"] = _ASKER  # a cached property
+        queue = mailbox.get_reply_queue()(connection.default_channel)
+        queue.declare()
+        take = _from_redis if broker.kind == "redis" else _from_rabbitmq
+        samples = {}
+        for method in METHODS:
+            mailbox._publish(method, {}, destination=[worker], reply_ticket=TICKET, channel=connection.default_channel)
+            samples[method] = take(broker, connection, queue.name, worker)
+        queue.delete()
+        return samples
+
+
+def _from_redis(broker: Broker, _: Connection, queue: str, worker: str) -> Sample:
+    assert isinstance(broker.server, RedisServer)
+    with broker.server.client(int(broker.space)) as client:
+        taken: Any = client.brpop([queue], timeout=4)
+    message = json.loads(taken[1])
+    body = json.loads(base64.b64decode(message["body"]))[worker]
+    message["body"] = "@body"
+    message["headers"]["ticket"] = "@ticket"
+    message["properties"]["delivery_info"] |= {"exchange": "@exchange", "routing_key": "@key"}
+    text = json.dumps(message).replace("%", "%%")
+    for place in ("body", "ticket", "exchange", "key"):
+        text = text.replace(f'"@{place}"', f'"%({place})s"')
+    return Sample(body, text.encode())
+
+
+def _from_rabbitmq(_: Broker, connection: Connection, queue: str, worker: str) -> Sample:
+    message = wait_for(lambda: connection.default_channel.basic_get(queue, no_ack=True), what="the reply of a worker")
+    properties = basic_message.Message("", **message.properties)._serialize_properties()
+    if TICKET.encode() not in properties:
+        raise RuntimeError("a reply without its ticket")
+    return Sample(json.loads(message.body)[worker], properties)
