@@ -170,14 +170,7 @@ class TestMemory:
         app.task(nothing, name="nothing")
         with (
             looking(broker, result_backend=None) as look,
-            start_worker(
-                app,
-                perform_ping_check=False,
-                hostname="w@test",
-                task_events=True,
-                without_gossip=True,
-                without_mingle=True,
-            ),
+            start_worker(app, perform_ping_check=False, hostname="w@test", task_events=True),
         ):
             wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
             wait_for(lambda: look.scrape().by("worker", "celery_worker_up") == {"w@test": 1})
