@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -86,3 +86,29 @@ def redis_client(broker: Broker) -> Iterator[redis.Redis]:
     assert isinstance(broker.server, RedisServer)
     with broker.server.client(int(broker.space or 0)) as connection:
         yield connection
+
+
+EVERYTHING = {"broker", "backend", "workers", "queues", "tasks"}
+
+
+def sees_everything(look: Look, worker: str, **lengths: int) -> bool:
+    """Whether a scrape shows broker, backend, the worker, these queues, and that events come."""
+    scrape = look.scrape()
+    assert scrape.value("celery_broker_up") == 1
+    assert scrape.value("celery_result_backend_up") == 1
+    assert scrape.by("worker", "celery_worker_up") == {worker: 1}
+    shown = scrape.by("queue", "celery_queue_length")
+    assert {name: shown.get(name) for name in lengths} == lengths
+    assert {name for name, ok in scrape.by("collector", "celery_scrape_collector_success").items() if ok} == EVERYTHING
+    return sum(scrape.by("task", "celery_task_succeeded_total").values()) > 0
+
+
+def failure_reasons(look: Look) -> set[str]:
+    """Why the broker's collector has failed so far."""
+    failures = look.scrape(2.0, ("broker",)).series("celery_probe_failures_total")
+    return {dict(labels)["reason"] for labels in failures if dict(labels)["collector"] == "broker"}
+
+
+def words(option: str, values: Mapping[str, Any]) -> list[str]:
+    """A mapping as a repeated option of the command line."""
+    return [word for name, value in values.items() for word in (option, f"{name}={value}")]

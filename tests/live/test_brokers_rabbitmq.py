@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.exporter import Exporter
-from tests.live.looking import Look, looking
+from tests.live.looking import looking, sees_everything
 from tests.servers import (
     HOST,
     Broker,
@@ -24,19 +24,6 @@ from tests.servers import (
     wait_for,
 )
 from tests.servers.certificates import CLIENT
-
-EVERYTHING = {"broker", "backend", "workers", "queues", "tasks"}
-
-
-def sees_everything(look: Look, worker: str, **lengths: int) -> bool:
-    """Whether a scrape shows broker, backend, the worker, these queues, and that events come."""
-    scrape = look.scrape()
-    assert scrape.value("celery_broker_up") == 1
-    assert scrape.by("worker", "celery_worker_up") == {worker: 1}
-    shown = scrape.by("queue", "celery_queue_length")
-    assert {name: shown.get(name) for name in lengths} == lengths
-    assert {name for name, ok in scrape.by("collector", "celery_scrape_collector_success").items() if ok} == EVERYTHING
-    return sum(scrape.by("task", "celery_task_succeeded_total").values()) > 0
 
 
 def reason(broker: Broker, **settings: Any) -> str:

@@ -10,12 +10,11 @@ import redis
 from kombu import Connection
 
 from celery_vitals._version import __version__
-from celery_vitals.cluster import sqs
 from celery_vitals.cluster.certificates import with_default
 from celery_vitals.cluster.files import take_whole_messages
 from celery_vitals.cluster.management import Management
 from celery_vitals.cluster.sentinel import bounded_sentinel
-from celery_vitals.cluster.sqs import bounded_sqs
+from celery_vitals.cluster.sqs import bounded_sqs, close_clients, round_trip
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, ProbeError, Reason
@@ -75,7 +74,7 @@ class BrokerConnection:
             # A publish would prove nothing: it ends in a socket buffer.  A passive declare has to be answered.
             self.channel.exchange_declare("amq.fanout", "fanout", passive=True)
         elif driver == "sqs":
-            sqs.round_trip(self.channel)
+            round_trip(self.channel)
         elif driver == "mongodb":
             self.channel.client.command("ping")
         elif driver == "filesystem":
@@ -107,7 +106,7 @@ class BrokerConnection:
         for connection in self._raw:
             connection.disconnect()
         if self.kombu.transport.driver_type == "sqs":
-            sqs.close_clients(self.channel)
+            close_clients(self.channel)
 
 
 class Cluster:

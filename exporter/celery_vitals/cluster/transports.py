@@ -105,7 +105,7 @@ TRANSPORTS = (
         "Amazon SQS",
         ("sqs",),
         up=_yes("ListQueues for one name, or GetQueueAttributes of a predefined queue"),
-        length=_yes("GetQueueAttributes, ready and delayed messages; SQS itself calls its numbers approximate"),
+        length=_yes("GetQueueAttributes, delayed messages apart; SQS itself calls its numbers approximate"),
         unacked=_yes("GetQueueAttributes: messages not visible"),
         workers=_no("a broadcast would create topics and queues in the account"),
         events=_no("a broadcast would create topics and queues in the account"),
