@@ -16,6 +16,7 @@ class Selected:
     """A metric that a query selects, and the labels by which it does."""
 
     metric: str
+    """Empty where the query does not name one."""
     labels: frozenset[str]
 
 
@@ -32,7 +33,7 @@ def nodes(query: str) -> Iterator[Any]:
 def selected(query: str) -> list[Selected]:
     """The metrics that a query selects."""
     return [
-        Selected(node.name, frozenset(one.name for one in node.matchers.matchers))
+        Selected(node.name or "", frozenset(one.name for one in node.matchers.matchers))
         for node in nodes(query)
         if isinstance(node, promql.VectorSelector)
     ]

@@ -105,7 +105,7 @@ def _purged() -> Series:
 
 def other_setups() -> Iterator[Scenario]:
     """Without events, without a backend, without limits; two replicas; other exporters beside; own thresholds."""
-    down: Sequence[tuple[int, Sequence[str]]] = [(11, NOBODY), (20, ["CeleryBrokerDown"]), (81, NOBODY)]
+    down: Sequence[tuple[int, Sequence[str]]] = [(11, NOBODY), (20, ["CeleryBrokerDown"]), (86, NOBODY)]
     for name, parts in {
         "events": ("celery_task_", "celery_exporter_event", "celery_queue_oldest", "celery_worker_active"),
         "a result backend": ("celery_result_backend_",),

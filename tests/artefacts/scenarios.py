@@ -89,7 +89,7 @@ def of_the_exporter() -> Iterator[Scenario]:
 
 def of_the_broker() -> Iterator[Scenario]:
     """What everything stands on."""
-    yield fires("the broker is down", "CeleryBrokerDown", without_broker(10, 80), 11, 13, 81)
+    yield fires("the broker is down", "CeleryBrokerDown", without_broker(10, 80), 11, 13, 86)
     yield Scenario(
         "the broker is down for two hours: one alert all the time",
         without_broker(10, 130),
@@ -109,7 +109,7 @@ def of_the_broker() -> Iterator[Scenario]:
         "both are down, as where one Redis is both",
         "CeleryBrokerDown",
         {**without_broker(10, 80), "celery_result_backend_up": between(10, 80, 0, 1)},
-        11, 40, 81,
+        11, 40, 86,
     )  # fmt: skip
     yield fires(
         "round trips are slow",
@@ -136,7 +136,7 @@ def of_workers() -> Iterator[Scenario]:
         "all workers are killed while work waits: not over when they are forgotten",
         {**dead, **ended},
         # The other two are inhibited (alertmanager.example.yml); here only the rules are tested.
-        [(14, NOBODY), (18, ["CeleryNoWorkers", "CeleryWorkerDown"]), (100, ["CeleryNoWorkers"]), (155, NOBODY)],
+        [(14, NOBODY), (18, ["CeleryNoWorkers", "CeleryWorkerDown"]), (100, ["CeleryNoWorkers"]), (156, NOBODY)],
     )
     yield fires(
         "a worker consumes no queue",

@@ -168,10 +168,12 @@ def histogram(name: str, labels: str, per_minute: Value | float, seconds: Value)
     }
     for bound in (0.1, 1, 10, 60, 300, 1800, 7200, float("inf")):
         text = "+Inf" if bound == float("inf") else f"{bound:g}"
-        series[f'{name}_bucket{{{labels},le="{text}"}}'] = counter(
-            lambda minute, bound=bound: (rise(minute) or 0) if (seconds(minute) or 0) <= bound else 0
-        )
+        series[f'{name}_bucket{{{labels},le="{text}"}}'] = counter(_up_to(bound, rise, seconds))
     return series
+
+
+def _up_to(bound: float, rise: Value, seconds: Value) -> Value:
+    return lambda minute: rise(minute) if (seconds(minute) or 0) <= bound else 0
 
 
 def exporter() -> Series:
@@ -191,6 +193,7 @@ def exporter() -> Series:
     for collector in ("broker", "backend", "workers", "queues", "tasks"):
         series[f'celery_scrape_collector_success{{collector="{collector}"}}'] = always(1)
         series[f'celery_scrape_collector_duration_seconds{{collector="{collector}"}}'] = always(0.01)
+        series[f'celery_probe_last_success_timestamp_seconds{{collector="{collector}"}}'] = now
     return series
 
 
@@ -223,7 +226,7 @@ def without_broker(start: int, end: int) -> Series:
             away = 5.0
         elif metric.startswith(("celery_queue_", "celery_broker_oldest", "celery_worker_replied")):
             away = None
-        elif metric in ("celery_worker_last_seen_timestamp_seconds", "celery_task_last_succeeded_timestamp_seconds"):
+        elif "_last_" in metric:
             away = held(start)
         elif metric.endswith(("_total", "_count", "_sum", "_bucket")):
             away = value(start)
