@@ -5,7 +5,7 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test check format golden docs bench bench-events bench-scrape bench-render constraints clean
+.PHONY: demo test test-alerts-quiet check format golden docs bench bench-events bench-scrape bench-render constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -13,6 +13,11 @@ demo: .venv/.demo
 test: .venv/.dev
 	$(BIN)/python tests/servers/install.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 $(ARGS)
+
+# Ten minutes: the healthy demo under a real Prometheus with the alert rules; none may fire.
+test-alerts-quiet: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	$(BIN)/python -m tests.artefacts.healthy_demo $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

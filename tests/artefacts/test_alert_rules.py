@@ -10,6 +10,7 @@ import pytest
 
 from celery_vitals.catalogue import CATALOGUE
 from celery_vitals.metric import Kind
+from tests.artefacts.alert_table import PAGE, page, proven
 from tests.artefacts.queries import grouping, selected
 from tests.artefacts.rules import (
     ALERTS,
@@ -24,6 +25,7 @@ from tests.artefacts.rules import (
     rules,
 )
 from tests.servers import promtool
+from tests.servers.finding import find_program
 
 # Declared on other branches: to go when they are in the catalogue.
 SOON = {
@@ -144,3 +146,27 @@ def test_there_is_one_copy_of_the_rules() -> None:
         if path.name in names and path.resolve().parent != ALERTS and path.name.endswith(".rules.yml")
     ]
     assert copies == []
+
+
+def test_the_table_of_alerts_is_up_to_date() -> None:
+    assert page() == PAGE.read_text()
+
+
+def test_every_alert_is_tested_to_fire_and_to_clear() -> None:
+    names = {alert.name for alert in alerts()}
+    assert proven() == (names, names)
+
+
+def test_alertmanager_takes_the_example() -> None:
+    program = find_program("amtool")
+    assert program is not None
+    command = [str(program), "check-config", str(ALERTS / "alertmanager.example.yml")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_example_for_alertmanager_names_alerts_that_exist() -> None:
+    text = (ALERTS / "alertmanager.example.yml").read_text()
+    patterns = {one for found in re.findall(r'alertname[=!]~?"([^"]+)"', text) for one in found.split("|")}
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, alert.name) for alert in alerts()), pattern

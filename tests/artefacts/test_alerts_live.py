@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.artefacts.quick import overrides, quick_alertmanager, quick_groups
-from tests.artefacts.rules import ALERTS, RUNBOOKS
+from tests.artefacts.rules import ALERTS
 from tests.artefacts.webhook import Message, Webhook
 from tests.exporter import Exporter
 from tests.servers import (
@@ -32,16 +32,6 @@ from tests.servers import (
 TEMPLATE = "celery-vitals.tmpl"
 ADDRESS = "https://wiki.example.org/"
 SETTLE = 60.0
-SEEN = {
-    "CeleryBrokerDown": "the broker is stopped, and with it the result backend",
-    "CeleryExporterDown": "the exporter is killed",
-    "CeleryNoWorkers": "all workers are frozen while work waits",
-    "CeleryQueueUnserved": "work is sent to a queue that nobody serves",
-    "CeleryTaskFailureRatio": "a task fails",
-    "CeleryWorkerDown": "a worker is killed; another is frozen",
-    "CeleryWorkerNotConsuming": "a worker's consumer is cancelled",
-}
-"""The alerts that are seen here, from the fault to the message."""
 
 
 @dataclass
@@ -219,7 +209,3 @@ def test_the_exporter_is_killed(scene: Scene) -> None:
         scene.exporter.kill()
         assert message().alert == "CeleryExporterDown"
         scene.exporter.start()
-
-
-def test_what_is_seen_here_exists() -> None:
-    assert set(SEEN) <= {path.stem for path in RUNBOOKS.glob("*.md")}
