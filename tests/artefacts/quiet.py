@@ -29,6 +29,8 @@ from tests.artefacts.world import (
 
 NOBODY: tuple[str, ...] = ()
 A, B = WORKERS
+DOWN: Sequence[tuple[int, Sequence[str]]] = [(11, NOBODY), (20, ["CeleryBrokerDown"]), (86, NOBODY)]
+"""While the broker is away from minute 10 to 80."""
 
 
 def throughout(last: int, every: int = 5) -> list[tuple[int, Sequence[str]]]:
@@ -48,7 +50,7 @@ def good_days() -> Iterator[Scenario]:
         # The lunch rush: the queue is long for a while, and is worked off.
         'celery_queue_length{queue="orders"}': lambda m: 300.0 - 10 * abs(m % 720 - 30) if m % 720 <= 60 else 0,
     }
-    yield Scenario("a healthy day", by_day, throughout(DAY, 30))
+    yield Scenario("a healthy day", by_day, throughout(DAY, 30), step=2)
 
     at_night = {
         name: counter(between(60, 540, 0, 30)) if name.endswith("_total") or "_seconds_" in name else value
@@ -61,24 +63,6 @@ def good_days() -> Iterator[Scenario]:
     at_night |= {f'celery_queue_length{{queue="{one}"}}': always(0) for one in ("orders", "mail")}
     at_night |= {f'celery_worker_active_tasks{{worker="{one}"}}': always(0) for one in WORKERS}
     yield Scenario("a night without traffic", at_night, throughout(540, 20))
-
-    # Pods have new names after a deploy; on machines the names stay.
-    new = [
-        {name: between(11 + i, 10**6, value, None) for name, value in worker(f"new{i}@shop").items()} for i in (0, 1)
-    ]
-    deploy = {**stopped(A, 10), **stopped(B, 11), **new[0], **new[1]}
-    yield Scenario("a deploy with rolling restarts, new names", deploy, throughout(90))
-    restarts = {**stopped(A, 10, back=12), **stopped(B, 13, back=15)}
-    restarts |= {f'celery_worker_restarts_total{{worker="{one}"}}': between(0, 14, 0, 1) for one in WORKERS}
-    yield Scenario("a deploy with rolling restarts, same names", restarts, throughout(60))
-
-    less = {**stopped(B, 10), **{name: value for one in ("orders", "mail") for name, value in queue(one, 0, 1).items()}}
-    yield Scenario("a deliberate scale-down", less, throughout(120))
-    none = {**stopped(A, 10), **stopped(B, 10)}
-    none |= {
-        name: value for one in ("orders", "mail") for name, value in queue(one, 0, between(0, 10, 2, 0), 0).items()
-    }
-    yield Scenario("a deliberate scale-down to nothing, while nothing waits", none, throughout(120))
 
     one_failure = {
         'celery_task_failed_total{task="shop.mail",queue="mail",exception="ValueError"}': lambda m: float(m >= 10),
@@ -98,14 +82,34 @@ def good_days() -> Iterator[Scenario]:
     yield Scenario("purged tasks never start", _purged(), throughout(180, 20))
 
 
+def changes_of_the_fleet() -> Iterator[Scenario]:
+    """Workers that come and go because somebody wants it."""
+    # Pods have new names after a deploy; on machines the names stay.
+    new = [
+        {name: between(11 + i, 10**6, value, None) for name, value in worker(f"new{i}@shop").items()} for i in (0, 1)
+    ]
+    deploy = {**stopped(A, 10), **stopped(B, 11), **new[0], **new[1]}
+    yield Scenario("a deploy with rolling restarts, new names", deploy, throughout(90))
+    restarts = {**stopped(A, 10, back=12), **stopped(B, 13, back=15)}
+    restarts |= {f'celery_worker_restarts_total{{worker="{one}"}}': between(0, 14, 0, 1) for one in WORKERS}
+    yield Scenario("a deploy with rolling restarts, same names", restarts, throughout(60))
+
+    less = {**stopped(B, 10), **{name: value for one in ("orders", "mail") for name, value in queue(one, 0, 1).items()}}
+    yield Scenario("a deliberate scale-down", less, throughout(120))
+    none = {**stopped(A, 10), **stopped(B, 10)}
+    none |= {
+        name: value for one in ("orders", "mail") for name, value in queue(one, 0, between(0, 10, 2, 0), 0).items()
+    }
+    yield Scenario("a deliberate scale-down to nothing, while nothing waits", none, throughout(120))
+
+
 def _purged() -> Series:
     oldest = 'celery_queue_oldest_message_timestamp_seconds{queue="mail"}'
     return {**queue("mail", length=0, unacked=0), oldest: held(10)}
 
 
 def other_setups() -> Iterator[Scenario]:
-    """Without events, without a backend, without limits; two replicas; other exporters beside; own thresholds."""
-    down: Sequence[tuple[int, Sequence[str]]] = [(11, NOBODY), (20, ["CeleryBrokerDown"]), (86, NOBODY)]
+    """Without events, without a backend, without limits; two replicas; another pod."""
     for name, parts in {
         "events": ("celery_task_", "celery_exporter_event", "celery_queue_oldest", "celery_worker_active"),
         "a result backend": ("celery_result_backend_",),
@@ -121,10 +125,10 @@ def other_setups() -> Iterator[Scenario]:
     }.items():
         left = {series: always(None) for series in healthy() if series.startswith(parts)}
         yield Scenario(f"an exporter without {name}", left, throughout(60))
-        yield Scenario(f"an exporter without {name}, when the broker is down", {**without_broker(10, 80), **left}, down)
+        yield Scenario(f"an exporter without {name}, when the broker is down", {**without_broker(10, 80), **left}, DOWN)
 
     yield Scenario(
-        "two replicas, when the broker is down", {**without_broker(10, 80), **replica(without_broker(10, 80))}, down
+        "two replicas, when the broker is down", {**without_broker(10, 80), **replica(without_broker(10, 80))}, DOWN
     )
     yield Scenario(
         "two replicas, of which only one misses the broker: it alone is slow",
@@ -142,9 +146,12 @@ def other_setups() -> Iterator[Scenario]:
         "the exporter moves to another pod while a worker is down", moved, [(9, NOBODY), (16, NOBODY), (90, NOBODY)]
     )
 
+
+def beside_others() -> Iterator[Scenario]:
+    """Another exporter with some of the same names; the compatibility rules; thresholds of one's own."""
     yield Scenario("the leader's exporter beside, with its own troubles", leader(), throughout(60))
     for name, changes in {"and all is well": {}, "and the broker is down": without_broker(10, 80)}.items():
-        expect = down if changes else throughout(60)
+        expect = DOWN if changes else throughout(60)
         yield Scenario(f"the compatibility rules are loaded too {name}", changes, expect, (RULES, COMPAT))
 
     waits = histogram("celery_task_queue_wait_seconds", 'task="shop.mail",queue="mail"', 30, always(100))
@@ -195,4 +202,4 @@ def leader() -> Series:
 
 def all_quiet() -> list[Scenario]:
     """Every one of them."""
-    return list(chain(good_days(), other_setups()))
+    return list(chain(good_days(), changes_of_the_fleet(), other_setups(), beside_others()))

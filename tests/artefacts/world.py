@@ -243,6 +243,8 @@ class Scenario:
     expect: Sequence[tuple[int, Iterable[str]]]
     rule_files: Sequence[Path] = (RULES,)
     base: Callable[[], Series] = healthy
+    step: int = 1
+    """Minutes from one scrape to the next: 2 for those that last for a day."""
 
 
 def run(scenario: Scenario, folder: Path) -> str:
@@ -250,8 +252,10 @@ def run(scenario: Scenario, folder: Path) -> str:
     last = max(minute for minute, _ in scenario.expect)
     series = {**scenario.base(), **scenario.changes}
     test: dict[str, Any] = {
-        "interval": "1m",
-        "input_series": [{"series": _target(name), "values": _values(value, last)} for name, value in series.items()],
+        "interval": f"{scenario.step}m",
+        "input_series": [
+            {"series": _target(name), "values": _values(value, last, scenario.step)} for name, value in series.items()
+        ],
         "promql_expr_test": [
             {
                 "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
@@ -261,7 +265,11 @@ def run(scenario: Scenario, folder: Path) -> str:
             for minute, names in scenario.expect
         ],
     }
-    files = {"rule_files": [str(path) for path in scenario.rule_files], "evaluation_interval": "1m", "tests": [test]}
+    files = {
+        "rule_files": [str(path) for path in scenario.rule_files],
+        "evaluation_interval": f"{scenario.step}m",
+        "tests": [test],
+    }
     path = folder / "test.yml"
     path.write_text(json.dumps(files))  # JSON is YAML
     answer = subprocess.run([str(promtool()), "test", "rules", str(path)], capture_output=True, text=True, check=False)
@@ -276,10 +284,10 @@ def _target(series: str) -> str:
     return f"{name}{{{TARGET}{',' + labels if brace else '}'}"
 
 
-def _values(value: Value, last: int) -> str:
-    values = [value(minute) for minute in range(last + 1)]
+def _values(value: Value, last: int, step: int) -> str:
+    values = [value(minute) for minute in range(0, last + 1, step)]
     words = ["_" if one is None else f"{one:.10g}" for one in values]
-    for minute in range(1, len(words)):
-        if words[minute] == "_" and words[minute - 1] not in ("_", "stale"):
-            words[minute] = "stale"  # as Prometheus marks a series that a scrape no longer has
+    for at in range(1, len(words)):
+        if words[at] == "_" and words[at - 1] not in ("_", "stale"):
+            words[at] = "stale"  # as Prometheus marks a series that a scrape no longer has
     return " ".join(words)
