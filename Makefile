@@ -5,7 +5,8 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-harm test-matrix check format golden docs bench bench-events bench-scrape bench-render constraints clean
+.PHONY: demo test test-alerts-quiet test-harm test-matrix check format golden docs bench bench-events bench-scrape \
+	bench-render constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -22,6 +23,11 @@ ONCE_MORE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test-matrix: .venv/.dev
 	$(BIN)/python tests/servers/install.py
 	$(BIN)/python -m tests.matrix $(ARGS)
+
+# Ten minutes: the healthy demo under a real Prometheus with the alert rules; none may fire.
+test-alerts-quiet: .venv/.dev
+	$(BIN)/python tests/servers/install.py
+	$(BIN)/python -m tests.artefacts.healthy_demo $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -236,4 +236,5 @@ class TestInstall:
 
     def test_names_each_package_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(install, "_present", lambda name, places: name == "redis-server")
-        assert install.missing_packages() == ["rabbitmq-server", "prometheus", "memcached", "postgresql"]
+        packages = ["rabbitmq-server", "prometheus", "prometheus-alertmanager", "memcached", "postgresql"]
+        assert install.missing_packages() == packages

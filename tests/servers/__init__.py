@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .alertmanager_server import AlertmanagerServer
 from .base import Broker, BrokerServer, Server
 from .celery_children import Beat, CeleryChild, Worker, project_environment
 from .certificates import Certificates
@@ -19,6 +20,7 @@ from .waiting import wait_for
 
 __all__ = [
     "HOST",
+    "AlertmanagerServer",
     "Beat",
     "Broker",
     "BrokerServer",

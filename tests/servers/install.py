@@ -20,6 +20,7 @@ PLACES = {
     "rabbitmq-server": ("/usr/sbin/rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server"),
     "prometheus": (),
     "promtool": (),
+    "prometheus-alertmanager": (),
     "memcached": (),
     "postgres": ("/usr/lib/postgresql",),
 }

@@ -29,7 +29,8 @@ def promtool() -> Path:
 class PrometheusServer(Server):
     """A Prometheus that scrapes `targets` ("host:port") every `interval` seconds.
 
-    `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules` are groups of rules.
+    `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules` are groups of rules,
+    and alerts go to the Alertmanagers at these addresses ("host:port").
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class PrometheusServer(Server):
         job: str = "celery-vitals",
         scrape: Mapping[str, Any] | None = None,
         rules: Sequence[Mapping[str, Any]] = (),
+        alertmanagers: Sequence[str] = (),
     ) -> None:
         self.folder = warden().folder("prometheus")
         every = _duration(interval)
@@ -51,6 +53,7 @@ class PrometheusServer(Server):
                 "evaluation_interval": every,
             },
             "rule_files": [str(self.folder / "rules.yml")],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
             "scrape_configs": [{"job_name": job, "static_configs": [{"targets": list(targets)}], **(scrape or {})}],
         }
         # JSON is YAML.
