@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source.panels import SOURCE, uid
-from grafana.source.query import SCOPE
+from grafana.source.query import SCOPE, own
 
 TAG = "celery-vitals"
 WIDTH = 24
@@ -120,7 +120,7 @@ def _annotations() -> list[model.AnnotationQuery]:
     restarts = (
         f"sum by (worker) (max without (instance, pod) (increase(celery_worker_restarts_total{{{SCOPE}}}[3m]))) > 0"
     )
-    exporter = f"changes(process_start_time_seconds{{{SCOPE}}}[3m]) > 0"
+    exporter = f"{own(f'changes(process_start_time_seconds{{{SCOPE}}}[3m])')} > 0"
     alerts = 'ALERTS{alertname=~"Celery.*", alertstate="firing"}'
     return [
         _annotation("Worker restarts", "purple", restarts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.source import look
 from grafana.source.board import Board, Row
 from grafana.source.panels import About, Ask, Column, series_panel, stat_panel, table_panel
-from grafana.source.query import NOW, RANGE, of
+from grafana.source.query import NOW, RANGE, of, own
 from grafana.source.words import Needs, Quiet, Words
 
 # Nothing is made one here: each exporter is looked at for itself.
@@ -18,6 +18,15 @@ def _rate(metric: str, *by: str, over: str = RANGE) -> str:
 def _seen(metric: str, *by: str) -> str:
     return f"max by ({', '.join(by)}) ({of(metric)})"
 
+
+def _scrape(metric: str) -> str:
+    return f"max by (instance) ({own(of(metric))})"
+
+
+MISSED = (
+    f"(sum (rate({of('celery_exporter_events_missed_total')}[{NOW}])) or 0 * sum ({of('celery_exporter_build_info')}))"
+)
+CPU = f"rate({of('process_cpu_seconds_total')}[{RANGE}])"
 
 SCRAPED = stat_panel(
     About(
@@ -32,7 +41,7 @@ SCRAPED = stat_panel(
         Needs.EXPORTER,
         decimals=0,
     ),
-    Ask(f"sum ({of('up')})"),
+    Ask(f"sum ({own(of('up'))})"),
     steps=look.UP,
 )
 BUDGET = stat_panel(
@@ -48,7 +57,7 @@ BUDGET = stat_panel(
         Needs.EXPORTER,
         decimals=0,
     ),
-    Ask(f"max ({_seen('scrape_duration_seconds', 'instance')} / {_seen('celery_scrape_timeout_seconds', 'instance')})"),
+    Ask(f"max ({_scrape('scrape_duration_seconds')} / {_seen('celery_scrape_timeout_seconds', 'instance')})"),
     steps=look.rising(0.5, 0.8),
 )
 PROBES = stat_panel(
@@ -111,11 +120,7 @@ LOST = stat_panel(
         Needs.EVENTS,
         decimals=1,
     ),
-    Ask(
-        f"(sum (rate({of('celery_exporter_events_missed_total')}[{NOW}])) or 0 * sum ({of('up')})) / "
-        f"((sum (rate({of('celery_exporter_events_missed_total')}[{NOW}])) or 0 * sum ({of('up')})) "
-        f"+ sum (rate({of('celery_task_started_total')}[{NOW}])))"
-    ),
+    Ask(f"{MISSED} / ({MISSED} + sum (rate({of('celery_task_started_total')}[{NOW}])))"),
     steps=look.rising(0.001, 0.01),
 )
 SIZE = stat_panel(
@@ -131,7 +136,7 @@ SIZE = stat_panel(
         Needs.EXPORTER,
         decimals=0,
     ),
-    Ask(f"max ({_seen('scrape_samples_scraped', 'instance')})"),
+    Ask(f"max ({_scrape('scrape_samples_scraped')})"),
 )
 MEMORY = stat_panel(
     About(
@@ -145,7 +150,7 @@ MEMORY = stat_panel(
         ),
         Quiet("Left out by --web.disable-exporter-metrics"),
     ),
-    Ask(f"max ({of('process_resident_memory_bytes')})"),
+    Ask(f"max ({own(of('process_resident_memory_bytes'))})"),
 )
 
 COLLECTORS = table_panel(
@@ -212,7 +217,7 @@ DURATIONS = series_panel(
         ),
         Needs.EXPORTER,
     ),
-    Ask(_seen("scrape_duration_seconds", "instance"), "{{instance}}"),
+    Ask(_scrape("scrape_duration_seconds"), "{{instance}}"),
     Ask(f"min ({of('celery_scrape_timeout_seconds')})", "deadline"),
     fixed={"deadline": look.BAD},
 )
@@ -318,7 +323,7 @@ SERIES = series_panel(
         ),
         Needs.EXPORTER,
     ),
-    Ask(_seen("scrape_samples_scraped", "instance"), "{{instance}}"),
+    Ask(_scrape("scrape_samples_scraped"), "{{instance}}"),
 )
 FOLDED = series_panel(
     About(
@@ -346,7 +351,7 @@ PROCESS = series_panel(
         ),
         Quiet("Left out by --web.disable-exporter-metrics"),
     ),
-    Ask(_rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
+    Ask(f"sum by (instance) ({own(CPU)})", "{{instance}}"),
 )
 CONNECTIONS = series_panel(
     About(

@@ -16,7 +16,7 @@ from grafana.source.panels import (
     uid,
 )
 from grafana.source.problems import problems, verdict
-from grafana.source.query import NOW, age, gauge, least, most, of, quantile, rate, top, total
+from grafana.source.query import NOW, age, gauge, least, most, of, own, quantile, rate, top, total
 from grafana.source.words import Needs, Quiet, Words
 
 LINK = f"/d/{uid('${__data.fields.Dashboard}')}?{CARRY}"
@@ -227,7 +227,7 @@ REACHABLE = timeline_panel(
     Ask(least(gauge("celery_broker_up")), "broker"),
     Ask(least(gauge("celery_result_backend_up")), "result backend"),
     Ask(least(gauge("celery_exporter_event_stream_up")), "task events"),
-    Ask(least(of("up")), "exporter scraped"),
+    Ask(least(own(of("up"))), "exporter scraped"),
     mappings=look.ANSWERS,
 )
 BACKLOGS = series_panel(

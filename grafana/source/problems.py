@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grafana.source.query import NOW, SCOPE, age, gauge, increase, least, most, of, rate, total
+from grafana.source.query import NOW, age, gauge, increase, least, most, of, own, rate, total
 
 CRITICAL, WARNING = "critical", "warning"
 FEW = 5
@@ -50,7 +50,7 @@ def _state(state: str) -> str:
 
 
 PROBLEMS = (
-    Problem(CRITICAL, "The exporter cannot be scraped", "instance", "exporter", f"up{{{SCOPE}}} == 0"),
+    Problem(CRITICAL, "The exporter cannot be scraped", "instance", "exporter", f"{own(of('up'))} == 0"),
     Problem(CRITICAL, "The broker does not answer", "broker", "exporter", f"min ({gauge('celery_broker_up')}) == 0"),
     Problem(
         CRITICAL,

@@ -34,6 +34,14 @@ def age(metric: str, *matchers: str, how: str = "max") -> str:
     return f"time() - {gauge(metric, *matchers, how=how)}"
 
 
+def own(expression: str) -> str:
+    """Only what is of our exporters: with any job allowed, `up` and the like would be everybody's.
+
+    An exporter that is down has told for the last time within a day who it is.
+    """
+    return f"(({expression}) and on (job, instance) last_over_time({of('celery_exporter_build_info')}[1d]))"
+
+
 def rate(metric: str, *matchers: str, over: str = RANGE) -> str:
     """What a counter grows by in a second, each series once."""
     return once(f"rate({of(metric, *matchers)}[{over}])")
