@@ -30,7 +30,7 @@ CPU = f"rate({of('process_cpu_seconds_total')}[{RANGE}])"
 
 SCRAPED = stat_panel(
     About(
-        "Exporters scraped",
+        "Exporters up",
         "suffix: exporters",
         Words(
             "Exporters of the chosen jobs that Prometheus can scrape.",
@@ -46,7 +46,7 @@ SCRAPED = stat_panel(
 )
 BUDGET = stat_panel(
     About(
-        "Scrape, of its time",
+        "Scrape time used",
         look.SHARE,
         Words(
             "How much of the time that a scrape has is used, by the slowest exporter.",
@@ -62,7 +62,7 @@ BUDGET = stat_panel(
 )
 PROBES = stat_panel(
     About(
-        "Collectors that fail",
+        "Failing probes",
         "suffix: collectors",
         Words(
             "Collectors whose last run did not give all it can give.",

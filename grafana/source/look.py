@@ -23,6 +23,7 @@ CORES = "suffix: cores"
 SERIES = "suffix: series"
 
 GOOD, WATCH, BAD, CALM, OFF = "green", "orange", "red", "blue", "text"
+CLEAR = "transparent"
 
 Steps = tuple[tuple[float | None, str], ...]
 """Colours from so much upwards; the first has no lower bound."""
@@ -35,6 +36,15 @@ PLAIN: Steps = ((None, CALM),)
 def rising(watch: float, bad: float) -> Steps:
     """Good below the first, bad from the second on."""
     return ((None, GOOD), (watch, WATCH), (bad, BAD))
+
+
+def calm(watch: float, bad: float) -> Steps:
+    """The same for the cells of a table: no colour where all is well, nor where nothing is known."""
+    return ((None, CLEAR), (watch, WATCH), (bad, BAD))
+
+
+NONE_IS_BAD: Steps = ((None, CLEAR), (0, BAD), (1, CLEAR))
+"""For cells whose 0 is bad."""
 
 
 def thresholds(steps: Steps) -> model.ThresholdsConfig:

@@ -56,10 +56,10 @@ PROBLEMS = table_panel(
         Quiet("Nothing is wrong"),
     ),
     {
-        "severity": ("Severity", Column(mappings=look.SEVERITY, width=100)),
-        "where": ("Where", Column(width=220)),
+        "severity": ("Severity", Column(mappings=look.SEVERITY, width=80)),
+        "where": ("Where", Column(width=130)),
         "problem": "Problem",
-        "look": ("Dashboard", Column(link=LINK, width=110)),
+        "look": ("Dashboard", Column(link=LINK, width=90)),
     },
     Ask(problems()),
 )
@@ -77,7 +77,7 @@ ALERTS = table_panel(
         Quiet("None fires (none can while the rules are not loaded)"),
     ),
     {
-        "severity": ("Severity", Column(mappings=look.SEVERITY, width=100)),
+        "severity": ("Severity", Column(mappings=look.SEVERITY, width=80)),
         "alertname": "Alert",
     },
     Ask(
@@ -129,7 +129,7 @@ WORKERS = stat_panel(
 )
 STUCK = stat_panel(
     About(
-        "Up, but not working",
+        "Not working",
         look.WORKERS,
         Words(
             "Workers that are there and answer, but consume no queue, or hold tasks and do not get on with them.",
@@ -350,7 +350,7 @@ BOARD = Board(
     "Overview",
     "Is it all right, and if not, where to look.",
     (
-        Row("", 8, ((VERDICT, 5), (PROBLEMS, 13), (ALERTS, 6))),
+        Row("", 8, ((VERDICT, 5), (PROBLEMS, 14), (ALERTS, 5))),
         Row(
             "",
             4,

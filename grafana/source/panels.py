@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import common, heatmap, stat, statetimeline, 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 
-from grafana.source.look import PLAIN, Steps, thresholds
+from grafana.source.look import MESSAGES, PLAIN, TASKS_PER_SECOND, Steps, thresholds
 from grafana.source.words import Needs, Quiet, Words, said
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -37,8 +37,6 @@ class Column:
     link: str = ""
     width: int = 0
     decimals: int | None = None
-    painted: bool = True
-    """Whether steps and mappings colour the whole cell."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,8 @@ def series_panel(
         if limit
         else None,
         span_nulls=False,
+        # A flat line at 0 needs no scale up to 100.
+        axis_soft_max=1 if about.unit in (MESSAGES, TASKS_PER_SECOND) else None,
     )
     defaults = _defaults(about, limit)
     defaults.min_val, defaults.max_val, defaults.custom = 0, top, custom
@@ -113,9 +113,16 @@ def series_panel(
 
 def heat_panel(about: About, ask: Ask) -> model.Panel:
     """How observations spread over the buckets of a histogram, over time."""
-    options = heatmap.Options(calculate=False, y_axis=heatmap.YAxisConfig(unit=about.unit))
+    options = heatmap.Options(
+        calculate=False,
+        y_axis=heatmap.YAxisConfig(unit=about.unit),
+        # Extrapolation leaves crumbs between buckets: less than half an observation is none.
+        filter_values=heatmap.FilterValueRange(le=0.4),
+    )
     targets = _targets((ask,), format_=PromQueryFormat.HEATMAP)
-    return _panel("heatmap", about, targets, options, model.FieldConfigSource(_defaults(about, ())))
+    defaults = _defaults(about, ())
+    defaults.custom = {}
+    return _panel("heatmap", about, targets, options, model.FieldConfigSource(defaults))
 
 
 def timeline_panel(about: About, *asks: Ask, mappings: Sequence[model.ValueMapping]) -> model.Panel:
@@ -148,7 +155,7 @@ def table_panel(about: About, keys: Mapping[str, str | tuple[str, Column]], *ask
     organized = {"excludeByName": {}, "indexByName": order, "renameByName": names}
     steps.append(model.DataTransformerConfig(id_val="organize", options=organized))
     defaults = _defaults(about, ())
-    defaults.custom = {"align": "auto", "filterable": False}
+    defaults.custom = {"align": "auto", "filterable": False, "inspect": False}
     overrides = [_override(title, **_properties(column)) for title, column in titles.values()]
     sorting = [common.TableSortByFieldState(display_name=sort, desc=True)] if sort else []
     options = table.Options(show_header=True, cell_height=common.TableCellHeight.SM, sort_by=sorting)
@@ -164,7 +171,7 @@ def _properties(column: Column) -> dict[str, object]:
         properties["thresholds"] = thresholds(column.steps)
     if column.mappings:
         properties["mappings"] = list(column.mappings)
-    if (column.steps or column.mappings) and column.painted:
+    if column.steps or column.mappings:
         properties["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if column.link:
         properties["links"] = [{"title": "Look closer", "url": column.link, "targetBlank": False}]

@@ -62,7 +62,7 @@ PROBLEMS = (
     Problem(CRITICAL, "No worker is up", "all workers", "workers", f"sum ({gauge('celery_worker_up')}) == 0"),
     Problem(
         CRITICAL,
-        "Messages wait and no worker consumes the queue",
+        "Messages wait, and no worker consumes the queue",
         "queue",
         "queues",
         f"({total(gauge('celery_queue_length'), 'queue')} > 0) "
@@ -96,7 +96,7 @@ PROBLEMS = (
     ),
     Problem(
         WARNING,
-        "Every slot is taken and more tasks wait than there are slots",
+        "All slots are taken, and more tasks wait",
         "all workers",
         "workers",
         f"({total(gauge('celery_worker_active_tasks'))} >= {total(gauge('celery_worker_pool_slots'))}) "

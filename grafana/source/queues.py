@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.source import look
 from grafana.source.board import Board, Pick, Row
 from grafana.source.panels import CARRY, About, Ask, Column, series_panel, stat_panel, table_panel, uid
-from grafana.source.query import NOW, age, gauge, least, most, rate, top, total
+from grafana.source.query import NOW, RANGE, age, gauge, least, most, rate, top, total
 from grafana.source.words import Needs, Quiet, Words
 
 QUEUE = 'queue=~"$queue"'
@@ -28,7 +28,12 @@ def _sent(over: str) -> str:
     return total(rate("celery_task_sent_total", QUEUE, over=over), "queue")
 
 
-DRAIN = f"({READY} / ({_begun(NOW)} > 0)) or ({READY} == 0)"
+def _drain(over: str) -> str:
+    """The backlog over the pace: 0 without a backlog, infinite where none of what was sent is begun."""
+    return f"(({READY} > 0) / ({_begun(over)} or 0 * {_sent(over)})) or ({READY} == 0)"
+
+
+DRAIN = _drain(NOW)
 
 TOTAL = stat_panel(
     About(
@@ -47,7 +52,7 @@ TOTAL = stat_panel(
 )
 HELD = stat_panel(
     About(
-        "Unacknowledged",
+        "Held",
         look.MESSAGES,
         Words(
             "Messages that workers hold and have not acknowledged: running, prefetched, or waiting for their ETA.",
@@ -78,7 +83,7 @@ DELAYED = stat_panel(
 )
 UNSERVED = stat_panel(
     About(
-        "Queues without a worker",
+        "Unserved",
         look.QUEUES,
         Words(
             "Queues in which messages wait and that no worker consumes.",
@@ -115,7 +120,7 @@ LONGEST_DRAIN = stat_panel(
         Words(
             "How long the slowest queue takes to be empty, at the pace at which its tasks are begun, if no more came.",
             "seconds to minutes.",
-            "longer than your users bear; queues in which nothing is begun have no time at all and are not counted.",
+            "longer than your users bear; infinite: nothing is begun in a queue that has messages.",
             "add workers for that queue",
         ),
         Needs.EVENTS,
@@ -125,7 +130,7 @@ LONGEST_DRAIN = stat_panel(
 )
 VISIBLE = stat_panel(
     About(
-        "Held, of visibility timeout",
+        "Held too long",
         look.SHARE,
         Words(
             "Redis: for how much of the visibility timeout the oldest unacknowledged message has been held.",
@@ -141,7 +146,7 @@ VISIBLE = stat_panel(
 )
 ORPHANS = stat_panel(
     About(
-        "Abandoned reply queues",
+        "Stray replies",
         look.QUEUES,
         Words(
             "Reply queues of remote control and RPC on RabbitMQ that nobody consumes any more.",
@@ -170,18 +175,18 @@ TABLE = table_panel(
     ),
     {"queue": ("Queue", Column(link=ONE))},
     Ask(READY, "Ready", Column(look.MESSAGES, decimals=0)),
-    Ask(WORKERS, "Workers", Column(look.WORKERS, look.UP, decimals=0)),
+    Ask(WORKERS, "Workers", Column(look.WORKERS, look.NONE_IS_BAD, decimals=0)),
     Ask(SLOTS, "Slots", Column(look.SLOTS, decimals=0)),
-    Ask(OLDEST, "Oldest waiting", Column(look.SECONDS, look.rising(60, 300))),
+    Ask(OLDEST, "Oldest waiting", Column(look.SECONDS, look.calm(60, 300))),
     Ask(_sent(NOW), "Sent", Column(look.TASKS_PER_SECOND, decimals=2)),
     Ask(_begun(NOW), "Begun", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(DRAIN, "Time to clear", Column(look.SECONDS, look.rising(300, 3600))),
+    Ask(DRAIN, "Time to clear", Column(look.SECONDS, look.calm(300, 3600))),
     Ask(
         total(gauge("celery_queue_unacked_messages", QUEUE), "queue"),
         "Unacknowledged",
         Column(look.MESSAGES, decimals=0),
     ),
-    Ask(f"{READY} / {LIMIT}", "Of its limit", Column(look.SHARE, look.rising(0.8, 1), decimals=0)),
+    Ask(f"{READY} / {LIMIT}", "Of its limit", Column(look.SHARE, look.calm(0.8, 1), decimals=0)),
     sort="Ready",
 )
 
@@ -212,8 +217,8 @@ ARRIVAL = series_panel(
         Needs.EVENTS,
         "tasks",
     ),
-    Ask(f"sum ({_sent('$__rate_interval')})", "sent"),
-    Ask(f"sum ({_begun('$__rate_interval')})", "begun"),
+    Ask(f"sum ({_sent(RANGE)})", "sent"),
+    Ask(f"sum ({_begun(RANGE)})", "begun"),
     fixed={"sent": look.CALM, "begun": look.GOOD},
 )
 AGES = series_panel(
@@ -237,14 +242,14 @@ DRAINS = series_panel(
         "Time to clear by queue",
         look.SECONDS,
         Words(
-            "The backlog over the pace at which its tasks are begun; a gap where nothing is begun.",
+            "The backlog over the pace at which its tasks are begun; a gap where none is begun (it would be infinite).",
             "low and flat.",
             "rising, or a gap while messages wait.",
             "add workers for that queue",
         ),
         Needs.EVENTS,
     ),
-    Ask(top(f"({READY} / ({_begun('$__rate_interval')} > 0)) or ({READY} == 0)"), "{{queue}}"),
+    Ask(top(_drain(RANGE)), "{{queue}}"),
 )
 SERVED = series_panel(
     About(

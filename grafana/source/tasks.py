@@ -134,7 +134,7 @@ LONGEST = stat_panel(
 )
 WAITED = stat_panel(
     About(
-        "95 % wait less than",
+        "95 % wait below",
         look.SECONDS,
         Words(
             "The waiting time that 95 % of the tasks stayed below in the last 5 minutes.",
@@ -150,7 +150,7 @@ WAITED = stat_panel(
 )
 RAN = stat_panel(
     About(
-        "95 % run less than",
+        "95 % run below",
         look.SECONDS,
         Words(
             "The runtime that 95 % of the successful runs stayed below in the last 5 minutes.",
@@ -177,13 +177,13 @@ TABLE = table_panel(
     ),
     {"task": ("Task", Column(link=ONE))},
     Ask(_ended(NOW, "task"), "Ended", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(_failing(NOW, "task"), "Failing", Column(look.SHARE, look.rising(0.02, 0.1), decimals=1)),
+    Ask(_failing(NOW, "task"), "Failing", Column(look.SHARE, look.calm(0.02, 0.1), decimals=1)),
     Ask(total(_rate("retried", NOW), "task"), "Retried", Column(look.TASKS_PER_SECOND, decimals=2)),
     Ask(quantile(0.95, RUNTIME, TASK, QUEUE, by=("task",), over=NOW), "95 % run below", Column(look.SECONDS)),
     Ask(
         quantile(0.95, WAIT, TASK, QUEUE, by=("task",), over=NOW),
         "95 % wait below",
-        Column(look.SECONDS, look.rising(30, 300)),
+        Column(look.SECONDS, look.calm(30, 300)),
     ),
     Ask(total(gauge("celery_task_running", TASK), "task"), "Running", Column(look.TASKS, decimals=0)),
     Ask(

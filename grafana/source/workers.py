@@ -62,7 +62,7 @@ GONE = stat_panel(
 )
 STUCK = stat_panel(
     About(
-        "Up, but not working",
+        "Not working",
         look.WORKERS,
         Words(
             "Workers that answer, but consume no queue, or hold tasks and do not get on with them.",
@@ -95,7 +95,7 @@ TAKEN = stat_panel(
 )
 RESTARTED = stat_panel(
     About(
-        "Restarts in the last hour",
+        "Restarts in 1 h",
         "suffix: restarts",
         Words(
             "Restarts seen of all chosen workers.",
@@ -111,7 +111,7 @@ RESTARTED = stat_panel(
 )
 SILENT = stat_panel(
     About(
-        "Without task events",
+        "Without events",
         look.WORKERS,
         Words(
             "Workers that are known to send no task events: their tasks are missing on the Tasks dashboard.",
@@ -143,7 +143,7 @@ SLOWEST = stat_panel(
 )
 SKEW = stat_panel(
     About(
-        "Largest clock offset",
+        "Clock offset, most",
         look.SECONDS,
         Words(
             "How far the clock of a worker is from the exporter's, at most.",
@@ -186,7 +186,7 @@ TABLE = table_panel(
     ),
     {"worker": ("Worker", Column(link=ONE))},
     Ask(_state(), "State", Column(mappings=look.STATE_WORDS)),
-    Ask(_each("celery_worker_consumed_queues"), "Consumes", Column(look.QUEUES, look.UP, decimals=0, painted=False)),
+    Ask(_each("celery_worker_consumed_queues"), "Consumes", Column(look.QUEUES, look.NONE_IS_BAD, decimals=0)),
     Ask(ACTIVE, "Running", Column(look.TASKS, decimals=0)),
     Ask(SLOTS, "Slots", Column(look.SLOTS, decimals=0)),
     Ask(_each("celery_worker_prefetch_limit"), "Prefetch limit", Column(look.MESSAGES, decimals=0)),
@@ -199,7 +199,9 @@ TABLE = table_panel(
     Ask(most(age("celery_worker_start_timestamp_seconds", WORKER), "worker"), "Up for", Column(look.SECONDS)),
     Ask(_each("celery_worker_max_resident_memory_bytes"), "Peak memory", Column(look.BYTES)),
     Ask(
-        _each("celery_worker_instances"), "Processes", Column(look.NONE, ((None, look.OFF), (2, look.BAD)), decimals=0)
+        _each("celery_worker_instances"),
+        "Processes",
+        Column(look.NONE, ((None, look.CLEAR), (2, look.BAD)), decimals=0),
     ),
     sort="State",
 )

@@ -51,7 +51,7 @@ def made_up(workers: tuple[str, ...], limits: Mapping[str, int]) -> Iterator[Mad
     samples = MadeUp(workers, limits)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             body = samples.text().encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")

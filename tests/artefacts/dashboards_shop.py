@@ -88,7 +88,7 @@ class Shop:
 
 @contextmanager
 def shop(broker: Broker, interval: float = 1.0, replicas: Sequence[str] = ("127.0.0.1",)) -> Iterator[Shop]:
-    """Three workers, three queues that they serve and one that nobody does; every replica is one way to the exporter."""
+    """Three workers, three queues that they serve and one that nobody does; a replica is a way to the exporter."""
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
             Queue("reports")(connection.default_channel).declare()
