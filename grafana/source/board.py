@@ -12,6 +12,8 @@ from grafana.source.query import SCOPE, own
 
 TAG = "celery-vitals"
 WIDTH = 24
+PLAIN: dict[str, None] = {"auto": None, "auto_min": None, "auto_count": None}
+"""Fields of interval variables, which the SDK gives to all."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def _variables(picks: Sequence[Pick]) -> list[model.VariableModel]:
         query="prometheus",
         refresh=model.VariableRefresh.ON_DASHBOARD_LOAD,
         current=model.VariableOption(),
+        **PLAIN,
     )
     job = _variable("job", "label_values(celery_exporter_build_info, job)")
     instance = _variable("instance", 'label_values(celery_exporter_build_info{job=~"$job"}, instance)')
@@ -112,6 +115,7 @@ def _variable(name: str, query: str) -> model.VariableModel:
         include_all=True,
         all_value=".+",
         current=model.VariableOption(selected=True, text=["All"], value=["$__all"]),
+        **PLAIN,
     )
 
 

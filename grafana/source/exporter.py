@@ -46,7 +46,7 @@ SCRAPED = stat_panel(
 )
 BUDGET = stat_panel(
     About(
-        "Scrape time used",
+        "Scrape time",
         look.SHARE,
         Words(
             "How much of the time that a scrape has is used, by the slowest exporter.",

@@ -64,6 +64,7 @@ def saying(words: Mapping[Any, tuple[str, str]]) -> list[model.ValueMapping]:
 ANSWERS = saying({0: ("DOWN", BAD), 1: ("UP", GOOD)})
 YES_NO = saying({0: ("no", BAD), 1: ("yes", GOOD)})
 VERDICT = saying({0: ("HEALTHY", GOOD), 1: ("DEGRADED", WATCH), 2: ("UNHEALTHY", BAD)})
+NEVER = saying({"Infinity": ("never", BAD)})
 SEVERITY = saying({"critical": ("critical", BAD), "warning": ("warning", WATCH), "info": ("info", CALM)})
 
 STATES: Sequence[tuple[str, str, str]] = (

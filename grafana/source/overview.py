@@ -16,7 +16,7 @@ from grafana.source.panels import (
     uid,
 )
 from grafana.source.problems import problems, verdict
-from grafana.source.query import NOW, age, gauge, least, most, of, own, quantile, rate, top, total
+from grafana.source.query import NOW, gauge, least, most, of, own, quantile, rate, top, total, waiting
 from grafana.source.words import Needs, Quiet, Words
 
 LINK = f"/d/{uid('${__data.fields.Dashboard}')}?{CARRY}"
@@ -59,7 +59,7 @@ PROBLEMS = table_panel(
         "severity": ("Severity", Column(mappings=look.SEVERITY, width=80)),
         "where": ("Where", Column(width=130)),
         "problem": "Problem",
-        "look": ("Dashboard", Column(link=LINK, width=90)),
+        "look": ("Dashboard", Column(link=LINK, width=110)),
     },
     Ask(problems()),
 )
@@ -173,7 +173,7 @@ OLDEST = stat_panel(
         Needs.SENT,
         "queues",
     ),
-    Ask(f"{most(age('celery_queue_oldest_message_timestamp_seconds', how='min'))} or ({WAITING} == 0)"),
+    Ask(f"max ({waiting()}) or ({WAITING} == 0)"),
     steps=look.rising(60, 300),
 )
 FAILING = stat_panel(

@@ -155,7 +155,7 @@ def table_panel(about: About, keys: Mapping[str, str | tuple[str, Column]], *ask
     organized = {"excludeByName": {}, "indexByName": order, "renameByName": names}
     steps.append(model.DataTransformerConfig(id_val="organize", options=organized))
     defaults = _defaults(about, ())
-    defaults.custom = {"align": "auto", "filterable": False, "inspect": False}
+    defaults.custom = {"align": "auto", "filterable": False, "inspect": False, "minWidth": 70}
     overrides = [_override(title, **_properties(column)) for title, column in titles.values()]
     sorting = [common.TableSortByFieldState(display_name=sort, desc=True)] if sort else []
     options = table.Options(show_header=True, cell_height=common.TableCellHeight.SM, sort_by=sorting)

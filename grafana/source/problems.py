@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grafana.source.query import NOW, age, gauge, increase, least, most, of, own, rate, total
+from grafana.source.query import NOW, age, gauge, increase, least, most, of, own, rate, total, waiting
 
 CRITICAL, WARNING = "critical", "warning"
 FEW = 5
@@ -85,7 +85,7 @@ PROBLEMS = (
         "The oldest message has waited for over 5 minutes",
         "queue",
         "queues",
-        f"{most(age('celery_queue_oldest_message_timestamp_seconds', how='min'), 'queue')} > 300",
+        f"{waiting()} > 300",
     ),
     Problem(
         WARNING,

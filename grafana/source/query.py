@@ -42,6 +42,15 @@ def own(expression: str) -> str:
     return f"(({expression}) and on (job, instance) last_over_time({of('celery_exporter_build_info')}[1d]))"
 
 
+def waiting(*matchers: str) -> str:
+    """How long the oldest message of each queue has waited; nothing for a queue that the broker says is empty.
+
+    Events do not tell of messages that were thrown away.
+    """
+    oldest = most(age("celery_queue_oldest_message_timestamp_seconds", *matchers, how="min"), "queue")
+    return f"({oldest} unless {total(gauge('celery_queue_length', *matchers), 'queue')} == 0)"
+
+
 def rate(metric: str, *matchers: str, over: str = RANGE) -> str:
     """What a counter grows by in a second, each series once."""
     return once(f"rate({of(metric, *matchers)}[{over}])")
@@ -79,7 +88,8 @@ def quantile(share: float, metric: str, *matchers: str, by: tuple[str, ...] = ()
     """
     classic = total(once(f"rate({of(f'{metric}_bucket', *matchers)}[{over}])", "avg"), "le", *by)
     native = total(once(f"rate({of(metric, *matchers)}[{over}])", "avg"), *by)
-    return f"histogram_quantile({share:g}, {classic}) or histogram_quantile({share:g}, {native})"
+    # Without observations it is no number, and left out.
+    return f"(histogram_quantile({share:g}, {classic}) or histogram_quantile({share:g}, {native})) >= 0"
 
 
 def buckets(metric: str, *matchers: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.source import look
 from grafana.source.board import Board, Pick, Row
 from grafana.source.panels import CARRY, About, Ask, Column, series_panel, stat_panel, table_panel, uid
-from grafana.source.query import NOW, RANGE, age, gauge, least, most, rate, top, total
+from grafana.source.query import NOW, RANGE, age, gauge, least, most, rate, top, total, waiting
 from grafana.source.words import Needs, Quiet, Words
 
 QUEUE = 'queue=~"$queue"'
@@ -14,7 +14,7 @@ READY = total(gauge("celery_queue_length", QUEUE), "queue")
 LIMIT = total(gauge("celery_queue_length_limit", QUEUE), "queue")
 WORKERS = total(gauge("celery_queue_workers", QUEUE), "queue")
 SLOTS = total(gauge("celery_queue_slots", QUEUE), "queue")
-OLDEST = most(age("celery_queue_oldest_message_timestamp_seconds", QUEUE, how="min"), "queue")
+OLDEST = waiting(QUEUE)
 HELD_SINCE = most(age("celery_broker_oldest_unacked_timestamp_seconds", how="min"))
 VISIBILITY = least(gauge("celery_broker_visibility_timeout_seconds"))
 ONLY_RABBITMQ = Quiet("None is known (only RabbitMQ's management tells)")
@@ -120,13 +120,14 @@ LONGEST_DRAIN = stat_panel(
         Words(
             "How long the slowest queue takes to be empty, at the pace at which its tasks are begun, if no more came.",
             "seconds to minutes.",
-            "longer than your users bear; infinite: nothing is begun in a queue that has messages.",
+            "longer than your users bear; never: nothing is begun in a queue that has messages.",
             "add workers for that queue",
         ),
         Needs.EVENTS,
     ),
     Ask(f"max ({DRAIN})"),
     steps=look.rising(300, 3600),
+    mappings=look.NEVER,
 )
 VISIBLE = stat_panel(
     About(
@@ -180,7 +181,7 @@ TABLE = table_panel(
     Ask(OLDEST, "Oldest waiting", Column(look.SECONDS, look.calm(60, 300))),
     Ask(_sent(NOW), "Sent", Column(look.TASKS_PER_SECOND, decimals=2)),
     Ask(_begun(NOW), "Begun", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(DRAIN, "Time to clear", Column(look.SECONDS, look.calm(300, 3600))),
+    Ask(DRAIN, "Time to clear", Column(look.SECONDS, look.calm(300, 3600), look.NEVER)),
     Ask(
         total(gauge("celery_queue_unacked_messages", QUEUE), "queue"),
         "Unacknowledged",
@@ -242,14 +243,14 @@ DRAINS = series_panel(
         "Time to clear by queue",
         look.SECONDS,
         Words(
-            "The backlog over the pace at which its tasks are begun; a gap where none is begun (it would be infinite).",
+            "The backlog over the pace at which its tasks are begun; a gap where none is begun.",
             "low and flat.",
             "rising, or a gap while messages wait.",
             "add workers for that queue",
         ),
         Needs.EVENTS,
     ),
-    Ask(top(_drain(RANGE)), "{{queue}}"),
+    Ask(top(f"({_drain(RANGE)}) < Inf"), "{{queue}}"),
 )
 SERVED = series_panel(
     About(

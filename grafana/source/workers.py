@@ -143,7 +143,7 @@ SLOWEST = stat_panel(
 )
 SKEW = stat_panel(
     About(
-        "Clock offset, most",
+        "Clock offset",
         look.SECONDS,
         Words(
             "How far the clock of a worker is from the exporter's, at most.",

@@ -84,6 +84,17 @@ def _selector(node: Any, function: str) -> list[str]:
     return found
 
 
+def lost(before: Any, after: Any, place: str = "") -> list[str]:
+    """Where something was and is not, or is something else; defaults may have come."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        pairs = [(key, value, after.get(key)) for key, value in before.items()]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = [(str(index), *pair) for index, pair in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if before == after else [place]
+    return [found for key, one, other in pairs for found in lost(one, other, f"{place}/{key}")]
+
+
 @needs_grafana_types
 def test_the_committed_files_are_what_the_source_makes() -> None:
     check = [sys.executable, "-m", "grafana.source", "--check"]
@@ -111,7 +122,7 @@ def test_every_field_is_one_of_grafanas_own_types(name: str) -> None:
 
     register_default_plugins()
     again = json.loads(json.dumps(Dashboard.from_json(DASHBOARDS[name]), cls=JSONEncoder))
-    assert again == DASHBOARDS[name]
+    assert lost(DASHBOARDS[name], again) == []
 
 
 def test_there_is_a_dashboard_for_each_question() -> None:

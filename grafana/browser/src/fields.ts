@@ -21,7 +21,8 @@ standardTransformersRegistry.setInit(
 );
 
 const STANDARD = ['unit', 'decimals', 'min', 'max', 'noValue', 'thresholds', 'mappings', 'color', 'links', 'displayName'];
-const CUSTOM = ['width', 'cellOptions'];
+const CUSTOM = ['width', 'minWidth', 'align', 'cellOptions', 'drawStyle', 'lineWidth', 'fillOpacity', 'showPoints', 'pointSize',
+  'stacking', 'thresholdsStyle', 'spanNulls', 'axisSoftMax'];
 
 const registry = new FieldConfigOptionsRegistry(() =>
   [...STANDARD.map((path) => ({ path, isCustom: false })), ...CUSTOM.map((path) => ({ path, isCustom: true }))].map(

@@ -78,7 +78,7 @@ function Body({ panel, shown, width, height }: { panel: Panel; shown: Shown; wid
     case 'timeseries':
       return <TimeSeries frames={frames} width={width} height={height} timeRange={timeRange} timeZone="utc" legend={options.legend} />;
     case 'table':
-      return <Table data={frames[0]} width={width} height={height} initialSortBy={options.sortBy} cellHeight={options.cellHeight} />;
+      return <Table data={frames[0]} width={width} height={height} columnMinWidth={(panel.fieldConfig?.defaults.custom as any)?.minWidth} initialSortBy={options.sortBy} cellHeight={options.cellHeight} />;
     case 'state-timeline':
       return <Timeline frames={frames} width={width} height={height} theme={theme} />;
     case 'heatmap': {
