@@ -10,7 +10,6 @@ from grafana_foundation_sdk.models import dashboard as model
 SECONDS = "s"
 SHARE = "percentunit"
 BYTES = "bytes"
-TIME_AGO = "dateTimeFromNow"
 NONE = "none"
 TASKS = "suffix: tasks"
 TASKS_PER_SECOND = "suffix: tasks/s"
@@ -78,4 +77,3 @@ STATES: Sequence[tuple[str, str, str]] = (
 """The states of a worker: its label, its words, its colour.  The number of a state is its place here, from 1."""
 
 STATE_WORDS = saying({number: (words, colour) for number, (_, words, colour) in enumerate(STATES, 1)})
-STATE_STEPS: Steps = ((None, OFF),)
