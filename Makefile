@@ -67,7 +67,7 @@ LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.10 --g
 constraints: .venv/.dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv $(LOCK) -o constraints.txt
-	$(BIN)/uv $(LOCK) --group test --group check -c constraints.txt -o constraints-dev.txt
+	$(BIN)/uv $(LOCK) --group test --group check --group dashboards -c constraints.txt -o constraints-dev.txt
 
 .venv/.demo: constraints.txt pyproject.toml
 	$(call install,constraints.txt)
