@@ -5,8 +5,8 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-alerts-quiet test-harm test-matrix check format golden docs bench bench-events bench-scrape \
-	bench-render constraints clean
+.PHONY: demo test test-alerts-quiet test-harm test-matrix check format golden docs dashboards screenshots bench \
+	bench-events bench-scrape bench-render constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -53,6 +53,20 @@ golden: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/python -m celery_vitals.docs docs
 
+# The JSON to import, from grafana/source; needs Python 3.11.
+dashboards: .venv/.dev
+	$(BIN)/python -m grafana.source
+
+# The pictures in docs/img; needs node, npm and Chromium, which it installs from Debian's packages when it is missing.
+screenshots: .venv/.dev
+	$(BIN)/python tests/servers/install.py chromium node npm
+	@$(MAKE) --no-print-directory grafana/browser/build/page.js
+	$(BIN)/python -m tests.artefacts.screenshots $(ARGS)
+
+grafana/browser/build/page.js: grafana/browser/package.json grafana/browser/build.mjs $(wildcard grafana/browser/src/* grafana/dashboards/*)
+	cd grafana/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --legacy-peer-deps
+	cd grafana/browser && npm run --silent build
+
 # What docs/performance.md quotes.  bench-events installs the exporter that it compares with into .venv-peer.
 bench: bench-scrape
 
@@ -69,7 +83,7 @@ LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.10 --g
 constraints: .venv/.dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv $(LOCK) -o constraints.txt
-	$(BIN)/uv $(LOCK) --group test --group check -c constraints.txt -o constraints-dev.txt
+	$(BIN)/uv $(LOCK) --group test --group check --group dashboards -c constraints.txt -o constraints-dev.txt
 
 .venv/.demo: constraints.txt pyproject.toml
 	$(call install,constraints.txt)
@@ -86,4 +100,5 @@ define install
 endef
 
 clean:
-	rm -rf .venv .venv-peer .matrix build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peer .matrix build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+		grafana/browser/node_modules grafana/browser/build

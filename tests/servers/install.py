@@ -1,7 +1,8 @@
 """Install the server programs that the tests run, where they are missing.
 
-    python -m tests.servers.install
+    python -m tests.servers.install [PROGRAM ...]
 
+More programs can be named, such as those that draw pictures (chromium, node, npm).
 On Debian and its descendants, as root.  Needs nothing but the standard library, and does nothing when nothing is
 missing.  Exit code 0: the tests can run; 1: one line says what to install.
 """
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Program -> where it may be besides PATH.
@@ -25,13 +27,14 @@ PLACES = {
     "postgres": ("/usr/lib/postgresql",),
 }
 # Program -> Debian package.
-PACKAGES = {name: name for name in PLACES} | {"promtool": "prometheus", "postgres": "postgresql"}
+PACKAGES = {"promtool": "prometheus", "postgres": "postgresql", "node": "nodejs"}
 
 
-def missing_packages() -> list[str]:
+def missing_packages(more: Sequence[str] = ()) -> list[str]:
     """The Debian packages whose programs are not on this machine, each once."""
-    missing = [name for name, places in PLACES.items() if not _present(name, places)]
-    return list(dict.fromkeys(PACKAGES[name] for name in missing))
+    wanted = PLACES | dict.fromkeys(more, ())
+    missing = [name for name, places in wanted.items() if not _present(name, places)]
+    return list(dict.fromkeys(PACKAGES.get(name, name) for name in missing))
 
 
 def _present(name: str, places: tuple[str, ...]) -> bool:
@@ -66,16 +69,16 @@ def _run(command: list[str], environment: dict[str, str]) -> bool:
     return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def main() -> int:
+def main(more: Sequence[str] = ()) -> int:
     """Do what is needed and say so."""
-    packages = missing_packages()
+    packages = missing_packages(more)
     if not packages:
         return 0
     names = " ".join(packages)
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        if install(packages) and not missing_packages():
+        if install(packages) and not missing_packages(more):
             return 0
-        print(f"apt-get could not install: {' '.join(missing_packages())}", file=sys.stderr)
+        print(f"apt-get could not install: {' '.join(missing_packages(more))}", file=sys.stderr)
         return 1
     if docker_answers():
         print(f"not installed, Docker runs them instead: {names}")
@@ -85,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
