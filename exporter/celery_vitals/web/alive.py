@@ -6,12 +6,12 @@ import http.client
 import ssl
 from typing import TYPE_CHECKING
 
-from celery_vitals.web.config import read
+from celery_vitals.web.live import LiveConfig
 
 if TYPE_CHECKING:
     from celery_vitals.settings import Settings
 
-# A health check knows no password, and has no client certificate: to be turned away is an answer too.
+# A health check knows no password and has no client certificate: to be turned away is an answer too.
 _ALIVE = (200, 401)
 _LOOPBACK = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what others listen on
 
@@ -19,11 +19,11 @@ _LOOPBACK = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 def alive(settings: Settings, timeout: float) -> bool:
     """Whether the exporter with these settings answers on the first of its addresses within `timeout` seconds.
 
-    Raises Fault when its --web.config.file is wrong.
+    Raises ConfigError when its --web.config.file is wrong.
     """
     address = settings.web_listen_address[0]
     host = _LOOPBACK.get(address.host, address.host)
-    tls = read(settings.web_config_file).tls if settings.web_config_file else None
+    tls = LiveConfig(settings.web_config_file).current().config.tls if settings.web_config_file else None
     connection = (
         http.client.HTTPSConnection(host, address.port, timeout=timeout, context=_unchecked())
         if tls
@@ -32,8 +32,8 @@ def alive(settings: Settings, timeout: float) -> bool:
     try:
         connection.request("GET", "/-/healthy")
         return connection.getresponse().status in _ALIVE
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
+    except (ssl.SSLError, ConnectionResetError):
+        return tls is not None and tls.client_cert is True
     except (OSError, http.client.HTTPException):
         return False
     finally:

@@ -1,0 +1,1 @@
+"""What is delivered beside the program: rules, dashboards, chart."""
