@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from tests.servers import wait_for
 from tests.servers.child import Child
-from tests.servers.containers import docker_answers
+from tests.servers.install import docker_answers
 
 ROOT = Path(__file__).parents[2]
 # No bridge of its own and no rules of the firewall: networks are made by compose, and go with it.
@@ -89,11 +89,12 @@ class Engine:
         plugins.mkdir(parents=True)
         shutil.copy2(folder / _COMPOSE, plugins)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._own:
             self._own.stop()
+            # What dockerd leaves behind of containers in the network of the host.
+            for mount in (self.folder / "exec-root" / "netns").glob("*"):
+                subprocess.run(["umount", mount], check=False, timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
