@@ -13,11 +13,12 @@ from typing_extensions import Self
 
 from tests.servers import wait_for
 from tests.servers.child import Child
-from tests.servers.install import docker_answers
+from tests.servers.install import docker_answers, install
 
 ROOT = Path(__file__).parents[2]
 # No bridge of its own and no rules of the firewall: networks are made by compose, and go with it.
 _QUIET = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false")
+_PACKAGES = {"dockerd": "docker.io", "mmdebstrap": "mmdebstrap"}
 _COMPOSE = "usr/libexec/docker/cli-plugins/docker-compose"
 
 
@@ -30,6 +31,7 @@ class Engine:
         self.env: Mapping[str, str] = {**os.environ, "DOCKER_CONFIG": str(self.folder / "config")}
         self._own: Child | None = None
         if not docker_answers():
+            install_missing()
             self.env = {**self.env, "DOCKER_HOST": f"unix://{self.folder}/docker.sock"}
             places = [f"--{name}={self.folder / name}" for name in ("data-root", "exec-root", "pidfile")]
             argv = ["dockerd", *_QUIET, *places, f"--host={self.env['DOCKER_HOST']}"]
@@ -96,6 +98,13 @@ class Engine:
             for mount in (self.folder / "exec-root" / "netns").glob("*"):
                 subprocess.run(["umount", mount], check=False, timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def install_missing() -> None:
+    """Debian's engine, and what makes its stand-ins, where they are not on this machine."""
+    missing = [package for program, package in _PACKAGES.items() if shutil.which(program) is None]
+    if missing and not install(missing):
+        raise RuntimeError(f"no Docker engine answers, and these Debian packages are missing: {' '.join(missing)}")
 
 
 def mirror() -> str:
