@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -34,7 +35,12 @@ def values_of(case: str) -> Object:
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """What the chart renders for the values, by template; raises helm.HelmError."""
-    rendered = chart().render(dict(values), name=RELEASE, namespace=NAMESPACE)
+    return _texts(json.dumps(values))
+
+
+@cache
+def _texts(values: str) -> dict[str, str]:
+    rendered = chart().render(json.loads(values), name=RELEASE, namespace=NAMESPACE)
     return {path.removeprefix("celery-vitals/templates/"): text.strip() for path, text in rendered.items()}
 
 
@@ -50,8 +56,13 @@ def manifest(values: Mapping[str, Any]) -> str:
 
 
 def objects(values: Mapping[str, Any]) -> list[Object]:
-    """All objects."""
-    return [one for one in yaml.safe_load_all(manifest(values)) if one]
+    """All objects; they are shared, so change none of them."""
+    return _objects(manifest(values))
+
+
+@cache
+def _objects(text: str) -> list[Object]:
+    return [one for one in yaml.safe_load_all(text) if one]
 
 
 def of_kind(kind: str, values: Mapping[str, Any]) -> list[Object]:
