@@ -5,8 +5,8 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-alerts-quiet test-harm test-matrix check format golden docs dashboards screenshots bench \
-	bench-events bench-scrape bench-render constraints clean
+.PHONY: demo test test-alerts-quiet test-harm test-image test-matrix check format golden docs dashboards screenshots \
+	chart bench bench-events bench-scrape bench-render constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -28,6 +28,15 @@ test-matrix: .venv/.dev
 test-alerts-quiet: .venv/.dev
 	$(BIN)/python tests/servers/install.py
 	$(BIN)/python -m tests.artefacts.healthy_demo $(ARGS)
+
+# The image and compose.yaml in a Docker engine: one that answers, else, as root, Debian's docker.io.  Where no registry
+# can be reached, the images of others are made of Debian's packages (mmdebstrap).
+test-image: .venv/.dev
+	$(BIN)/python -m pytest tests/artefacts/image_checks.py -s $(ARGS)
+
+# All that is made from the chart, rewritten: its schema and README, the renders, examples/kubernetes.
+chart: .venv/.dev
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/artefacts/test_chart_renders.py -q $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .
@@ -78,12 +87,15 @@ bench-render: .venv/.dev
 	$(BIN)/python -m benchmarks.render $(ARGS)
 
 # All versions with their hashes, for every supported Python; constraints.txt is what the program and its demo need.
-LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	--no-annotate --no-header --extra demo --group build
+# Those below image/ are what goes into the image, and what builds it.
+PINS := pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate --no-header
+LOCK := $(PINS) pyproject.toml --extra demo --group build
 constraints: .venv/.dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv $(LOCK) -o constraints.txt
 	$(BIN)/uv $(LOCK) --group test --group check --group dashboards -c constraints.txt -o constraints-dev.txt
+	$(BIN)/uv $(PINS) pyproject.toml --extra memcached --extra sqlalchemy -c constraints-dev.txt -o image/run.txt
+	$(BIN)/uv $(PINS) --group build -c constraints-dev.txt -o image/build.txt
 
 .venv/.demo: constraints.txt pyproject.toml
 	$(call install,constraints.txt)

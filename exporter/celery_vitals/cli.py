@@ -25,6 +25,7 @@ from celery_vitals.settings.model import CONFIGURATION
 from celery_vitals.settings.options import ENVIRONMENT_PREFIX, options_of
 
 PROGRAM = "celery-vitals"
+_HEALTHY_SECONDS = 3.0
 _SECRETS = f"{__name__}.secrets"  # what the context knows that must not be shown
 _EPILOG = (
     f"Every option is also an environment variable (--web.listen-address is {ENVIRONMENT_PREFIX}WEB_LISTEN_ADDRESS) "
@@ -153,6 +154,20 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     collector = Collector(settings, app)
     collector.start()
     ctx.exit(serve_web(collector, settings))
+
+
+@vitals.command(params=[ClickOption(declared) for declared in all_options()])
+@click.pass_context
+def healthy(ctx: click.Context, /, **_: Any) -> None:
+    """Exit with 0 when the exporter on this machine answers, with 1 when not.
+
+    For the health checks of containers: it takes the options of `serve`, to know where that listens.
+    """
+    from celery_vitals.web.alive import alive
+
+    if not alive(settings_of(ctx), _HEALTHY_SECONDS):
+        click.echo(f"{PROGRAM}: no answer", err=True)
+        ctx.exit(1)
 
 
 @vitals.command()
