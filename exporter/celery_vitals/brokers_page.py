@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery_vitals.cluster import TRANSPORTS, Ability, Transport
 
 REDIS_ACL = (
-    "+ping +select +client|setname +hello +scan +smembers +sscan +llen +hlen +hget +hstrlen +zrange"
+    "+ping +select +client|setname +hello +scan +smembers +scard +exists +llen +lindex +hlen +hget +hstrlen +zrange"
     " +evalsha +script|load +publish +psubscribe +punsubscribe +brpop +lrange +del +zadd +zrem +zrangebyscore"
     " +zremrangebyscore +expire +multi +exec +set +get"
 )
