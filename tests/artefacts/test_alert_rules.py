@@ -28,14 +28,6 @@ from tests.servers import promtool
 from tests.servers.finding import find_program
 
 # Declared on other branches: to go when they are in the catalogue.
-SOON = {
-    "celery_worker_state": {"worker", "state"},
-    "celery_worker_restarts_total": {"worker"},
-    "celery_worker_instances": {"worker"},
-    "celery_queue_length_limit": {"queue"},
-    "celery_queue_info": {"queue", "type"},
-    "celery_broker_delayed_messages": set(),
-}
 PROMETHEUS: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set()}
 SCRAPE_LABELS = {"job", "instance", "pod", "container", "endpoint"}
 USERS = ("celery_vitals:override:", "celery_vitals:expected_interval_seconds")
@@ -46,7 +38,7 @@ ALL = [RULES, COMPAT, OVERRIDES]
 
 def known() -> dict[str, set[str]]:
     """Every series that a rule may read, and its labels."""
-    found = {name: set(labels) for name, labels in SOON.items()} | PROMETHEUS
+    found = dict(PROMETHEUS)
     for metric in CATALOGUE:
         labels = set(metric.labels)
         if metric.kind is Kind.HISTOGRAM:
@@ -82,10 +74,6 @@ def test_every_metric_and_label_exists(path: Path) -> None:
                 unknown.append((one.metric, ""))
         unknown += [(str(rule["expr"]), label) for label in grouping(str(rule["expr"])) - labels]
     assert unknown == []
-
-
-def test_what_is_declared_in_the_catalogue_is_no_longer_awaited() -> None:
-    assert not {metric.name for metric in CATALOGUE} & set(SOON)
 
 
 def test_every_threshold_is_used_and_can_be_overridden() -> None:
