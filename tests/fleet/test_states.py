@@ -10,7 +10,7 @@ from celery_vitals.fleet import State
 from tests.fleet.farm import PATIENCE, PREFORK, SOLO, STEP, TIMEOUT, Farm, Numbers, W
 
 UP, BUSY, GONE = State.UP, State.BUSY, State.GONE
-NOT_CONSUMING, STALLED, DRAINING = State.NOT_CONSUMING, State.STALLED, State.DRAINING
+NOT_CONSUMING, STALLED = State.NOT_CONSUMING, State.STALLED
 
 REDIS_WAITING = Numbers(ready=302, unacked=0)
 """On Redis: much waits, and nobody holds anything."""
@@ -276,62 +276,3 @@ class TestStalled:
         assert farm.fleet.limits_wanted() == {W}
         farm.goes_on(Numbers(12, 8))
         assert not farm.fleet.limits_wanted()
-
-
-class TestDrainingAndGone:
-    def test_it_says_that_it_goes_while_tasks_run(self, farm: Farm) -> None:
-        farm.joins(active=2)
-        farm.fleet.offline(W, 2)
-        assert farm.state() is DRAINING
-        assert not farm.fleet.is_up(farm.worker())
-        farm.fleet.finished(W)
-        assert farm.state() is GONE
-
-    def test_an_answer_under_way_does_not_bring_it_back(self, farm: Farm) -> None:
-        farm.joins(active=2)
-        farm.fleet.offline(W, 2)
-        for late in (False, True):  # the answer may lie there for a while before it is looked at
-            farm.clock.pass_by(1)
-            farm.fleet.begin_round(asked=farm.clock.now - (0.5 if late else 1.5))
-            farm.fleet.stats_replied(W, PREFORK, 0.01, late)
-            farm.fleet.end_round(None)
-            assert farm.state() is DRAINING
-
-    def test_at_the_most_for_the_timeout(self, farm: Farm) -> None:
-        farm.joins(active=2)
-        farm.fleet.offline(W, 2)
-        farm.clock.pass_by(TIMEOUT - 1)
-        farm.round()
-        assert farm.state() is DRAINING
-        farm.clock.pass_by(2)
-        farm.round()
-        assert farm.state() is GONE
-
-    @pytest.mark.parametrize("active", [0, None])
-    def test_gone_at_once_when_nothing_runs(self, farm: Farm, active: int | None) -> None:
-        farm.joins(active=0)
-        farm.fleet.offline(W, active)
-        assert farm.state() is GONE
-
-    def test_one_that_comes_back(self, farm: Farm) -> None:
-        farm.joins(active=2)
-        farm.fleet.offline(W, 2)
-        farm.clock.pass_by(STEP)
-        farm.beats(processed=0, pid=200)
-        assert farm.state() is UP
-        farm.fleet.offline(W, 0)
-        farm.clock.pass_by(STEP)
-        farm.round(W)  # without heartbeats: it answers what it was asked since
-        assert farm.state() is UP
-
-    def test_silent_for_the_timeout(self, farm: Farm) -> None:
-        farm.joins(active=2)
-        farm.clock.pass_by(TIMEOUT + 1)
-        farm.round()
-        assert farm.state() is GONE
-
-    def test_while_the_broker_is_away_everybody_stays_what_they_were(self, farm: Farm) -> None:
-        farm.joins(active=2)
-        farm.joins("idle@host", "r")
-        farm.clock.pass_by(10_000)
-        assert (farm.state(), farm.state("idle@host")) == (BUSY, UP)

@@ -71,7 +71,7 @@ class Doubt:
     def holds(self, worker: Worker) -> bool:
         """Whether it has lasted long enough to be certain, by what the worker has said since."""
         told = worker.queues_asked > self.since or worker.silent_rounds >= LOOKS
-        if self.looks < LOOKS or not told:
+        if self.looks < LOOKS or not told or worker.instances > 1:
             return False
         lasted = self.last - self.since
         if self.unconsumed:
@@ -120,7 +120,7 @@ class Look:
             return None
         unconsumed = all(self._consumers(queue) == 0 for queue in worker.queues)
         waiting = sum(depth.ready or 0 for depth in self._of(worker))
-        if not unconsumed and not (waiting and worker.has_free_slots):
+        if not unconsumed and not (waiting > 0 and worker.has_free_slots):
             return None
         takes_none = unconsumed or self._takes_none(worker)
         before = worker.doubt
