@@ -20,6 +20,7 @@ _THREADS = (
     "Celery before 5.7 loses task events of the pool `threads`, in the worker, whose threads share a buffer without a"
     " lock; with `prefork` it loses none"
 )
+_RACED = "the test raced ({}) and was mended after this run"
 
 KNOWN = (
     Known(("celery-5.2", "celery-5.3", "celery-5.4"), "test_of_a_quorum_queue", _QUORUM),
@@ -32,6 +33,20 @@ KNOWN = (
             "task_labels.py",
             "task_times.py",
         )
+    ),
+    Known(("redis-8",), "test_one_that_takes_long_to_answer", _RACED.format("a heartbeat could hold up the answer")),
+    Known(
+        ("celery-5.7",), "test_one_that_has_lost_its_consumers", _RACED.format("it sent tasks before that had happened")
+    ),
+    Known(
+        ("python-3.13",),
+        "test_a_client_that_does_not_read_and_a_collector",
+        "the test gives the stop 2 s; on this loaded machine it took up to 2.6 s, with Python 3.11 too",
+    ),
+    Known(
+        ("python-3.10",),
+        "test_half_a_rotation_keeps_the_old_certificate",
+        "at times, only a warning: asyncio's TLS of 3.10, written anew in 3.11, does not close a transport",
     ),
 )
 

@@ -28,6 +28,8 @@ ALL_WORKERS = (
     "tests/live/test_task_labels.py",
     "tests/live/test_task_times.py",
 )
+# Enough to see another Python under the exporter with real brokers and workers.
+SOME_LIVE = tuple(f"tests/live/test_{name}.py" for name in ("cluster", "queues", "stream", "task_outcomes", "workers"))
 NOT_LIVE = ("tests", "--ignore=tests/live")
 
 
@@ -61,7 +63,7 @@ def _server(name: str, title: str, kind: str, package: str) -> Row:
         variable = f"CELERY_VITALS_TEST_{kind.upper()}_SERVER"
         return Setup(f"{title} {debian.version(package)}", env={variable: str(program)})
 
-    return Row(name, (*LIVE, "--matrix-server", kind), "live, its own", set_up)
+    return Row(name, (*LIVE, "--matrix-server", kind), "live: all on it", set_up)
 
 
 def _workers(series: str, *also: str, everything: bool = False) -> Row:
@@ -72,8 +74,8 @@ def _workers(series: str, *also: str, everything: bool = False) -> Row:
         return Setup(title, env={"CELERY_VITALS_TEST_WORKER_PYTHON": str(python)})
 
     if everything:
-        return Row(f"celery-{series}", ALL_WORKERS, "live, with workers", set_up)
-    return Row(f"celery-{series}", ANY_WORKERS, "the same, no events of `threads`", set_up)
+        return Row(f"celery-{series}", ALL_WORKERS, "live: all that workers matter to", set_up)
+    return Row(f"celery-{series}", ANY_WORKERS, "live: all that workers matter to, but events of `threads`", set_up)
 
 
 def _python(series: str, *, live: bool) -> Row:
@@ -82,7 +84,7 @@ def _python(series: str, *, live: bool) -> Row:
         return Setup(f"Python {environments.release(python)}", python)
 
     if live:
-        return Row(f"python-{series}-live", LIVE, "live", set_up)
+        return Row(f"python-{series}-live", SOME_LIVE, "live: cluster, queues, stream, outcomes, workers", set_up)
     return Row(f"python-{series}", NOT_LIVE, "all but live", set_up)
 
 
