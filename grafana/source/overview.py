@@ -170,7 +170,7 @@ OLDEST = stat_panel(
             "more than your users bear: orange from 1 minute, red from 5.",
             "add workers for that queue, or find out what holds the present ones up",
         ),
-        Needs.SENT,
+        Needs.OLDEST,
         "queues",
     ),
     Ask(f"max ({waiting()}) or ({WAITING} == 0)"),

@@ -45,10 +45,11 @@ def own(expression: str) -> str:
 def waiting(*matchers: str) -> str:
     """How long the oldest message of each queue has waited; nothing for a queue that the broker says is empty.
 
-    Events do not tell of messages that were thrown away.
+    Events do not tell of messages that were thrown away, so nothing is said while the broker cannot be asked.
     """
     oldest = most(age("celery_queue_oldest_message_timestamp_seconds", *matchers, how="min"), "queue")
-    return f"({oldest} unless {total(gauge('celery_queue_length', *matchers), 'queue')} == 0)"
+    empty = f"{total(gauge('celery_queue_length', *matchers), 'queue')} == 0"
+    return f"(({oldest} unless {empty}) and on () (max ({gauge('celery_broker_up')}) == 1))"
 
 
 def rate(metric: str, *matchers: str, over: str = RANGE) -> str:

@@ -108,7 +108,7 @@ OLDEST_STAT = stat_panel(
             "orange from 1 minute, red from 5.",
             "see in the table which queue it is in",
         ),
-        Needs.SENT,
+        Needs.OLDEST,
     ),
     Ask(f"max ({OLDEST}) or (sum ({READY}) == 0)"),
     steps=look.rising(60, 300),

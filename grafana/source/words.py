@@ -14,6 +14,7 @@ class Needs(str, Enum):
     QUEUES = "Not seen: the broker tells of no queue"
     EVENTS = "Not seen: no task events (start workers with -E)"
     SENT = "Not seen: no sent events (task_send_sent_event)"
+    OLDEST = "Not seen: broker down, or no sent events"
     BACKEND = "Not seen: no result backend is configured"
 
 

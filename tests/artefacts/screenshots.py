@@ -211,12 +211,16 @@ def main() -> int:
     """0 when every picture shows what it should.  Takes about 9 minutes: an incident needs time to be seen as one."""
     parser = argparse.ArgumentParser(prog="python -m tests.artefacts.screenshots", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "img")
+    parser.add_argument("--only", nargs="*", help="scenes to photograph, after a minute of traffic; all by default")
     given = parser.parse_args()
+    scenes = [one for one in SCENES if not given.only or one.name in given.only]
     given.folder.mkdir(parents=True, exist_ok=True)
     try:
         with RabbitMQServer() as server, server.namespace() as broker, shop(broker, INTERVAL) as scene:
             camera = Photographer(scene.prometheus.url, given.folder)
-            for one in SCENES:
+            if given.only:
+                time.sleep(60)
+            for one in scenes:
                 with one.during(scene):
                     time.sleep(one.seconds)
                     camera.shoot(one)
