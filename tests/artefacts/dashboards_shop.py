@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from kombu import Connection, Queue
 
-from tests.artefacts.dashboards_not_yet import MadeUp, made_up
 from tests.exporter import Exporter
 from tests.servers import Broker, PrometheusServer, Publisher, Worker
 
@@ -83,7 +82,6 @@ class Shop:
     traffic: Traffic
     exporter: Exporter
     prometheus: PrometheusServer
-    rest: MadeUp
 
 
 @contextmanager
@@ -98,17 +96,17 @@ def shop(broker: Broker, interval: float = 1.0, replicas: Sequence[str] = ("127.
             worker.launch()
         for worker in workers.values():
             worker.wait_ready()
-        exporter = stack.enter_context(Exporter.of(broker, "--queue", "reports"))
-        rest = stack.enter_context(made_up(tuple(workers), LIMITS))
+        limits = [word for name, limit in LIMITS.items() for word in ("--queue-limit", f"{name}={limit}")]
+        exporter = stack.enter_context(Exporter.of(broker, "--queue", "reports", *limits))
         port = urlsplit(exporter.address).port
-        targets = [*(f"{host}:{port}" for host in replicas), rest.address]
+        targets = [f"{host}:{port}" for host in replicas]
         prometheus = stack.enter_context(PrometheusServer(targets, interval=interval, job=JOB))
         traffic = Traffic(broker)
         sender = threading.Thread(target=traffic.run)
         stack.callback(sender.join)
         stack.callback(traffic.end)
         sender.start()
-        yield Shop(broker, workers, traffic, exporter, prometheus, rest)
+        yield Shop(broker, workers, traffic, exporter, prometheus)
 
 
 def _worker(broker: Broker, name: str) -> Worker:

@@ -75,11 +75,9 @@ def not_consuming(scene: Shop) -> Iterator[None]:
     with Celery(broker=scene.broker.url, set_as_current=False) as app:
         for queue in ("orders", "mail"):
             app.control.cancel_consumer(queue, destination=[name])
-        scene.rest.states[name] = "not_consuming"
         yield
         for queue in ("orders", "mail"):
             app.control.add_consumer(queue, destination=[name])
-    scene.rest.states[name] = "up"
 
 
 @contextmanager
@@ -87,10 +85,8 @@ def broker_down(scene: Shop) -> Iterator[None]:
     """The broker stands still."""
     scene.traffic.pause()
     scene.broker.server.freeze()
-    scene.rest.broker_up = False
     yield
     scene.broker.server.thaw()
-    scene.rest.broker_up = True
     scene.traffic.go_on()
     wait_for(lambda: scene.prometheus.query("celery_broker_up == 1"), 60, interval=0.5)
     wait_for(lambda: scene.prometheus.query("sum (celery_worker_replied) == 3"), 60, interval=0.5)
@@ -116,7 +112,7 @@ SCENES = (
     ),
     Scene(
         "not-consuming",
-        60,
+        90,
         ("overview", "workers"),
         {"Is it all right?": ("UNHEALTHY",), "What is wrong now": ("web-2@shop", "consumes no queue")},
         not_consuming,

@@ -16,7 +16,6 @@ import yaml
 
 from celery_vitals.catalogue import CATALOGUE
 from celery_vitals.metric import Kind
-from tests.artefacts.dashboards_not_yet import LABELS as NOT_YET
 from tests.artefacts.dashboards_read import DASHBOARDS, FOLDER, Query, annotation_queries, filled, panels, queries, walk
 
 BOARDS = ("exporter", "overview", "queues", "tasks", "workers")
@@ -39,7 +38,7 @@ needs_grafana_types = pytest.mark.skipif(sys.version_info < (3, 11), reason="Gra
 
 def labels_of(name: str) -> set[str]:
     """The labels of a metric; KeyError for one that nobody exports."""
-    known = {metric.name: metric.labels for metric in CATALOGUE} | dict(NOT_YET) | dict(OTHERS)
+    known = {metric.name: metric.labels for metric in CATALOGUE} | dict(OTHERS)
     known |= {f"{one}_bucket": (*known[one], "le") for one in HISTOGRAMS}
     return {*known[name], *TARGET_LABELS}
 
@@ -69,7 +68,7 @@ def complaints(expr: str) -> list[str]:
 
 
 def _names(node: Any) -> list[str]:
-    known = {metric.name for metric in CATALOGUE} | {*NOT_YET, *OTHERS} | {f"{one}_bucket" for one in HISTOGRAMS}
+    known = {metric.name for metric in CATALOGUE} | set(OTHERS) | {f"{one}_bucket" for one in HISTOGRAMS}
     return [one.name for one in walk(node) if isinstance(one, promql.VectorSelector) and one.name in known]
 
 
@@ -221,9 +220,3 @@ def test_the_provisioning_files_are_for_what_grafana_reads() -> None:
     assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards/celery-vitals"
     assert (source["type"], source["url"]) == ("prometheus", "${PROMETHEUS_URL}")
-
-
-def test_what_this_exporter_does_not_have_yet_is_used_and_really_missing() -> None:
-    used = {one.name for query in QUERIES for one in walk(promql.parse(filled(query.expr))) if hasattr(one, "matchers")}
-    assert set(NOT_YET) <= used
-    assert not set(NOT_YET) & {metric.name for metric in CATALOGUE}
