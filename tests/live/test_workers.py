@@ -167,14 +167,14 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
 def test_one_that_takes_long_to_answer_is_waited_for(redis_broker: Broker, start_worker: StartWorker) -> None:
     with Proxy(redis_broker.server.port) as proxy:
         behind = Broker("redis", proxy.url(redis_broker.url), "", redis_broker.server, space=redis_broker.space)
-        start_worker(behind, "threads", "far", heartbeat=False)  # which it would send before it answers, at times
+        start_worker(behind, "threads", "far", heartbeat=False)
         start_worker(redis_broker, "solo", "near")
         with looking(redis_broker) as look:
             wait_for(lambda: replied(look.scrape()) == {"far@test": 1, "near@test": 1})
-            proxy.delay = 0.6
+            proxy.delay = 0.35  # each way; what the worker does besides may double it
             scrape = look.scrape()
             assert replied(scrape) == {"far@test": 1, "near@test": 1}
-            assert (scrape.value("celery_worker_reply_seconds", worker="far@test") or 0) > 1.2
+            assert (scrape.value("celery_worker_reply_seconds", worker="far@test") or 0) > 0.7
             assert (scrape.value("celery_worker_reply_seconds", worker="near@test") or 9) < 0.5
             assert scrape.seconds < 2.5
 
