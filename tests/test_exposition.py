@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.utils import floatToGoString
 
-from celery_vitals.exposition import generate, number
+from celery_vitals.exposition import SampleFamily, generate, number
 from celery_vitals.metric import Group
 from celery_vitals.space import Space
 from celery_vitals.tables import HistogramTable, TableFamily, ValueTable
@@ -125,6 +125,21 @@ def table_histogram(value: str, amount: float) -> Metric:
     return own.family()
 
 
+def sampled_gauge(value: str, amount: float) -> Metric:
+    metric = Group("workers").gauge("celery_worker_state", "worker", "state", help='A "state"\\of.')
+    return SampleFamily(metric, [metric(amount, value, "up"), metric(True, "b", value)])
+
+
+def sampled_counter(value: str, amount: float) -> Metric:
+    metric = Group("workers").counter("celery_worker_restarts_total", "worker", help="Restarts.")
+    return SampleFamily(metric, [metric(amount, value)])
+
+
+def sampled_info(value: str, amount: float) -> Metric:
+    metric = Group("workers").info("celery_worker_info", "worker", "pool", help="Facts.")
+    return SampleFamily(metric, [metric(1, value, "solo")])
+
+
 MAKERS: list[Callable[[str, float], Metric]] = [
     counter_family,
     histogram_family,
@@ -132,6 +147,9 @@ MAKERS: list[Callable[[str, float], Metric]] = [
     info_family,
     table_family,
     table_histogram,
+    sampled_gauge,
+    sampled_counter,
+    sampled_info,
 ]
 
 

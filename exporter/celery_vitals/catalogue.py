@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import Metric
 
+from celery_vitals.exposition import SampleFamily
 from celery_vitals.metric import Declared, Group, Sample
 
 exporter = Group("exporter")
@@ -304,4 +305,4 @@ def families(samples: Iterable[Sample]) -> Iterator[Metric]:
         grouped.setdefault(sample.metric.name, {}).setdefault(sample.labels, sample)
     for metric in CATALOGUE:
         if metric.name in grouped:
-            yield metric.family(grouped[metric.name].values())
+            yield SampleFamily(metric, grouped[metric.name].values())

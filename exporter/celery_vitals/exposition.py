@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache, partial
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
@@ -17,7 +17,10 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample as MetricSample
 from prometheus_client.utils import floatToGoString
+
+from celery_vitals.metric import Declared, Sample
 
 Encoder = Callable[[Collector], bytes]
 Failed = Callable[[Metric, Exception], object]
@@ -33,6 +36,26 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 class TextFamily(Metric):
     """A metric family that knows its own text.  Its names are such that no scheme escapes them."""
 
+    def __init__(self, declared: Declared) -> None:
+        plain = declared.family()
+        super().__init__(plain.name, plain.documentation, plain.type)
+        self._samples: list[MetricSample] | None = None
+
+    @property
+    def samples(self) -> list[MetricSample]:
+        """The samples, as they were when this was first read."""
+        if self._samples is None:
+            self._samples = list(self.listed())
+        return self._samples
+
+    @samples.setter
+    def samples(self, samples: list[MetricSample]) -> None:
+        self._samples = samples
+
+    @abstractmethod
+    def listed(self) -> Iterable[MetricSample]:
+        """The samples as they are now."""
+
     @abstractmethod
     def parts(self, openmetrics: bool) -> list[bytes]:
         """The text in parts, HELP and TYPE included, without `# EOF`: OpenMetrics 1.0, or text 0.0.4."""
@@ -40,6 +63,28 @@ class TextFamily(Metric):
     def text(self, openmetrics: bool) -> str:
         """All the parts."""
         return b"".join(self.parts(openmetrics)).decode()
+
+
+class SampleFamily(TextFamily):
+    """Samples of a declared metric, of one scrape."""
+
+    def __init__(self, declared: Declared, samples: Collection[Sample]) -> None:
+        super().__init__(declared)
+        self._declared = declared
+        self._given = samples
+
+    def listed(self) -> Iterable[MetricSample]:
+        """As prometheus_client has them."""
+        return self._declared.family(self._given).samples
+
+    def parts(self, openmetrics: bool) -> list[bytes]:
+        """A line for each sample."""
+        name, labels = self._declared.name, self._declared.labels
+        lines = [
+            f"{series(name, sorted(zip(labels, sample.labels, strict=True)))}{number(sample.value)}\n"
+            for sample in self._given
+        ]
+        return [_head_of(self._declared, openmetrics), "".join(lines).encode()]
 
 
 def generate(families: Iterable[Metric], encode: Encoder, failed: Failed | None = None) -> list[bytes]:
@@ -102,6 +147,11 @@ def head(family: Metric, openmetrics: bool) -> bytes:
     """The HELP and TYPE lines of a family without samples."""
     encode: Encoder = openmetrics_exposition.generate_latest if openmetrics else generate_latest
     return encode(_Families([family])).removesuffix(encode(_Families(())))
+
+
+@cache
+def _head_of(declared: Declared, openmetrics: bool) -> bytes:
+    return head(declared.family(), openmetrics)
 
 
 def number(value: float) -> str:

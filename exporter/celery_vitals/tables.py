@@ -241,21 +241,12 @@ class TableFamily(TextFamily):
     """What is in a table, as a metric family of prometheus_client: its samples are made when they are asked for."""
 
     def __init__(self, table: _Table[Any]) -> None:
+        super().__init__(table.metric)
         self._table = table
-        plain = table.metric.family()
-        super().__init__(plain.name, plain.documentation, plain.type)
-        self._samples: list[Sample] | None = None
 
-    @property
-    def samples(self) -> list[Sample]:
-        """The samples, as they were when this was first read."""
-        if self._samples is None:
-            self._samples = list(self._table.samples())
-        return self._samples
-
-    @samples.setter
-    def samples(self, samples: list[Sample]) -> None:
-        self._samples = samples
+    def listed(self) -> Iterator[Sample]:
+        """What is in the table now."""
+        return self._table.samples()
 
     def parts(self, openmetrics: bool) -> list[bytes]:
         """The text as it is now."""
