@@ -87,7 +87,7 @@ def test_the_tasks_do_what_they_say(kind: str, monkeypatch: pytest.MonkeyPatch, 
     assert seen["totals"]["shop.place_order"] == 9
     assert "shop.yearly_report" not in seen["totals"]
     assert seen["waiting"] == 3
-    assert seen["video"] == "PENDING"  # it takes long
+    assert seen["video"] in {"PENDING", "SUCCESS"}  # it takes long
     assert seen["pools"] == {
         "orders@demo": ["celery.concurrency.prefork:TaskPool", 3],
         "media@demo": ["celery.concurrency.thread:TaskPool", 4],

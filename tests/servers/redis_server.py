@@ -14,7 +14,7 @@ from .base import Broker, BrokerServer, Runner
 from .certificates import Certificates
 from .child import Child
 from .containers import Container, docker_answers
-from .finding import HOST, MissingProgramError, find_program, free_port, redis_from_wheel
+from .finding import HOST, MissingProgramError, find_redis, free_port
 from .warden import warden
 
 DATABASES = 4096
@@ -41,7 +41,7 @@ class RedisServer(BrokerServer):
         super().__init__("redis", port, self._runner(port, options))
 
     def _runner(self, port: int, options: list[str]) -> Runner:
-        program = find_program("redis-server") or redis_from_wheel()
+        program = find_redis()
         if program is not None:
             folder = warden().folder("redis")
             where = [*self._listening(port), "--bind", HOST, "--dir", str(folder)]

@@ -11,7 +11,7 @@ import redis
 
 from .base import Broker, Server
 from .child import Child
-from .finding import HOST, MissingProgramError, find_program, free_port, redis_from_wheel
+from .finding import HOST, MissingProgramError, find_redis, free_port
 from .redis_server import RedisServer
 from .waiting import wait_for
 from .warden import warden
@@ -28,7 +28,7 @@ class Sentinel(Server):
 
     def __init__(self, master: RedisServer) -> None:
         port = free_port()
-        program = find_program("redis-server") or redis_from_wheel()
+        program = find_redis()
         if program is None:
             raise MissingProgramError("redis-server", "redis-server")
         folder = warden().folder("sentinel")
