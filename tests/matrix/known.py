@@ -20,8 +20,6 @@ _THREADS = (
     "Celery before 5.7 loses task events of the pool `threads`, in the worker, whose threads share a buffer without a"
     " lock; with `prefork` it loses none"
 )
-_RACED = "the test raced ({}) and was mended after this run"
-
 KNOWN = (
     Known(("celery-5.2", "celery-5.3", "celery-5.4"), "test_of_a_quorum_queue", _QUORUM),
     *(
@@ -33,14 +31,6 @@ KNOWN = (
             "task_labels.py",
             "task_times.py",
         )
-    ),
-    Known(
-        ("redis-8", "python-3.13-live"),
-        "test_one_that_takes_long_to_answer",
-        _RACED.format("what the worker sends besides could hold up the answer"),
-    ),
-    Known(
-        ("celery-5.7",), "test_one_that_has_lost_its_consumers", _RACED.format("it sent tasks before that had happened")
     ),
     Known(
         ("python-3.13",),
