@@ -142,13 +142,13 @@ def of_workers() -> Iterator[Scenario]:
         "a worker consumes no queue",
         "CeleryWorkerNotConsuming",
         {f'celery_worker_consumed_queues{{worker="{a}"}}': between(10, 30, 0, 2)},
-        12, 14, 31,
+        12, 14, 36,
     )  # fmt: skip
     yield fires(
         "a worker names its queues but takes nothing, as after a reconnect",
         "CeleryWorkerNotConsuming",
         state(a, "not_consuming", 10, 30),
-        12, 14, 31,
+        12, 14, 36,
     )  # fmt: skip
     yield fires(
         "a worker holds tasks and runs none",
