@@ -66,7 +66,8 @@ docs: .venv/.dev
 dashboards: .venv/.dev
 	$(BIN)/python -m grafana.source
 
-# The pictures in docs/img; needs node, npm and Chromium, which it installs from Debian's packages when it is missing.
+# The dashboards in a browser, healthy and in incidents: checks what they show, and keeps the pictures in docs/img.  Needs
+# node, npm and Chromium, which it installs from Debian's packages when they are missing; about 4 minutes.
 screenshots: .venv/.dev
 	$(BIN)/python tests/servers/install.py chromium node npm
 	@$(MAKE) --no-print-directory grafana/browser/build/page.js

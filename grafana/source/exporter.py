@@ -170,7 +170,7 @@ COLLECTORS = table_panel(
     Ask(_seen("celery_scrape_collector_duration_seconds", "collector"), "Took", Column(look.SECONDS)),
     Ask(
         f"time() - min by (collector) ({of('celery_probe_last_success_timestamp_seconds')})",
-        "Last complete, ago",
+        "Complete, ago",
         Column(look.SECONDS, decimals=0),
     ),
 )
@@ -201,7 +201,13 @@ VERSIONS = table_panel(
         ),
         Needs.EXPORTER,
     ),
-    {"instance": "Exporter", "version": "Version", "python": "Python", "celery": "Celery", "kombu": "kombu"},
+    {
+        "instance": ("Exporter", Column(width=140)),
+        "version": "Version",
+        "python": "Python",
+        "celery": "Celery",
+        "kombu": "kombu",
+    },
     Ask(_seen("celery_exporter_build_info", "instance", "version", "python", "celery", "kombu")),
 )
 

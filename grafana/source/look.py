@@ -11,15 +11,17 @@ SECONDS = "s"
 SHARE = "percentunit"
 BYTES = "bytes"
 NONE = "none"
-TASKS = "suffix: tasks"
-TASKS_PER_SECOND = "suffix: tasks/s"
-EVENTS_PER_SECOND = "suffix: events/s"
-MESSAGES = "suffix: messages"
-WORKERS = "suffix: workers"
-QUEUES = "suffix: queues"
-SLOTS = "suffix: slots"
-CORES = "suffix: cores"
-SERIES = "suffix: series"
+COUNTED = "suffix: "
+"""How the units of what is counted begin."""
+TASKS = f"{COUNTED}tasks"
+TASKS_PER_SECOND = f"{COUNTED}tasks/s"
+EVENTS_PER_SECOND = f"{COUNTED}events/s"
+MESSAGES = f"{COUNTED}messages"
+WORKERS = f"{COUNTED}workers"
+QUEUES = f"{COUNTED}queues"
+SLOTS = f"{COUNTED}slots"
+CORES = "suffix:cores"
+SERIES = f"{COUNTED}series"
 
 GOOD, WATCH, BAD, CALM, OFF = "green", "orange", "red", "blue", "text"
 CLEAR = "transparent"
@@ -42,8 +44,9 @@ def calm(watch: float, bad: float) -> Steps:
     return ((None, CLEAR), (watch, WATCH), (bad, BAD))
 
 
-NONE_IS_BAD: Steps = ((None, CLEAR), (0, BAD), (1, CLEAR))
-"""For cells whose 0 is bad."""
+def none_is(colour: str) -> Steps:
+    """For cells whose 0 is not right."""
+    return ((None, CLEAR), (0, colour), (1, CLEAR))
 
 
 def thresholds(steps: Steps) -> model.ThresholdsConfig:

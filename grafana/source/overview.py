@@ -59,9 +59,11 @@ PROBLEMS = table_panel(
         "severity": ("Severity", Column(mappings=look.SEVERITY, width=80)),
         "where": ("Where", Column(width=130)),
         "problem": "Problem",
-        "look": ("Dashboard", Column(link=LINK, width=110)),
+        "look": ("Dashboard", Column(link=LINK, width=100)),
     },
     Ask(problems()),
+    sort="Severity",
+    falling=False,
 )
 
 ALERTS = table_panel(
@@ -83,8 +85,10 @@ ALERTS = table_panel(
     Ask(
         'count by (alertname, severity) (ALERTS{alertname=~"Celery.*", alertstate="firing"})',
         "Firing",
-        Column(width=80),
+        Column(width=65),
     ),
+    sort="Severity",
+    falling=False,
 )
 
 
@@ -350,7 +354,7 @@ BOARD = Board(
     "Overview",
     "Is it all right, and if not, where to look.",
     (
-        Row("", 8, ((VERDICT, 5), (PROBLEMS, 14), (ALERTS, 5))),
+        Row("", 8, ((VERDICT, 4), (PROBLEMS, 13), (ALERTS, 7))),
         Row(
             "",
             4,

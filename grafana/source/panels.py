@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import common, heatmap, stat, statetimeline, 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 
-from grafana.source.look import MESSAGES, PLAIN, TASKS_PER_SECOND, Steps, thresholds
+from grafana.source.look import CORES, COUNTED, PLAIN, SHARE, Steps, thresholds
 from grafana.source.words import Needs, Quiet, Words, said
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -97,8 +97,8 @@ def series_panel(
         if limit
         else None,
         span_nulls=False,
-        # A flat line at 0 needs no scale up to 100.
-        axis_soft_max=1 if about.unit in (MESSAGES, TASKS_PER_SECOND) else None,
+        # A flat line at 0 needs no scale up to 100; of a core, a hundredth is much.
+        axis_soft_max=1 if about.unit == SHARE or (about.unit.startswith(COUNTED) and about.unit != CORES) else None,
     )
     defaults = _defaults(about, limit)
     defaults.min_val, defaults.max_val, defaults.custom = 0, top, custom
@@ -135,10 +135,12 @@ def timeline_panel(about: About, *asks: Ask, mappings: Sequence[model.ValueMappi
     return _panel("state-timeline", about, _targets(asks), options, model.FieldConfigSource(defaults))
 
 
-def table_panel(about: About, keys: Mapping[str, str | tuple[str, Column]], *asks: Ask, sort: str = "") -> model.Panel:
+def table_panel(
+    about: About, keys: Mapping[str, str | tuple[str, Column]], *asks: Ask, sort: str = "", falling: bool = True
+) -> model.Panel:
     """A table of what is now: a row for each set of the labels in `keys` (label: title), a column for each query.
 
-    A query without a name only gives rows.
+    A query without a name only gives rows.  `sort` is the title of the column that the rows are sorted by.
     """
     targets = _targets(asks, instant=True, format_=PromQueryFormat.TABLE)
     one = len(asks) == 1
@@ -157,7 +159,7 @@ def table_panel(about: About, keys: Mapping[str, str | tuple[str, Column]], *ask
     defaults = _defaults(about, ())
     defaults.custom = {"align": "auto", "filterable": False, "inspect": False, "minWidth": 70}
     overrides = [_override(title, **_properties(column)) for title, column in titles.values()]
-    sorting = [common.TableSortByFieldState(display_name=sort, desc=True)] if sort else []
+    sorting = [common.TableSortByFieldState(display_name=sort, desc=falling)] if sort else []
     options = table.Options(show_header=True, cell_height=common.TableCellHeight.SM, sort_by=sorting)
     panel = _panel("table", about, targets, options, model.FieldConfigSource(defaults, overrides))
     panel.transformations = steps

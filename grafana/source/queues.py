@@ -176,7 +176,7 @@ TABLE = table_panel(
     ),
     {"queue": ("Queue", Column(link=ONE))},
     Ask(READY, "Ready", Column(look.MESSAGES, decimals=0)),
-    Ask(WORKERS, "Workers", Column(look.WORKERS, look.NONE_IS_BAD, decimals=0)),
+    Ask(WORKERS, "Workers", Column(look.WORKERS, look.none_is(look.WATCH), decimals=0)),
     Ask(SLOTS, "Slots", Column(look.SLOTS, decimals=0)),
     Ask(OLDEST, "Oldest waiting", Column(look.SECONDS, look.calm(60, 300))),
     Ask(_sent(NOW), "Sent", Column(look.TASKS_PER_SECOND, decimals=2)),

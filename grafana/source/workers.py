@@ -186,7 +186,7 @@ TABLE = table_panel(
     ),
     {"worker": ("Worker", Column(link=ONE))},
     Ask(_state(), "State", Column(mappings=look.STATE_WORDS)),
-    Ask(_each("celery_worker_consumed_queues"), "Consumes", Column(look.QUEUES, look.NONE_IS_BAD, decimals=0)),
+    Ask(_each("celery_worker_consumed_queues"), "Consumes", Column(look.QUEUES, look.none_is(look.BAD), decimals=0)),
     Ask(ACTIVE, "Running", Column(look.TASKS, decimals=0)),
     Ask(SLOTS, "Slots", Column(look.SLOTS, decimals=0)),
     Ask(_each("celery_worker_prefetch_limit"), "Prefetch limit", Column(look.MESSAGES, decimals=0)),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from kombu import Connection, Queue
@@ -64,10 +65,6 @@ class Traffic:
         self._paused.set()
         self._idle.wait(10)
 
-    def go_on(self) -> None:
-        """Send again."""
-        self._paused.clear()
-
     def end(self) -> None:
         """For good."""
         self._over.set()
@@ -85,7 +82,12 @@ class Shop:
 
 
 @contextmanager
-def shop(broker: Broker, interval: float = 1.0, replicas: Sequence[str] = ("127.0.0.1",)) -> Iterator[Shop]:
+def shop(
+    broker: Broker,
+    interval: float = 1.0,
+    replicas: Sequence[str] = ("127.0.0.1",),
+    rules: Sequence[Mapping[str, Any]] = (),
+) -> Iterator[Shop]:
     """Three workers, three queues that they serve and one that nobody does; a replica is a way to the exporter."""
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
@@ -100,7 +102,7 @@ def shop(broker: Broker, interval: float = 1.0, replicas: Sequence[str] = ("127.
         exporter = stack.enter_context(Exporter.of(broker, "--queue", "reports", *limits))
         port = urlsplit(exporter.address).port
         targets = [f"{host}:{port}" for host in replicas]
-        prometheus = stack.enter_context(PrometheusServer(targets, interval=interval, job=JOB))
+        prometheus = stack.enter_context(PrometheusServer(targets, interval=interval, job=JOB, rules=rules))
         traffic = Traffic(broker)
         sender = threading.Thread(target=traffic.run)
         stack.callback(sender.join)

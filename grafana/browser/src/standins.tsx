@@ -12,13 +12,14 @@ interface Props {
 }
 
 const LEFT = 120;
+const RIGHT = 34;
 const BOTTOM = 34;
 
 function Times({ times, width, height, theme }: { times: number[]; width: number; height: number; theme: GrafanaTheme2 }) {
   const marks = [0, 0.25, 0.5, 0.75, 1];
   return marks.map((share) => {
     const at = new Date(times[0] + share * (times[times.length - 1] - times[0])).toISOString().slice(11, 19);
-    const place = LEFT + share * (width - LEFT - 24);
+    const place = LEFT + share * (width - LEFT - RIGHT);
     return (
       <text key={share} x={place} y={height} fontSize={12} textAnchor="middle" fill={theme.colors.text.secondary}>
         {at}
@@ -32,7 +33,7 @@ const values = (frame: DataFrame): Field => frame.fields.find((field) => field.t
 export function Timeline({ frames, width, height, theme }: Props) {
   const times = frames[0].fields[0].values as number[];
   const row = (height - BOTTOM - 10) / frames.length;
-  const cell = (width - LEFT - 24) / times.length;
+  const cell = (width - LEFT - RIGHT) / times.length;
   const words = new Map<string, string>();
   const rows = frames.map((frame, place) => {
     const field = values(frame);
@@ -80,7 +81,7 @@ export function Heat({ frames, width, height, theme, unit, least = 0 }: Props) {
   );
   const most = Math.max(...counts.flat().filter(Number.isFinite), 1e-9);
   const row = (height - BOTTOM) / sorted.length;
-  const cell = (width - LEFT - 24) / times.length;
+  const cell = (width - LEFT - RIGHT) / times.length;
   return (
     <svg width={width} height={height}>
       {sorted.map((frame, place) => (
