@@ -15,6 +15,8 @@ from .folder import FOLDER, NotHereError, run
 from .rows import ROWS, Row
 from .table import Seen, update
 
+ONCE_MORE = ("--last-failed", "--last-failed-no-failures", "none")
+
 
 def main() -> int:
     """Do as the command line says."""
@@ -36,19 +38,21 @@ def main() -> int:
 def run_row(row: Row) -> bool:
     """Run one and write its line; whether all is well or explained."""
     print(f"== {row.name}", flush=True)
-    report = FOLDER / f"{row.name}.json"
-    report.unlink(missing_ok=True)
     try:
         setup = row.set_up()
     except NotHereError as exc:
         print(f"{row.name} was not run: {exc}", file=sys.stderr)
         return False
     (FOLDER / f"{row.name}.title").write_text(setup.title)
-    options = ["-n", "2", "--dist", "loadfile", "--reruns", "1", "-q", "-p", "tests.matrix.plugin"]
-    run([setup.python, "-m", "pytest", *options, "--matrix-report", report, *row.tests], setup.env)
-    if not report.exists():
-        print(f"{row.name}: the tests ended without a report", file=sys.stderr)
-        return False
+    # As in `make test`: what failed is run once more, alone.
+    for name, how in ((row.name, ("-n", "2", "--dist", "loadfile")), (f"{row.name}.again", ONCE_MORE)):
+        report = FOLDER / f"{name}.json"
+        report.unlink(missing_ok=True)
+        options = ["-q", "-p", "tests.matrix.plugin", "--matrix-report", report, *how]
+        run([setup.python, "-m", "pytest", *options, *row.tests], setup.env)
+        if not report.exists():
+            print(f"{row.name}: the tests ended without a report", file=sys.stderr)
+            return False
     update([row.name])
     seen = Seen.load(row.name)
     print(seen.line(), *(f"not explained: {test}" for test in seen.unexplained), sep="\n", flush=True)

@@ -33,11 +33,6 @@ KNOWN = (
         )
     ),
     Known(
-        ("python-3.13",),
-        "test_a_client_that_does_not_read_and_a_collector",
-        "the test gives the stop 2 s; on this loaded machine it took up to 2.6 s, with Python 3.11 too",
-    ),
-    Known(
         ("python-3.10",),
         "test_half_a_rotation_keeps_the_old_certificate",
         "at times, only a warning: asyncio's TLS of 3.10, written anew in 3.11, does not close a transport",

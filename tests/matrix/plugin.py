@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-OUTCOMES = ("passed", "failed", "error", "rerun", "skipped")
+OUTCOMES = ("passed", "failed", "error", "skipped")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

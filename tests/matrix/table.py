@@ -26,17 +26,17 @@ class Seen:
     title: str
     passed: list[str]
     failed: list[str]
-    rerun: list[str]
+    again: list[str]
     """Failed once and passed then."""
 
     @classmethod
     def load(cls, row: str) -> Seen:
         """What the row's last run has reported; OSError when there was none."""
         title = (FOLDER / f"{row}.title").read_text()
-        report = json.loads((FOLDER / f"{row}.json").read_text())
-        failed = sorted({*report["failed"], *report["error"]})
-        passed = [test for test in report["passed"] if test not in failed]
-        return cls(row, title, passed, failed, sorted(set(report["rerun"]) - set(failed)))
+        first, failed = _report(f"{row}.json")
+        second, still = _report(f"{row}.again.json")
+        again = second - still
+        return cls(row, title, sorted(first - failed | again), sorted(still), sorted(again))
 
     @property
     def unexplained(self) -> list[str]:
@@ -46,7 +46,7 @@ class Seen:
     def line(self) -> str:
         """Its row of the table."""
         passed, failed = len(self.passed), len(self.failed)
-        how = f" ({len(self.rerun)} at the second go)" if self.rerun else ""
+        how = f" ({len(self.again)} at the second go)" if self.again else ""
         cells = (f"`{self.row}`", self.title, ROWS[self.row].what, passed + failed, f"{passed}{how}", failed)
         return f"| {' | '.join(map(str, cells))} | {self._failures()} |"
 
@@ -55,6 +55,12 @@ class Seen:
         for test in self.failed:
             by_reason.setdefault(why(self.row, test) or "not explained", []).append(test)
         return "<br>".join(f"{_short(tests)}: {reason}" for reason, tests in by_reason.items()) or "nothing"
+
+
+def _report(name: str) -> tuple[set[str], set[str]]:
+    """What has passed and what has failed in one run; a test that fails in its end has done both."""
+    report = json.loads((FOLDER / name).read_text())
+    return set(report["passed"]), {*report["failed"], *report["error"]}
 
 
 def _short(tests: list[str]) -> str:
