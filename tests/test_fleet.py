@@ -57,6 +57,12 @@ class TestStats:
             (pool("celery.concurrency.solo:TaskPool", max_concurrency=1, processes=[7]), "solo", 1),
             (pool("acme.pools:Pool", max_concurrency=3), "acme.pools:Pool", 3),
             (pool(""), "unknown", None),
+            # Celery 5.2
+            (pool("", max_concurrency=2, processes=[1, 2], put_guarded_by_semaphore=1, writes="N/A"), "prefork", 2),
+            (pool("", max_concurrency=1, processes=[7], put_guarded_by_semaphore=True), "solo", 1),
+            (pool("", max_concurrency=8, threads=2), "threads", 8),
+            (pool("", max_concurrency=5, free_threads=5), "eventlet", 5),
+            (pool("", max_concurrency=50), "unknown", 50),
         ],
     )
     def test_slots_of_every_pool(self, body: Any, name: str, slots: int | None) -> None:

@@ -11,6 +11,8 @@ from celery_vitals.space import OTHER
 
 _KILOBYTE = 1024
 _HUGE = 2**63
+# Celery 5.2 does not name the pool, but for gevent each tells something that the ones after it do not.
+_TRAITS = {"writes": "prefork", "put-guarded-by-semaphore": "solo", "threads": "threads", "free-threads": "eventlet"}
 _TASKS = 1000
 """Task names of one worker that are told apart: `shadow` names may be without end."""
 
@@ -39,7 +41,7 @@ class Stats:
         usage = body["rusage"] if isinstance(body.get("rusage"), dict) else {}
         resident = _number(usage.get("maxrss"))
         return cls(
-            pool=_pool_name(pool.get("implementation")),
+            pool=_pool_name(pool),
             slots=_slots(pool),
             prefetch=whole(body.get("prefetch_count")),
             pid=whole(body.get("pid")),
@@ -62,9 +64,10 @@ def whole(value: Any) -> int | None:
     return int(number) if number is not None and number == value and isinstance(value, int) else None
 
 
-def _pool_name(implementation: Any) -> str:
+def _pool_name(pool: Mapping[str, Any]) -> str:
     """`celery.concurrency.prefork:TaskPool` is the pool `prefork`; a pool of one's own keeps its full name."""
-    text = label_text(implementation or "unknown")
+    unnamed = next((name for trait, name in _TRAITS.items() if trait in pool), "unknown")
+    text = label_text(pool.get("implementation") or unnamed)
     name = text.partition(":")[0].removeprefix("celery.concurrency.")
     if not text.startswith("celery.concurrency."):
         return text
