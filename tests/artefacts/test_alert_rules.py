@@ -42,7 +42,8 @@ def known() -> dict[str, set[str]]:
     for metric in CATALOGUE:
         labels = set(metric.labels)
         if metric.kind is Kind.HISTOGRAM:
-            found |= {f"{metric.name}_{part}": labels for part in ("sum", "count")}
+            # By its own name where Prometheus makes a native one of it.
+            found |= {f"{metric.name}{part}": labels for part in ("", "_sum", "_count")}
             found[f"{metric.name}_bucket"] = labels | {"le"}
         else:
             found[metric.name] = labels | ({"worker"} if metric.name.startswith("celery_task_") else set())
