@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kombu import Connection, Exchange, Queue
 
 from tests.live.looking import lengths, looking, redis_client
 from tests.servers import Broker, Publisher, Worker, publish, wait_for
@@ -86,6 +87,34 @@ class TestWhatIsSent:
             assert connection.info("stats")["total_net_output_bytes"] - before < size
             assert scrape.value("celery_queue_unacked_messages", queue="celery") == 3
             assert scrape.value(OLDEST, queue="waiting") is not None
+
+
+class TestUnacked:
+    def test_of_queues_with_any_name_are_told_apart(self, redis_broker: Broker) -> None:
+        names = {"größe": 1, "\N{ROCKET}": 2, "back\\slash": 3, "two\nlines": 4, "[a-z]*?": 5}
+        with Connection(redis_broker.url) as connection:
+            for name, count in names.items():
+                queue = Queue(name, Exchange(name), routing_key=name)(connection.default_channel)
+                queue.declare()
+                with connection.Producer() as producer:
+                    for _ in range(count):
+                        producer.publish({}, exchange=name, routing_key=name)
+                        producer.publish({}, routing_key=name)
+                        assert queue.get()  # as a worker does that has it in hand
+            with looking(redis_broker) as look:
+                scrape = look.scrape(names=("queues",))
+                assert lengths(scrape) == names
+                assert scrape.by("queue", "celery_queue_unacked_messages") == names
+
+    @pytest.mark.parametrize("entry", [b'[{}, "", "\\x"]', b'[{}, "", "\xff"]', b'[{}, "", "a\nb"]', b"", b"nothing"])
+    def test_are_not_made_up(self, redis_broker: Broker, entry: bytes) -> None:
+        with redis_client(redis_broker) as connection, looking(redis_broker, queues=("celery",)) as look:
+            connection.zadd("unacked_index", {"tag": time.time()})
+            connection.hset("unacked", "tag", entry)
+            scrape = look.scrape(names=("queues",))
+            assert scrape.value("celery_broker_unacked_messages") == 1
+            assert scrape.series("celery_queue_unacked_messages") == {}
+            assert "not told apart" in look.notes()["queue_unacked_messages"]
 
 
 class TestPriorities:

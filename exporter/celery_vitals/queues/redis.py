@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from celery_vitals.cluster import BrokerConnection
 from celery_vitals.deadline import Deadline
+from celery_vitals.metric import label_text
 from celery_vitals.queues import Backlog, Blind, Depth, KnownQueues
 from celery_vitals.queues.bindings import Discovery
 from celery_vitals.queues.oldest import OldestStamps
@@ -117,7 +119,10 @@ class RedisGauge:
         flat = self._unacked_by_queue.run([self._unacked, self._index], [UNACKED_LIMIT, BYTES])
         if flat is None:
             return None
-        pairs = [tuple(name.decode("utf-8", "replace").partition("\n")[::2]) for name in flat[::2]]
+        try:
+            pairs = [_unquoted(name) for name in flat[::2]]
+        except ValueError:  # nothing that kombu has written
+            return None
         routes = self._discovery.routes({exchange for exchange, _ in pairs if exchange})
         counts: Counter[str] = Counter()
         for (exchange, key), count in zip(pairs, flat[1::2], strict=True):
@@ -137,6 +142,12 @@ class RedisGauge:
         if what not in self._told:
             self._told.add(what)
             log.warning("%s", line)
+
+
+def _unquoted(name: bytes) -> tuple[str, str]:
+    """Exchange and routing key, which the script gives as they stand in JSON."""
+    exchange, key = (label_text(json.loads(b'"%s"' % part)) for part in name.split(b"\n"))
+    return exchange, key
 
 
 def _raise_if_all_failed(answers: list[Any]) -> None:
