@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
+from kombu import Connection
 
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
@@ -38,50 +39,66 @@ class QueueInfo:
 
 
 class Management:
-    """The API at the URL given, else where RabbitMQ puts it by default: on the broker's host, with its user."""
+    """The API at the URL given, else where RabbitMQ puts it by default: on the host that a connection leads to.
+
+    Without a user of its own it is asked as the user of that connection.
+    """
 
     def __init__(self, target: Target, url: str | None, io_timeout: float) -> None:
-        self._given = url is not None
-        parts = urlsplit(url if url is not None else _by_convention(target))
-        broker = urlsplit(target.broker_urls[0])
-        user = parts.username if parts.username is not None else broker.username or "guest"
-        password = parts.password if parts.username is not None else broker.password or "guest"
-        self._base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-        self._headers = urllib3.make_headers(basic_auth=f"{unquote(user)}:{unquote(password or '')}")
+        parts = urlsplit(url or "")
+        self._base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" if url else ""
+        self._user = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
         self._io_timeout = io_timeout
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, **_tls(target.broker_ssl))
+        self._left_alone = ""
         self._not_before = 0.0
         self._trouble = ""
         self.streams: frozenset[str] = frozenset()
         """The queues that are streams, by the last good answer."""
 
-    def queues(self, virtual_host: str, deadline: Deadline) -> dict[str, QueueInfo] | str:
-        """The queues of a virtual host; or, in words, why they cannot be had."""
-        if time.monotonic() < self._not_before:
+    def queues(self, connection: Connection, deadline: Deadline) -> dict[str, QueueInfo] | str:
+        """The queues of the virtual host of a connection that is open; or, in words, why they cannot be had."""
+        base = self._base or _by_convention(connection)
+        if base == self._left_alone and time.monotonic() < self._not_before:
             return self._trouble
-        timeout = max(0.1, min(self._io_timeout, deadline.remaining / 2))
-        path = f"/api/queues/{quote(virtual_host, safe='')}?columns={_COLUMNS}"
+        until = deadline.within(max(0.1, min(self._io_timeout, deadline.remaining / 2)))
+        user, password = self._user or (connection.userid or "guest", connection.password or "guest")
+        headers = urllib3.make_headers(basic_auth=f"{user}:{password}")
         try:
-            status, body = self._get(path, deadline.within(timeout))
-            if status == _OK:
-                infos = _infos(json.loads(body))
-                self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
-                return infos
-            self._trouble = f"the management API answers {status}"
+            stranger = self._stranger(base, headers, connection, until)
+            if not stranger:
+                path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}?columns={_COLUMNS}"
+                status, body = self._get(base + path, headers, until)
+                if status == _OK:
+                    infos = _infos(json.loads(body))
+                    self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
+                    return infos
+            self._trouble = stranger or f"the management API answers {status}"
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._trouble = f"the management API does not answer ({type(error).__name__})"
         except (ValueError, KeyError, TypeError, RecursionError):
             self._trouble = "what answers is no management API"
-        if not self._given:
-            self._not_before = time.monotonic() + _RETRY_AFTER
+        if not self._base:
+            self._left_alone, self._not_before = base, time.monotonic() + _RETRY_AFTER
         return self._trouble
 
-    def _get(self, path: str, deadline: Deadline) -> tuple[int, bytes]:
+    def _stranger(self, base: str, headers: dict[str, str], connection: Connection, deadline: Deadline) -> str:
+        """In words, that the API is another broker's: of two on one host, one alone can have its default port.
+
+        Empty where it is ours, and where one of the two does not tell the name of its cluster.
+        """
+        ours = connection.connection.server_properties.get("cluster_name")
+        status, body = self._get(f"{base}/api/cluster-name", headers, deadline)
+        told = json.loads(body) if ours and status == _OK else None
+        theirs = told.get("name") if isinstance(told, dict) else None
+        return f"the management API is that of another RabbitMQ, {theirs}" if theirs and theirs != ours else ""
+
+    def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
         """Status and body.  The library's timeout holds for each read; the deadline for all of them."""
         answer = self._pool.request(
             "GET",
-            self._base + path,
-            headers=self._headers,
+            url,
+            headers=headers,
             timeout=urllib3.Timeout(total=deadline.remaining),
             preload_content=False,
         )
@@ -119,10 +136,9 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
     )
 
 
-def _by_convention(target: Target) -> str:
-    broker = urlsplit(target.broker_urls[0])
-    tls = bool(target.broker_ssl) or broker.scheme == "amqps"
-    host = broker.hostname or "localhost"
+def _by_convention(connection: Connection) -> str:
+    tls = bool(connection.ssl) or connection.transport_cls == "amqps"
+    host = connection.hostname or "localhost"
     return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{_PORTS[tls]}"
 
 

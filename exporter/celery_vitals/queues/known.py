@@ -67,10 +67,16 @@ class KnownQueues:
         """Whether the broker has been looked through at least once."""
         return self._passes > 0
 
+    def named(self, name: str) -> bool:
+        """Whether the settings or the app name it, so that it ought to be there."""
+        return name in self._configured
+
     def missing(self, names: Iterable[str]) -> None:
-        """These are not in the broker, whatever events tell of them."""
-        until = time.monotonic() + _MISSING_FOR
+        """These are not in the broker, whatever it showed before and events tell of them."""
+        names, until = frozenset(names), time.monotonic() + _MISSING_FOR
         with self._lock:
+            for name in names:
+                self._found.pop(name, None)
             if len(self._missing) > _MOST:
                 self._missing.clear()
             self._missing.update(dict.fromkeys(names, until))
