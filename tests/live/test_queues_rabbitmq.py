@@ -81,6 +81,9 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
         channel = connection.channel()
         for name in orphans:
             channel.queue_declare(name, durable=True, auto_delete=False)
+        channel.queue_declare("urgent", durable=True, auto_delete=False, arguments={"x-max-priority": 9})
+        for priority, at in ((1, SENT), (9, SENT + 60)):
+            channel.basic_publish(amqp.Message(b"x", priority=priority, timestamp=at), routing_key="urgent")
         channel.basic_consume(orphans[0])
         channel.basic_get("held")  # as a worker does that has it in hand
         channel.queue_declare("mine", exclusive=True)
@@ -92,7 +95,15 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
 class TestSeen:
     def test_kind_and_length_of_each_queue(self, look: Look) -> None:
         # The length of one that only its owner may read comes from the API.
-        expected: dict[str, float] = {"classic": 1, "quorum": 2, "stream": 10, "stamped": 2, "held": 1, "mine": 1}
+        expected: dict[str, float] = {
+            "classic": 1,
+            "quorum": 2,
+            "stream": 10,
+            "stamped": 2,
+            "held": 1,
+            "mine": 1,
+            "urgent": 2,
+        }
         scrape = until(look, "celery_queue_length", expected)
         kinds = {dict(labels)["queue"]: dict(labels)["type"] for labels in scrape.series("celery_queue_info")}
         assert kinds == {
@@ -102,11 +113,13 @@ class TestSeen:
             "stamped": "classic",
             "held": "classic",
             "mine": "classic",
+            "urgent": "classic",
         }
 
     def test_the_oldest_message_where_its_producer_has_stamped_it(self, look: Look) -> None:
         scrape = until(look, OLDEST, {"stamped": SENT})
-        # Of this one the API tells the stamp of the message that is held, and nobody that of the one that waits.
+        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this one that of the
+        # message that is held, and nobody that of the one that waits.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
     def test_reply_queues_that_nobody_consumes(self, look: Look) -> None:

@@ -16,7 +16,7 @@ from kombu import Connection
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
 
-_COLUMNS = "name,type,exclusive,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+_COLUMNS = "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
 _RETRY_AFTER = 300.0
 """Seconds before an API that nobody configured, and that was not there, is tried again."""
 _OK = 200
@@ -35,7 +35,9 @@ class QueueInfo:
     unacked: int | None
     consumers: int | None
     head_at: int | None
-    """The timestamp that the producer has put on the oldest message, in seconds; unacknowledged ones count."""
+    """The timestamp that the producer has put on the message at the head, in seconds; unacknowledged ones count."""
+    by_priority: bool
+    """Whether a message of a higher priority comes to the head before an older one."""
 
 
 class Management:
@@ -126,6 +128,7 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         value = row.get(column)
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
+    arguments = row.get("arguments")
     return QueueInfo(
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
@@ -133,6 +136,7 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         unacked=number("messages_unacknowledged"),
         consumers=number("consumers"),
         head_at=number("head_message_timestamp"),
+        by_priority=isinstance(arguments, Mapping) and "x-max-priority" in arguments,
     )
 
 

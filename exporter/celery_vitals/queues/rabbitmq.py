@@ -88,8 +88,8 @@ class RabbitGauge:
             return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
         # Of a stream AMQP says that it is empty, until it knows better some seconds later.
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
-        # The API's oldest message may be one that a worker holds.
-        oldest_at = stamp(info.head_at) if ready and info.unacked == 0 else None
+        # The message at the head may be one that a worker holds, or one of a high priority.
+        oldest_at = stamp(info.head_at) if ready and info.unacked == 0 and not info.by_priority else None
         return Depth(ready, info.unacked, consumers, info.kind, oldest_at)
 
     def _delayed(self, counts: Mapping[str, tuple[int, int]]) -> int | None:
