@@ -42,6 +42,7 @@ def test_patterns_hold_for_every_source_of_names() -> None:
         "shop_celery_delayed_3",
         "celery-vitals.x.reply",
         "amq.gen-x",
+        f"bcast.{UUID}",
     ],
 )
 def test_celery_s_own_queues_are_nobody_s_work(name: str) -> None:
@@ -94,7 +95,9 @@ def test_what_was_found_and_is_missing_is_gone_until_it_is_found_again() -> None
 def test_a_flood_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "_MOST", 10)
     queues = KnownQueues({"configured"})
+    assert not queues.full
     queues.found(f"found-{n}" for n in range(100))
+    assert queues.full
     queues.told = lambda: [f"told-{n}" for n in range(100)]
     assert len(queues.names()) == 21
 

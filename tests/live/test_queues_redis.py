@@ -190,6 +190,19 @@ class TestDiscovery:
             print(f"the first scrape among them: {1000 * first.seconds:.0f} ms")
             wait_for(lambda: lengths(look.scrape(names=("queues",))) == {"orphan": 1})
 
+    def test_says_when_there_are_more_than_it_shows(
+        self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("celery_vitals.queues.known._MOST", 3)
+        for number in range(5):
+            publish(redis_broker, "add", 1, 2, queue=f"queue-{number}")
+        with looking(redis_broker) as look:
+            assert len(lengths(look.scrape(names=("queues",)))) == 3
+            assert "so many queues" in look.notes()["queue_discovery"]
+        with looking(redis_broker, queue_include=("queue-1",)) as look:
+            assert lengths(look.scrape(names=("queues",))) == {"queue-1": 1}
+            assert "queue_discovery" not in look.notes()
+
     def test_is_said_to_be_under_way_until_all_keys_have_been_seen(
         self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
