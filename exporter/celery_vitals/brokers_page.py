@@ -50,6 +50,9 @@ _TAIL = """\
   compared only with `server_hostname=NAME`, which the page says until it is given.
 - **A certificate instead of a password**: `amqps://HOST//?login_method=EXTERNAL`.
 - **Several hosts**: `amqp://u:p@a//;amqp://u:p@b//`. They are tried in turn, the last good one first.
+- **The management plugin**: at `--rabbitmq-management-url`, else looked for at port 15672, with TLS 15671, of the host
+  that has answered. Its user needs the tag `management`. One whose cluster has another name than the broker's is not
+  believed: it is that of another broker.
 
 ## Amazon SQS
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import amqp
 import pytest
@@ -212,6 +212,22 @@ class TestManagementByConvention:
         with looking(rabbitmq_broker, broker_url=urls, rabbitmq_management_url=None) as look:
             assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {"orphan": 3}
             assert "queue_discovery" not in look.notes()
+
+    def test_is_asked_as_a_user_whose_password_is_not_ascii(
+        self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = rabbitmq_broker.server
+        assert isinstance(server, RabbitMQServer)
+        monkeypatch.setattr("celery_vitals.cluster.management._PORTS", {False: server.management_port})
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        server.api("PUT", "users/zoe", {"password": "grün:9€", "tags": "management"})
+        server.api("PUT", f"permissions/{rabbitmq_broker.space}/zoe", everything)
+        publish(rabbitmq_broker, "add", 1, 2, queue="orphan", count=3)
+        url = f"amqp://zoe:{quote('grün:9€')}@{HOST}:{server.port}/{rabbitmq_broker.space}"
+        with looking(rabbitmq_broker, broker_url=url, rabbitmq_management_url=None) as look:
+            assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {"orphan": 3}
+            assert "queue_discovery" not in look.notes()
+        server.api("DELETE", "users/zoe")
 
     def test_that_of_another_broker_on_the_host_is_not_taken_for_ours(
         self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch

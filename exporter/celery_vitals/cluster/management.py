@@ -65,17 +65,19 @@ class Management:
             return self._trouble
         until = deadline.within(max(0.1, min(self._io_timeout, deadline.remaining / 2)))
         user, password = self._user or (connection.userid or "guest", connection.password or "guest")
-        headers = urllib3.make_headers(basic_auth=f"{user}:{password}")
+        # The library takes characters of Latin-1 for bytes, and RabbitMQ bytes for UTF-8.
+        headers = urllib3.make_headers(basic_auth=f"{user}:{password}".encode().decode("latin-1"))
+        path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}?columns={_COLUMNS}"
         try:
-            stranger = self._stranger(base, headers, connection, until)
-            if not stranger:
-                path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}?columns={_COLUMNS}"
-                status, body = self._get(base + path, headers, until)
-                if status == _OK:
-                    infos = _infos(json.loads(body))
-                    self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
-                    return infos
-            self._trouble = stranger or f"the management API answers {status}"
+            status, body = self._get(base + path, headers, until)
+            infos = _infos(json.loads(body)) if status == _OK else None
+            if infos is None:
+                self._trouble = f"the management API answers {status}"
+            elif stranger := self._stranger(base, headers, connection, until):
+                self._trouble = f"the management API is that of another RabbitMQ, {stranger}"
+            else:
+                self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
+                return infos
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._trouble = f"the management API does not answer ({type(error).__name__})"
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -85,15 +87,15 @@ class Management:
         return self._trouble
 
     def _stranger(self, base: str, headers: dict[str, str], connection: Connection, deadline: Deadline) -> str:
-        """In words, that the API is another broker's: of two on one host, one alone can have its default port.
-
-        Empty where it is ours, and where one of the two does not tell the name of its cluster.
-        """
+        """The name of the API's cluster when it is not the connection's: of two brokers on one host, one alone can have
+        the default port.  Empty where it is, and where one of the two does not tell."""
         ours = connection.connection.server_properties.get("cluster_name")
+        if not ours:
+            return ""
         status, body = self._get(f"{base}/api/cluster-name", headers, deadline)
-        told = json.loads(body) if ours and status == _OK else None
+        told = json.loads(body) if status == _OK else None
         theirs = told.get("name") if isinstance(told, dict) else None
-        return f"the management API is that of another RabbitMQ, {theirs}" if theirs and theirs != ours else ""
+        return str(theirs) if theirs and theirs != ours else ""
 
     def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
         """Status and body.  The library's timeout holds for each read; the deadline for all of them."""
