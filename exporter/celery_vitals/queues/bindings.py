@@ -45,13 +45,13 @@ class Discovery:
         """Look through some more keys.  What is not seen."""
         share = deadline.remaining * _FIRST_LOOK if self._untouched and not self._known.looked_through else _SECONDS
         self._untouched = False
-        until = deadline.within(share)
+        until, refused = deadline.within(share), ""
         try:
             while self._step() and until.remaining > _SLICE:
                 pass
         except redis.exceptions.ResponseError as error:
-            self._refused = _why(error)
-        if refused := self._refused or self._refused_before:
+            refused = _why(error)
+        if refused := refused or self._refused or self._refused_before:
             yield "queue_discovery", _REFUSED.format(refused), "--queue"
         elif not self._known.looked_through:
             yield _UNDER_WAY
