@@ -117,6 +117,19 @@ class TestUnacked:
             assert "not told apart" in look.notes()["queue_unacked_messages"]
 
 
+    def test_where_workers_keep_them_to_themselves(self, redis_broker: Broker, start_worker: StartWorker) -> None:
+        conf = {"broker_transport_options": {"ack_emulation": False}}
+        worker = start_worker(redis_broker, "solo", conf=conf)
+        publish(redis_broker, "late", 30, conf=conf)
+        with looking(redis_broker, **conf) as look:
+            wait_for(lambda: "received" in worker.log)
+            scrape = look.scrape(names=("queues",))
+            assert lengths(scrape) == {"celery": 0}
+            assert scrape.series("celery_queue_unacked_messages") == {}
+            assert scrape.value("celery_broker_unacked_messages") is None
+            assert "ack_emulation" in look.notes()["queue_unacked_messages"]
+
+
 class TestPriorities:
     def test_are_shown_apart_when_asked_for(self, redis_broker: Broker) -> None:
         for priority, count in ((0, 1), (3, 2), (9, 4)):

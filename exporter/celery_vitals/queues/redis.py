@@ -21,6 +21,7 @@ from celery_vitals.queues.steps import OtherSteps
 log = logging.getLogger(__name__)
 
 _APART = "What workers hold is not told apart by queue: {}."
+_NOT_KEPT = "What workers hold is not seen: with ack_emulation off nothing in Redis tells of it."
 _TOO_MUCH = "it is too much, or has come over an exchange that does not tell its queue"
 
 
@@ -35,6 +36,7 @@ class RedisGauge:
         self._sep: str = channel.sep
         self._steps: Sequence[int] = channel.priority_steps
         self._unacked = self._prefix + channel.unacked_key
+        self._keeps_unacked: bool = channel.ack_emulation
         self._index = self._prefix + channel.unacked_index_key
         # The exporter's own mailbox needs no binding: all that are bound are other people's.
         self._replies = self._prefix + channel.keyprefix_queue % f"reply.{control_exchange}.pidbox"
@@ -62,10 +64,12 @@ class RedisGauge:
         lengths, others = rest[: len(rest) - len(chosen)], rest[len(rest) - len(chosen) :]
         blind += self._other_steps.take(chosen, others)
         blind += _not_permitted(lengths, others, (unacked, oldest), replies)
-        total = unacked if isinstance(unacked, int) else None
+        total = unacked if isinstance(unacked, int) and self._keeps_unacked else None
         held = self._held(total) if total is not None else None
         if total is not None and held is None:
             blind.append(("queue_unacked_messages", _APART.format(self._unacked_by_queue.refused or _TOO_MUCH), ""))
+        if not self._keeps_unacked:
+            blind.append(("queue_unacked_messages", _NOT_KEPT, ""))
         self._log(blind)
         return Backlog(
             queues=self._with_stamps(dict(self._depths(names, lengths, held))),
