@@ -116,7 +116,6 @@ class TestUnacked:
             assert scrape.series("celery_queue_unacked_messages") == {}
             assert "not told apart" in look.notes()["queue_unacked_messages"]
 
-
     def test_where_workers_keep_them_to_themselves(self, redis_broker: Broker, start_worker: StartWorker) -> None:
         conf = {"broker_transport_options": {"ack_emulation": False}}
         worker = start_worker(redis_broker, "solo", conf=conf)

@@ -18,7 +18,7 @@ from celery_vitals.deadline import Deadline
 
 _COLUMNS = "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
 _RETRY_AFTER = 300.0
-"""Seconds before an API that nobody configured, and that was not there, is tried again."""
+"""Seconds before an API that nobody configured, and that never was there, is tried again."""
 _OK = 200
 _PIECE = 65536
 _PORTS = {False: 15672, True: 15671}
@@ -52,7 +52,8 @@ class Management:
         self._user = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
         self._io_timeout = io_timeout
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, **_tls(target.broker_ssl))
-        self._left_alone = ""
+        self._there = self._left_alone = ""
+        """Addresses: where it last was, and where it is not looked for until `_not_before`."""
         self._not_before = 0.0
         self._trouble = ""
         self.streams: frozenset[str] = frozenset()
@@ -76,13 +77,14 @@ class Management:
             elif stranger := self._stranger(base, headers, connection, until):
                 self._trouble = f"the management API is that of another RabbitMQ, {stranger}"
             else:
+                self._there = base
                 self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
                 return infos
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._trouble = f"the management API does not answer ({type(error).__name__})"
         except (ValueError, KeyError, TypeError, RecursionError):
             self._trouble = "what answers is no management API"
-        if not self._base:
+        if base not in (self._base, self._there):
             self._left_alone, self._not_before = base, time.monotonic() + _RETRY_AFTER
         return self._trouble
 
