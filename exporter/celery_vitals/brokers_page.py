@@ -42,6 +42,8 @@ _TAIL = """\
   password, go into the transport option `sentinel_kwargs`.
 - **A socket**: `redis+socket:///path/to/redis.sock?virtual_host=0`.
 - **A prefix**: `--broker-transport-option global_keyprefix=PREFIX`, as the application has it.
+- **Broadcast tasks**: what is sent to a fanout exchange goes to the workers at once and never waits in Redis. The
+  length of a queue of such an exchange is 0, whatever its workers have still to do.
 - **Redis Cluster** is refused at the start: kombu has no transport for it.
 
 ## RabbitMQ
