@@ -42,6 +42,7 @@ def test_patterns_hold_for_every_source_of_names() -> None:
         "shop_celery_delayed_3",
         "celery-vitals.x.reply",
         "amq.gen-x",
+        f"bcast.{UUID}",
     ],
 )
 def test_celery_s_own_queues_are_nobody_s_work(name: str) -> None:
@@ -73,18 +74,30 @@ def test_what_two_looks_through_the_broker_have_not_shown_is_gone() -> None:
 def test_what_only_events_tell_is_not_looked_for_each_time_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     queues = KnownQueues({"configured"})
     queues.told = lambda: ["configured", "told", "found"]
-    queues.found(["found"])
     queues.missing(["configured", "told", "found"])
+    assert queues.names() == {"configured"}
+    queues.found(["found"])
     assert queues.names() == {"configured", "found"}
     monkeypatch.setattr(known, "_MISSING_FOR", -1.0)
     queues.missing(["told"])  # as if it had been long ago
     assert queues.names() == {"configured", "found", "told"}
 
 
+def test_what_was_found_and_is_missing_is_gone_until_it_is_found_again() -> None:
+    queues = KnownQueues({"configured"})
+    queues.found(["found", "configured"])
+    queues.missing(["found", "configured"])
+    assert queues.names() == {"configured"}
+    queues.found(["found"])
+    assert queues.names() == {"configured", "found"}
+
+
 def test_a_flood_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "_MOST", 10)
     queues = KnownQueues({"configured"})
+    assert not queues.full
     queues.found(f"found-{n}" for n in range(100))
+    assert queues.full
     queues.told = lambda: [f"told-{n}" for n in range(100)]
     assert len(queues.names()) == 21
 

@@ -42,6 +42,8 @@ _TAIL = """\
   password, go into the transport option `sentinel_kwargs`.
 - **A socket**: `redis+socket:///path/to/redis.sock?virtual_host=0`.
 - **A prefix**: `--broker-transport-option global_keyprefix=PREFIX`, as the application has it.
+- **Broadcast tasks**: what is sent to a fanout exchange goes to the workers at once and never waits in Redis. The
+  length of a queue of such an exchange is 0, whatever its workers have still to do.
 - **Redis Cluster** is refused at the start: kombu has no transport for it.
 
 ## RabbitMQ
@@ -50,6 +52,9 @@ _TAIL = """\
   compared only with `server_hostname=NAME`, which the page says until it is given.
 - **A certificate instead of a password**: `amqps://HOST//?login_method=EXTERNAL`.
 - **Several hosts**: `amqp://u:p@a//;amqp://u:p@b//`. They are tried in turn, the last good one first.
+- **The management plugin**: at `--rabbitmq-management-url`, else looked for at port 15672, with TLS 15671, of the host
+  that has answered. Its user needs the tag `management`. One whose cluster has another name than the broker's is not
+  believed: it is that of another broker.
 
 ## Amazon SQS
 

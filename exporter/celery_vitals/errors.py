@@ -129,7 +129,12 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("signaturedoesnotmatch", Reason.AUTHENTICATION),
     ("expiredtoken", Reason.AUTHENTICATION),
     ("unable to locate credentials", Reason.AUTHENTICATION),
-    ("(accessdenied)", Reason.PERMISSION),
+    ("(accessdenied", Reason.PERMISSION),
+    ("throttl", Reason.UNAVAILABLE),
+    ("(serviceunavailable)", Reason.UNAVAILABLE),
+    ("(internalerror)", Reason.UNAVAILABLE),
+    ("(internalfailure)", Reason.UNAVAILABLE),
+    ("an error occurred (50", Reason.UNAVAILABLE),  # an HTTP status in place of a code of Amazon's
     ("noperm", Reason.PERMISSION),
     ("permission denied", Reason.PERMISSION),
     ("access_refused", Reason.PERMISSION),

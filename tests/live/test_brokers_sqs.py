@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import urllib3
 
 from tests.exporter import Exporter
 from tests.live.looking import Look, looking
-from tests.servers import Broker, Fault, Proxy, SqsServer, Worker, free_port, publish, wait_for
+from tests.servers import HOST, Broker, Fault, Proxy, SqsServer, Worker, free_port, publish, wait_for
 from tests.servers.sqs_server import OPTIONS, REGION
 
 READ_ONLY = {"ListQueues", "GetQueueAttributes"}
@@ -39,6 +44,34 @@ def account(sqs_server: SqsServer, broker: Broker) -> Iterator[Any]:
 
 def queues_of(account: Any) -> list[str]:
     return sorted(url.rpartition("/")[2] for url in account.list_queues().get("QueueUrls", []))
+
+
+@contextmanager
+def refusing(server: SqsServer, queue: str, code: str) -> Iterator[str]:
+    """The account behind a front that answers for one queue with an error of Amazon's; its URL for kombu."""
+
+    class Front(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+            status, answer = 400, json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
+            if f'/{queue}"'.encode() not in body:
+                with urllib3.PoolManager() as pool:
+                    given = pool.request("POST", f"http://{HOST}:{server.port}{self.path}", body=body, headers=headers)
+                status, answer = given.status, given.data
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer((HOST, 0), Front) as front:
+        thread = threading.Thread(target=front.serve_forever, daemon=True)
+        thread.start()
+        yield server.url_of(KEY).replace(str(server.port), str(front.server_port))
+        front.shutdown()
+        thread.join()
 
 
 def exporting(server: SqsServer, broker: Broker, options: dict[str, Any] = OPTIONS, **settings: Any) -> Any:
@@ -112,6 +145,46 @@ def test_queues_with_the_application_s_prefix_are_found_and_others_are_not(
     publish(broker, "add", 1, 2, queue="mail.out", conf={"broker_transport_options": options})
     with exporting(sqs_server, broker, options, queues=("mail.out",)) as look:
         assert lengths(look) == {"orders": 2, "mail.out": 1}
+
+
+def test_queues_with_a_prefix_stay_however_often_they_are_looked_for(
+    sqs_server: SqsServer, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_vitals.queues.sqs._LIST_EVERY", 0.0)
+    # What SQS takes in no name, kombu has replaced: the queues are shop-prod_orders and shop-prod_mail-out.
+    options = {**OPTIONS, "queue_name_prefix": "shop.prod:"}
+    for queue in ("orders", "mail.out"):
+        publish(broker, "add", 1, 2, queue=queue, conf={"broker_transport_options": options})
+    with exporting(sqs_server, broker, options, queues=("mail.out",)) as look:
+        for _ in range(4):
+            assert lengths(look) == {"orders": 1, "mail.out": 1}
+
+
+def test_a_queue_that_this_user_may_not_read_costs_itself_only(
+    sqs_server: SqsServer, broker: Broker, account: Any
+) -> None:
+    for name in ("mine", "theirs"):
+        account.create_queue(QueueName=name)
+    with refusing(sqs_server, "theirs", "AccessDenied") as url:
+        given = {"broker_url": url, "result_backend": None, "broker_transport_options": OPTIONS}
+        with looking(broker, queues=("mine", "theirs"), **given) as look:
+            assert lengths(look) == {"mine": 0}
+            assert look.notes()["queue_length"].endswith("have no numbers: theirs. ")
+        with looking(broker, queues=("theirs",), **given) as look:
+            assert lengths(look) == {}
+            assert ("reason", "permission") in next(iter(look.scrape().series("celery_probe_failures_total")))
+
+
+@pytest.mark.parametrize("code", ["RequestThrottled", "ThrottlingException", "ServiceUnavailable", "InternalError"])
+def test_an_account_that_is_asked_too_much_or_ails_is_no_error_of_the_exporter(
+    sqs_server: SqsServer, broker: Broker, account: Any, code: str
+) -> None:
+    account.create_queue(QueueName="celery")
+    with refusing(sqs_server, "celery", code) as url:
+        given = {"broker_url": url, "result_backend": None, "broker_transport_options": OPTIONS}
+        with looking(broker, queues=("celery",), **given) as look:
+            assert lengths(look) == {}
+            assert ("reason", "unavailable") in next(iter(look.scrape().series("celery_probe_failures_total")))
 
 
 def test_predefined_queues_are_the_only_ones_asked_for(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests.live.looking import lengths, looking, redis_client
-from tests.servers import Broker, RedisServer, publish
+from tests.servers import Broker, RedisServer, publish, wait_for
 
 OLDEST = "celery_queue_oldest_message_timestamp_seconds"
 
@@ -93,6 +93,31 @@ class TestPermissions:
             assert set(scrape.by("queue", OLDEST)) == {"mine"}
             assert "may not use the keys" in look.notes()["queue_length"]
             assert len([line for line in caplog.messages if line.startswith("queue theirs cannot be read")]) == 1
+
+    def test_keys_of_another_application_do_not_hide_one_s_own(self, redis_broker: Broker) -> None:
+        for name in ("mine", "theirs"):
+            publish(redis_broker, "add", 1, 2, queue=name)
+        own = ("~mine*", "~unacked*", "~_kombu.binding.mine", "~_kombu.binding.reply*")
+        with user(redis_broker, "resetkeys", *own) as url, looking(redis_broker, broker_url=url) as look:
+            for _ in range(3):
+                assert lengths(look.scrape(names=("queues",))) == {"mine": 1}
+                assert "may not use the keys" in look.notes()["queue_discovery"]
+
+    @pytest.mark.parametrize(
+        ("taken", "subject"), [("evalsha", "queue_unacked_messages"), ("smembers", "queue_discovery")]
+    )
+    def test_what_is_permitted_later_is_seen_from_then_on(self, redis_broker: Broker, taken: str, subject: str) -> None:
+        publish(redis_broker, "add", 1, 2, queue="waiting")
+        with redis_client(redis_broker) as connection, user(redis_broker, f"-{taken}") as url:
+            connection.zadd("unacked_index", {"tag": time.time()})
+            connection.hset("unacked", "tag", '[{}, "", "waiting"]')
+            with looking(redis_broker, broker_url=url) as look:
+                look.scrape(names=("queues",))
+                assert subject in look.notes()
+                connection.execute_command("ACL", "SETUSER", "limited", f"+{taken}")
+                wait_for(lambda: (look.scrape(names=("queues",)), subject not in look.notes())[1])
+                scrape = look.scrape(names=("queues",))
+                assert scrape.by("queue", "celery_queue_unacked_messages") == {"waiting": 1}
 
     def test_a_server_without_scripts_tells_the_total_only(self) -> None:
         with RedisServer(extra_args=("--rename-command", "EVALSHA", "")) as server:

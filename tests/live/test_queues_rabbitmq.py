@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
+import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import amqp
 import pytest
@@ -42,27 +38,6 @@ def until(look: Look, name: str, expected: dict[str, float]) -> Scrape:
     return scrape
 
 
-@contextmanager
-def answering(body: bytes, status: int = 200) -> Iterator[str]:
-    """A web server that always gives this answer; its URL."""
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
-
-    with http.server.ThreadingHTTPServer((HOST, 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://{HOST}:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 SENT = int(time.time()) - 3600
 
 
@@ -79,6 +54,9 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
         channel = connection.channel()
         for name in orphans:
             channel.queue_declare(name, durable=True, auto_delete=False)
+        channel.queue_declare("urgent", durable=True, auto_delete=False, arguments={"x-max-priority": 9})
+        for priority, at in ((1, SENT), (9, SENT + 60)):
+            channel.basic_publish(amqp.Message(b"x", priority=priority, timestamp=at), routing_key="urgent")
         channel.basic_consume(orphans[0])
         channel.basic_get("held")  # as a worker does that has it in hand
         channel.queue_declare("mine", exclusive=True)
@@ -90,7 +68,15 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
 class TestSeen:
     def test_kind_and_length_of_each_queue(self, look: Look) -> None:
         # The length of one that only its owner may read comes from the API.
-        expected: dict[str, float] = {"classic": 1, "quorum": 2, "stream": 10, "stamped": 2, "held": 1, "mine": 1}
+        expected: dict[str, float] = {
+            "classic": 1,
+            "quorum": 2,
+            "stream": 10,
+            "stamped": 2,
+            "held": 1,
+            "mine": 1,
+            "urgent": 2,
+        }
         scrape = until(look, "celery_queue_length", expected)
         kinds = {dict(labels)["queue"]: dict(labels)["type"] for labels in scrape.series("celery_queue_info")}
         assert kinds == {
@@ -100,11 +86,13 @@ class TestSeen:
             "stamped": "classic",
             "held": "classic",
             "mine": "classic",
+            "urgent": "classic",
         }
 
     def test_the_oldest_message_where_its_producer_has_stamped_it(self, look: Look) -> None:
         scrape = until(look, OLDEST, {"stamped": SENT})
-        # Of this one the API tells the stamp of the message that is held, and nobody that of the one that waits.
+        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this one that of the
+        # message that is held, and nobody that of the one that waits.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
     def test_reply_queues_that_nobody_consumes(self, look: Look) -> None:
@@ -166,48 +154,18 @@ class TestDelayed:
             assert scrape.by("queue", "celery_queue_workers") == {"safe": 1}
 
 
-class TestManagement:
-    """What the API says is one thing, what AMQP says is another: the second stays when the first is gone."""
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b"",
-            b"[{",
-            b"{}",
-            b"5",
-            b"[5]",
-            b'[["name"]]',
-            b'[{"messages": 5}]',
-            b"[" * 100_000,
-            b'[{"name": "known"',
-            b"\xff\xfe",
-        ],
-    )
-    def test_half_an_answer_is_none(self, rabbitmq_broker: Broker, body: bytes) -> None:
-        publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
-        with (
-            answering(body) as url,
-            looking(rabbitmq_broker, queues=("known",), rabbitmq_management_url=url) as look,
-        ):
-            scrape = look.scrape()
-            assert scrape.by("queue", "celery_queue_length") == {"known": 3}
-            assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
-            told = ("celery_queue_unacked_messages", "celery_queue_info", DELAYED, ORPHANED, OLDEST)
-            assert [name for name in told if scrape.series(name)] == []
-            assert "queue_delayed_messages" in scrape.by("subject", "celery_exporter_blind_spot")
-
-    def test_a_row_without_numbers_tells_none(self, rabbitmq_broker: Broker) -> None:
-        publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
-        rows: list[dict[str, Any]] = [
-            {"name": "known", "messages_unacknowledged": "many", "head_message_timestamp": ""},
-            {"name": "celery_delayed_1"},  # it is gone when it is asked
-        ]
-        with (
-            answering(json.dumps(rows).encode()) as url,
-            looking(rabbitmq_broker, rabbitmq_management_url=url) as look,
-        ):
-            scrape = look.scrape()
-            assert scrape.by("queue", "celery_queue_length") == {"known": 3}
-            for name in ("celery_queue_unacked_messages", "celery_queue_info", DELAYED, OLDEST):
-                assert scrape.series(name) == {}
+class TestDeleted:
+    def test_queues_that_come_and_go_are_no_news(
+        self, rabbitmq_broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with Connection(rabbitmq_broker.url) as connection, looking(rabbitmq_broker, queues=("named",)) as look:
+            channel = connection.channel()
+            for name in ("one", "two", "named"):
+                for _ in range(2):  # it comes back under its name
+                    channel.queue_declare(name, durable=True, auto_delete=False)
+                    assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {name: 0}
+                    channel.queue_delete(name)
+                    assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {}
+        said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [line for line in said if "'named'" not in line] == []
+        assert [line for line in said if "'named'" in line]  # somebody believes that it is there

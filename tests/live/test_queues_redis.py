@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kombu import Connection, Exchange, Queue
 
 from tests.live.looking import lengths, looking, redis_client
 from tests.servers import Broker, Publisher, Worker, publish, wait_for
@@ -88,6 +89,46 @@ class TestWhatIsSent:
             assert scrape.value(OLDEST, queue="waiting") is not None
 
 
+class TestUnacked:
+    def test_of_queues_with_any_name_are_told_apart(self, redis_broker: Broker) -> None:
+        names = {"größe": 1, "\N{ROCKET}": 2, "back\\slash": 3, "two\nlines": 4, "[a-z]*?": 5}
+        with Connection(redis_broker.url) as connection:
+            for name, count in names.items():
+                queue = Queue(name, Exchange(name), routing_key=name)(connection.default_channel)
+                queue.declare()
+                with connection.Producer() as producer:
+                    for _ in range(count):
+                        producer.publish({}, exchange=name, routing_key=name)
+                        producer.publish({}, routing_key=name)
+                        assert queue.get()  # as a worker does that has it in hand
+            with looking(redis_broker) as look:
+                scrape = look.scrape(names=("queues",))
+                assert lengths(scrape) == names
+                assert scrape.by("queue", "celery_queue_unacked_messages") == names
+
+    @pytest.mark.parametrize("entry", [b'[{}, "", "\\x"]', b'[{}, "", "\xff"]', b'[{}, "", "a\nb"]', b"", b"nothing"])
+    def test_are_not_made_up(self, redis_broker: Broker, entry: bytes) -> None:
+        with redis_client(redis_broker) as connection, looking(redis_broker, queues=("celery",)) as look:
+            connection.zadd("unacked_index", {"tag": time.time()})
+            connection.hset("unacked", "tag", entry)
+            scrape = look.scrape(names=("queues",))
+            assert scrape.value("celery_broker_unacked_messages") == 1
+            assert scrape.series("celery_queue_unacked_messages") == {}
+            assert "not told apart" in look.notes()["queue_unacked_messages"]
+
+    def test_where_workers_keep_them_to_themselves(self, redis_broker: Broker, start_worker: StartWorker) -> None:
+        conf = {"broker_transport_options": {"ack_emulation": False}}
+        worker = start_worker(redis_broker, "solo", conf=conf)
+        publish(redis_broker, "late", 30, conf=conf)
+        with looking(redis_broker, **conf) as look:
+            wait_for(lambda: "received" in worker.log)
+            scrape = look.scrape(names=("queues",))
+            assert lengths(scrape) == {"celery": 0}
+            assert scrape.series("celery_queue_unacked_messages") == {}
+            assert scrape.value("celery_broker_unacked_messages") is None
+            assert "ack_emulation" in look.notes()["queue_unacked_messages"]
+
+
 class TestPriorities:
     def test_are_shown_apart_when_asked_for(self, redis_broker: Broker) -> None:
         for priority, count in ((0, 1), (3, 2), (9, 4)):
@@ -160,6 +201,19 @@ class TestDiscovery:
             first = look.scrape(names=("queues",))
             print(f"the first scrape among them: {1000 * first.seconds:.0f} ms")
             wait_for(lambda: lengths(look.scrape(names=("queues",))) == {"orphan": 1})
+
+    def test_says_when_there_are_more_than_it_shows(
+        self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("celery_vitals.queues.known._MOST", 3)
+        for number in range(5):
+            publish(redis_broker, "add", 1, 2, queue=f"queue-{number}")
+        with looking(redis_broker) as look:
+            assert len(lengths(look.scrape(names=("queues",)))) == 3
+            assert "so many queues" in look.notes()["queue_discovery"]
+        with looking(redis_broker, queue_include=("queue-1",)) as look:
+            assert lengths(look.scrape(names=("queues",))) == {"queue-1": 1}
+            assert "queue_discovery" not in look.notes()
 
     def test_is_said_to_be_under_way_until_all_keys_have_been_seen(
         self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -33,7 +33,7 @@ class TestNames:
 
     def test_one_that_is_not_there_costs_the_others_nothing(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="there", count=4)
-        with following(rabbitmq_broker, *nothing_else_tells(rabbitmq_broker)) as exporter:
+        with following(rabbitmq_broker, *nothing_else_tells(rabbitmq_broker), "--log.level", "debug") as exporter:
             with writing(rabbitmq_broker) as events:
                 for queue in ("there", "x" * 300, "gone"):
                     events.write(event("task-sent", f"id-{queue[:9]}", name="t", queue=queue))

@@ -11,13 +11,14 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
+from kombu import Connection
 
 from celery_vitals.cluster.target import Target
 from celery_vitals.deadline import Deadline
 
-_COLUMNS = "name,type,exclusive,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+_COLUMNS = "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
 _RETRY_AFTER = 300.0
-"""Seconds before an API that nobody configured, and that was not there, is tried again."""
+"""Seconds before an API that nobody configured, and that never was there, is tried again."""
 _OK = 200
 _PIECE = 65536
 _PORTS = {False: 15672, True: 15671}
@@ -34,54 +35,76 @@ class QueueInfo:
     unacked: int | None
     consumers: int | None
     head_at: int | None
-    """The timestamp that the producer has put on the oldest message, in seconds; unacknowledged ones count."""
+    """The timestamp that the producer has put on the message at the head, in seconds; unacknowledged ones count."""
+    by_priority: bool
+    """Whether a message of a higher priority comes to the head before an older one."""
 
 
 class Management:
-    """The API at the URL given, else where RabbitMQ puts it by default: on the broker's host, with its user."""
+    """The API at the URL given, else where RabbitMQ puts it by default: on the host that a connection leads to.
+
+    Without a user of its own it is asked as the user of that connection.
+    """
 
     def __init__(self, target: Target, url: str | None, io_timeout: float) -> None:
-        self._given = url is not None
-        parts = urlsplit(url if url is not None else _by_convention(target))
-        broker = urlsplit(target.broker_urls[0])
-        user = parts.username if parts.username is not None else broker.username or "guest"
-        password = parts.password if parts.username is not None else broker.password or "guest"
-        self._base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-        self._headers = urllib3.make_headers(basic_auth=f"{unquote(user)}:{unquote(password or '')}")
+        parts = urlsplit(url or "")
+        self._base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" if url else ""
+        self._user = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
         self._io_timeout = io_timeout
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, **_tls(target.broker_ssl))
+        self._there = self._left_alone = ""
+        """Addresses: where it last was, and where it is not looked for until `_not_before`."""
         self._not_before = 0.0
         self._trouble = ""
         self.streams: frozenset[str] = frozenset()
         """The queues that are streams, by the last good answer."""
 
-    def queues(self, virtual_host: str, deadline: Deadline) -> dict[str, QueueInfo] | str:
-        """The queues of a virtual host; or, in words, why they cannot be had."""
-        if time.monotonic() < self._not_before:
+    def queues(self, connection: Connection, deadline: Deadline) -> dict[str, QueueInfo] | str:
+        """The queues of the virtual host of a connection that is open; or, in words, why they cannot be had."""
+        base = self._base or _by_convention(connection)
+        if base == self._left_alone and time.monotonic() < self._not_before:
             return self._trouble
-        timeout = max(0.1, min(self._io_timeout, deadline.remaining / 2))
-        path = f"/api/queues/{quote(virtual_host, safe='')}?columns={_COLUMNS}"
+        until = deadline.within(max(0.1, min(self._io_timeout, deadline.remaining / 2)))
+        user, password = self._user or (connection.userid or "guest", connection.password or "guest")
+        # The library takes characters of Latin-1 for bytes, and RabbitMQ bytes for UTF-8.
+        headers = urllib3.make_headers(basic_auth=f"{user}:{password}".encode().decode("latin-1"))
+        path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}?columns={_COLUMNS}"
         try:
-            status, body = self._get(path, deadline.within(timeout))
-            if status == _OK:
-                infos = _infos(json.loads(body))
+            status, body = self._get(base + path, headers, until)
+            infos = _infos(json.loads(body)) if status == _OK else None
+            if infos is None:
+                self._trouble = f"the management API answers {status}"
+            elif stranger := self._stranger(base, headers, connection, until):
+                self._trouble = f"the management API is that of another RabbitMQ, {stranger}"
+            else:
+                self._there = base
                 self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
                 return infos
-            self._trouble = f"the management API answers {status}"
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._trouble = f"the management API does not answer ({type(error).__name__})"
         except (ValueError, KeyError, TypeError, RecursionError):
             self._trouble = "what answers is no management API"
-        if not self._given:
-            self._not_before = time.monotonic() + _RETRY_AFTER
+        if base not in (self._base, self._there):
+            self._left_alone, self._not_before = base, time.monotonic() + _RETRY_AFTER
         return self._trouble
 
-    def _get(self, path: str, deadline: Deadline) -> tuple[int, bytes]:
+    def _stranger(self, base: str, headers: dict[str, str], connection: Connection, deadline: Deadline) -> str:
+        """The name of the API's cluster when it is not the connection's: of two brokers on one host, one alone can have
+        the default port.  Empty where it is, and where one of the two does not tell."""
+        ours = connection.connection.server_properties.get("cluster_name")
+        if not ours:
+            return ""
+        status, body = self._get(f"{base}/api/cluster-name", headers, deadline)
+        told = json.loads(body) if status == _OK else None
+        theirs = told.get("name") if isinstance(told, dict) else None
+        return str(theirs) if theirs and theirs != ours else ""
+
+    def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
         """Status and body.  The library's timeout holds for each read; the deadline for all of them."""
         answer = self._pool.request(
             "GET",
-            self._base + path,
-            headers=self._headers,
+            url,
+            headers=headers,
             timeout=urllib3.Timeout(total=deadline.remaining),
             preload_content=False,
         )
@@ -109,6 +132,7 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         value = row.get(column)
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
+    arguments = row.get("arguments")
     return QueueInfo(
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
@@ -116,13 +140,13 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         unacked=number("messages_unacknowledged"),
         consumers=number("consumers"),
         head_at=number("head_message_timestamp"),
+        by_priority=isinstance(arguments, Mapping) and "x-max-priority" in arguments,
     )
 
 
-def _by_convention(target: Target) -> str:
-    broker = urlsplit(target.broker_urls[0])
-    tls = bool(target.broker_ssl) or broker.scheme == "amqps"
-    host = broker.hostname or "localhost"
+def _by_convention(connection: Connection) -> str:
+    tls = bool(connection.ssl) or connection.transport_cls == "amqps"
+    host = connection.hostname or "localhost"
     return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{_PORTS[tls]}"
 
 

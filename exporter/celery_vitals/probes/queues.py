@@ -80,6 +80,9 @@ class QueuesProbe:
         """What this broker does not tell, or not to this user."""
         if value is not None:
             yield from (Note(*blind) for blind in value.blind)
+            if self._known.full:
+                text = "There are so many queues that any more are only seen when a worker consumes them or a setting"
+                yield Note("queue_discovery", f"{text} names them.", "--queue-include")
             if not value.queues and all(subject != "queue_length" for subject, _, _ in value.blind):
                 yield Note(
                     "queues", "No queue is known: no worker has named one, and the broker shows none.", "--queue"

@@ -20,7 +20,7 @@ _FIRST_LOOK = 0.25
 _SECONDS = 0.002
 """What looking may cost any other scrape, however many keys there are."""
 _PARTS = 3
-_REFUSED = "Queues that no worker consumes and no setting names are not seen: {}."
+_REFUSED = "Queues that no worker consumes and no setting names are not all seen: {}."
 _UNDER_WAY: Blind = (
     "queue_discovery",
     "Not all keys of this Redis have been looked through yet: there may be queues that are not shown.",
@@ -39,19 +39,21 @@ class Discovery:
         self._cursor = 0
         self._count = _KEYS_AT_FIRST
         self._untouched = True
+        self._refused = self._refused_before = ""  # in this look through the keys, and in the last
 
     def go_on(self, deadline: Deadline) -> Iterator[Blind]:
         """Look through some more keys.  What is not seen."""
         share = deadline.remaining * _FIRST_LOOK if self._untouched and not self._known.looked_through else _SECONDS
         self._untouched = False
-        until = deadline.within(share)
+        until, refused = deadline.within(share), ""
         try:
             while self._step() and until.remaining > _SLICE:
                 pass
         except redis.exceptions.ResponseError as error:
-            yield "queue_discovery", _REFUSED.format(refusal(error) or "Redis refuses to list its keys"), "--queue"
-            return
-        if not self._known.looked_through:
+            refused = _why(error)
+        if refused := refused or self._refused or self._refused_before:
+            yield "queue_discovery", _REFUSED.format(refused), "--queue"
+        elif not self._known.looked_through:
             yield _UNDER_WAY
 
     def routes(self, exchanges: Iterable[str]) -> dict[tuple[str, str], str]:
@@ -80,10 +82,14 @@ class Discovery:
         keys = [key for key in keys if not is_internal(key.decode("utf-8", "replace")[len(self._prefix) :])]
         for key in keys:
             pipe.smembers(key)
-        for members in pipe.execute():
-            self._known.found(queue for _, queue in self._bindings(members))
+        for members in pipe.execute(raise_on_error=False):
+            if isinstance(members, set):
+                self._known.found(queue for _, queue in self._bindings(members))
+            else:  # one that is not for this user
+                self._refused = _why(members)
         if not self._cursor:
             self._known.pass_ended()
+            self._refused_before, self._refused = self._refused, ""
         return self._cursor != 0
 
     def _bindings(self, members: set[bytes]) -> Iterator[tuple[str, str]]:
@@ -92,6 +98,10 @@ class Discovery:
             parts = member.decode("utf-8", "replace").split(self._sep)
             if len(parts) == _PARTS and parts[2]:
                 yield parts[0], parts[2]
+
+
+def _why(error: object) -> str:
+    return refusal(error) or "Redis refuses to list its keys"
 
 
 def _escaped(text: str) -> str:

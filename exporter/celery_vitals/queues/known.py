@@ -14,9 +14,11 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _DELAYED = re.compile(r"(.+_)?celery_delayed_\d+", re.DOTALL)
 _CONTROL_REPLY = re.compile(rf"{_UUID}\.reply\..*pidbox", re.DOTALL)
 _INTERNAL = re.compile(
-    rf"celeryev(\..*)?|.*\.pidbox|{_DELAYED.pattern}|celery-vitals\..*|amq\.gen-.*|{_UUID}(\.reply.*)?", re.DOTALL
+    rf"celeryev(\..*)?|.*\.pidbox|{_DELAYED.pattern}|celery-vitals\..*|amq\.gen-.*|{_UUID}(\.reply.*)?|bcast\.{_UUID}",
+    re.DOTALL,
 )
-"""Queues of Celery's own machinery: events, remote control, delayed delivery, replies of the RPC backend."""
+"""Queues of Celery's own machinery: events, remote control, delayed delivery, replies of the RPC backend; and the one
+that each worker makes for tasks that go to all: on Redis those of workers that were killed would be seen for ever."""
 
 _MOST = 10_000
 """Queues that are found by themselves; there is no such limit on those that are named."""
@@ -67,10 +69,21 @@ class KnownQueues:
         """Whether the broker has been looked through at least once."""
         return self._passes > 0
 
+    @property
+    def full(self) -> bool:
+        """Whether so many have been found that any more are left out."""
+        return len(self._found) >= _MOST
+
+    def named(self, name: str) -> bool:
+        """Whether the settings or the app name it, so that it ought to be there."""
+        return name in self._configured
+
     def missing(self, names: Iterable[str]) -> None:
-        """These are not in the broker, whatever events tell of them."""
-        until = time.monotonic() + _MISSING_FOR
+        """These are not in the broker, whatever it showed before and events tell of them."""
+        names, until = frozenset(names), time.monotonic() + _MISSING_FOR
         with self._lock:
+            for name in names:
+                self._found.pop(name, None)
             if len(self._missing) > _MOST:
                 self._missing.clear()
             self._missing.update(dict.fromkeys(names, until))

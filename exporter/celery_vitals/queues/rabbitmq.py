@@ -33,6 +33,8 @@ _SETTING = "--rabbitmq-management-url"
 _DELAYED_UNSEEN = ("queue_delayed_messages", "What waits for its ETA in delayed delivery is not seen: {}.")
 _AT_ONCE = 50
 """Questions that are under way at a time."""
+_NO_QUEUE = "no queue"
+"""In RabbitMQ's words when there is none; it also does not find one whose node is down."""
 _UNSEEN = (
     ("queue_unacked_messages", "What workers hold and have not acknowledged is not seen: {}."),
     ("queue_discovery", "Queues that no worker consumes and no setting names are not seen: {}."),
@@ -55,7 +57,7 @@ class RabbitGauge:
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> Backlog:
         """The management API for names and unacknowledged messages, then the lengths of this very moment."""
-        answer = self._management.queues(self._connection.virtual_host or "/", deadline)
+        answer = self._management.queues(self._connection, deadline)
         trouble = answer if isinstance(answer, str) else None
         rows: dict[str, QueueInfo] = {} if isinstance(answer, str) else answer
         infos = {name: info for name, info in rows.items() if not is_internal(name)}
@@ -86,8 +88,8 @@ class RabbitGauge:
             return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
         # Of a stream AMQP says that it is empty, until it knows better some seconds later.
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
-        # The API's oldest message may be one that a worker holds.
-        oldest_at = stamp(info.head_at) if ready and info.unacked == 0 else None
+        # The message at the head may be one that a worker holds, or one of a high priority.
+        oldest_at = stamp(info.head_at) if ready and info.unacked == 0 and not info.by_priority else None
         return Depth(ready, info.unacked, consumers, info.kind, oldest_at)
 
     def _delayed(self, counts: Mapping[str, tuple[int, int]]) -> int | None:
@@ -122,7 +124,8 @@ class RabbitGauge:
             except (amqp.exceptions.NotFound, amqp.exceptions.AccessRefused, amqp.exceptions.ResourceLocked) as error:
                 # The broker closes the channel with such an answer, and only the channel.
                 self._channel = self._connection.channel()
-                if isinstance(error, amqp.exceptions.NotFound):
+                gone = isinstance(error, amqp.exceptions.NotFound) and _NO_QUEUE in error.reply_text
+                if gone:
                     self._known.missing([name])
                 if len(self._refused) > _REFUSALS:
                     self._refused.clear()
@@ -130,7 +133,9 @@ class RabbitGauge:
                 asked.clear()
                 if self._refused.get(name) != error.reply_text:
                     self._refused[name] = error.reply_text
-                    log.warning("queue %s cannot be read: %s", name, error.reply_text)
+                    # Queues come and go; of one that is named somebody believes that it is there.
+                    level = logging.DEBUG if gone and not self._known.named(name) else logging.WARNING
+                    log.log(level, "queue %s cannot be read: %s", name, error.reply_text)
                 continue
             self._refused.pop(name, None)
             yield answered, (ready, consumers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from celery_vitals.cluster import BrokerConnection
 from celery_vitals.deadline import Deadline
+from celery_vitals.metric import label_text
 from celery_vitals.queues import Backlog, Blind, Depth, KnownQueues
 from celery_vitals.queues.bindings import Discovery
 from celery_vitals.queues.oldest import OldestStamps
@@ -19,6 +21,7 @@ from celery_vitals.queues.steps import OtherSteps
 log = logging.getLogger(__name__)
 
 _APART = "What workers hold is not told apart by queue: {}."
+_NOT_KEPT = "What workers hold is not seen: with ack_emulation off nothing in Redis tells of it."
 _TOO_MUCH = "it is too much, or has come over an exchange that does not tell its queue"
 
 
@@ -33,6 +36,7 @@ class RedisGauge:
         self._sep: str = channel.sep
         self._steps: Sequence[int] = channel.priority_steps
         self._unacked = self._prefix + channel.unacked_key
+        self._keeps_unacked: bool = channel.ack_emulation
         self._index = self._prefix + channel.unacked_index_key
         # The exporter's own mailbox needs no binding: all that are bound are other people's.
         self._replies = self._prefix + channel.keyprefix_queue % f"reply.{control_exchange}.pidbox"
@@ -60,10 +64,12 @@ class RedisGauge:
         lengths, others = rest[: len(rest) - len(chosen)], rest[len(rest) - len(chosen) :]
         blind += self._other_steps.take(chosen, others)
         blind += _not_permitted(lengths, others, (unacked, oldest), replies)
-        total = unacked if isinstance(unacked, int) else None
+        total = unacked if isinstance(unacked, int) and self._keeps_unacked else None
         held = self._held(total) if total is not None else None
         if total is not None and held is None:
             blind.append(("queue_unacked_messages", _APART.format(self._unacked_by_queue.refused or _TOO_MUCH), ""))
+        if not self._keeps_unacked:
+            blind.append(("queue_unacked_messages", _NOT_KEPT, ""))
         self._log(blind)
         return Backlog(
             queues=self._with_stamps(dict(self._depths(names, lengths, held))),
@@ -117,7 +123,10 @@ class RedisGauge:
         flat = self._unacked_by_queue.run([self._unacked, self._index], [UNACKED_LIMIT, BYTES])
         if flat is None:
             return None
-        pairs = [tuple(name.decode("utf-8", "replace").partition("\n")[::2]) for name in flat[::2]]
+        try:
+            pairs = [_unquoted(name) for name in flat[::2]]
+        except ValueError:  # nothing that kombu has written
+            return None
         routes = self._discovery.routes({exchange for exchange, _ in pairs if exchange})
         counts: Counter[str] = Counter()
         for (exchange, key), count in zip(pairs, flat[1::2], strict=True):
@@ -137,6 +146,12 @@ class RedisGauge:
         if what not in self._told:
             self._told.add(what)
             log.warning("%s", line)
+
+
+def _unquoted(name: bytes) -> tuple[str, str]:
+    """Exchange and routing key, which the script gives as they stand in JSON."""
+    exchange, key = (label_text(json.loads(b'"%s"' % part)) for part in name.split(b"\n"))
+    return exchange, key
 
 
 def _raise_if_all_failed(answers: list[Any]) -> None:

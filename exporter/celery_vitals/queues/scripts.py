@@ -78,12 +78,11 @@ class ServerScript:
         self._script = client.register_script(source)
         self._commands = ", ".join(dict.fromkeys(_CALLS.findall(source)))
         self.refused = ""
-        """Why it cannot be run, in words; empty while it can."""
+        """Why it could not be run the last time, in words; empty when it could."""
 
     def run(self, keys: Sequence[str], args: Sequence[int]) -> list[Any] | None:
         """What it gives; None when it found too much, or cannot be run."""
-        if self.refused:
-            return None
+        self.refused = ""
         try:
             result: list[Any] | None = self._script(keys=keys, args=args)
         except redis.exceptions.ResponseError as error:
@@ -95,7 +94,7 @@ class ServerScript:
         words = refusal(error)
         if words or "can't run this command" in str(error):
             return words or f"this user may not run one of {self._commands} in a script"
-        return "this Redis runs no scripts" if "unknown" in str(error).lower() else ""
+        return "this Redis runs no scripts" if "unknown" in str(error).lower() else "Redis does not run the script now"
 
 
 def refusal(error: object) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from kombu.transport.SQS.exceptions import DoesNotExistQueueException, UndefinedQueueException
 
 from celery_vitals.cluster import BrokerConnection
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.queues import Backlog, Blind, Depth, KnownQueues
 
 _READY, _HELD, _DELAYED = (
@@ -35,15 +35,24 @@ class SqsGauge:
         self._discover()
         queues: dict[str, Depth] = {}
         missing: list[str] = []
+        refused: dict[str, Exception] = {}
         for name in sorted(self._known.names() | set(consumed)):
             if deadline.passed:
                 raise ProbeError(Reason.TIMEOUT, f"{len(queues)} queues read, then the time was up")
-            depth = self._depth(name)
+            try:
+                depth = self._depth(name)
+            except Exception as error:
+                if reason_of(error) is not Reason.PERMISSION:
+                    raise
+                refused[name] = error
+                continue
             if depth is None:
                 missing.append(name)
             else:
                 queues[name] = depth
-        return Backlog(queues, blind=(self._blind(missing),) if missing else ())
+        if refused and not queues:
+            raise next(iter(refused.values()))
+        return Backlog(queues, blind=tuple(self._blind(missing, refused)))
 
     def close(self) -> None:
         """Nothing was set up."""
@@ -55,12 +64,13 @@ class SqsGauge:
         """
         if time.monotonic() < self._next_list:
             return
-        channel, prefix = self._channel, self._channel.queue_name_prefix
+        channel = self._channel
         found = list(channel.predefined_queues)
-        if prefix and not found:
-            named = {channel.canonical_queue_name(name) for name in self._known.names()}
+        if channel.queue_name_prefix and not found:
+            prefix = channel.canonical_queue_name("")
             channel._update_queue_cache(prefix)
-            found = [name.removeprefix(prefix) for name in channel._queue_cache if name not in named]
+            known = {channel.canonical_queue_name(name): name for name in self._known.names()}
+            found = [known.get(name, name.removeprefix(prefix)) for name in channel._queue_cache]
         self._known.found(found)
         self._known.pass_ended()
         self._next_list = time.monotonic() + _LIST_EVERY
@@ -82,11 +92,17 @@ class SqsGauge:
         numbers = answer.get("Attributes", {})
         return Depth(_number(numbers, _READY), _number(numbers, _HELD), delayed=_number(numbers, _DELAYED))
 
-    def _blind(self, missing: Collection[str]) -> Blind:
-        where = "predefined_queues" if self._channel.predefined_queues else f"the region {self._channel.region}"
-        some = ", ".join(sorted(missing)[:5])
-        text = f"Queues that are not in {where} have no numbers: {some}. A worker creates a queue when it first starts."
-        return "queues", text, "--broker-transport-option"
+    def _blind(self, missing: Collection[str], refused: Collection[str]) -> Iterator[Blind]:
+        if missing:
+            where = "predefined_queues" if self._channel.predefined_queues else f"the region {self._channel.region}"
+            text = f"Queues that are not in {where} have no numbers: {_some(missing)}. A worker creates a queue when it"
+            yield "queues", f"{text} first starts.", "--broker-transport-option"
+        if refused:
+            yield "queue_length", f"Queues that this user may not read have no numbers: {_some(refused)}.", ""
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:5])
 
 
 def _number(attributes: dict[str, Any], name: str) -> int | None:
