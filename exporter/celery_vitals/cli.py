@@ -152,8 +152,8 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     from celery_vitals.web import serve as serve_web
 
     collector = Collector(settings, app)
-    collector.start()
-    ctx.exit(serve_web(collector, settings))
+    # Not before it listens: one that cannot leaves the broker alone, however often it is started again.
+    ctx.exit(serve_web(collector, settings, lambda _: collector.start()))
 
 
 @vitals.command(params=[ClickOption(declared) for declared in all_options()])
