@@ -76,6 +76,11 @@ def test_what_can(args: Sequence[str]) -> None:
             "--result-backend: cache needs the package pymemcache: pip install 'celery-vitals[memcached]'",
         ),
         (
+            "pymongo",
+            [REDIS, "--result-backend=mongodb://u:s3cret@h/d"],
+            "--result-backend: mongodb needs the package pymongo: pip install 'celery[mongodb]'",
+        ),
+        (
             "psycopg",
             [REDIS, "--result-backend=db+postgresql+psycopg://u:s3cret@h/d"],
             "--result-backend: the database's driver is missing: ",
