@@ -152,7 +152,8 @@ def _queue_findings(queues: Sequence[QueueRow]) -> Iterator[Finding]:
     lengths = [queue.length for queue in queues if queue.length is not None]
     if lengths:
         waiting = _count(sum(lengths), "message waits", "messages wait")
-        yield Finding("plain", f"{waiting} in {_count(len(lengths), 'queue', 'queues')}.")
+        holding = sum(1 for length in lengths if length)
+        yield Finding("plain", f"{waiting} in {_number(holding)} of {_count(len(lengths), 'queue', 'queues')}.")
 
 
 def _count(number: int, one: str, many: str) -> str:
