@@ -6,6 +6,8 @@ what the user gave is one line and exit code 2.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -20,9 +22,11 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.secret import Redactor
 from celery_vitals.settings import Settings
 from celery_vitals.settings.app import has_broker, load_app, load_configuration, secrets_of
-from celery_vitals.settings.command import CONFIG_CHECK, ClickOption, all_options, settings_of, source_of
+from celery_vitals.settings.command import CONFIG_CHECK, ClickOption, all_options, mistyped, settings_of, source_of
 from celery_vitals.settings.model import CONFIGURATION
 from celery_vitals.settings.options import ENVIRONMENT_PREFIX, options_of
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "celery-vitals"
 _HEALTHY_SECONDS = 3.0
@@ -144,6 +148,8 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     if app is not None:
         ctx.meta[_SECRETS].extend(secrets_of(app))
         logs.set_up(settings, ctx.meta[_SECRETS])  # again: the import of an app may have changed the log
+    for name, meant in mistyped(os.environ):
+        log.warning("%s is not read: did you mean %s?", name, meant)
     if ctx.params[CONFIG_CHECK.parameter]:
         _check(settings, app)
         click.echo("configuration is valid")
