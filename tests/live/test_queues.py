@@ -251,7 +251,7 @@ class TestManagement:
     @pytest.mark.parametrize(
         ("trouble", "words"),
         [
-            ("wrong password", "answers 401"),
+            ("wrong password", "answers 401 Unauthorized"),
             ("HTML", "no management API"),
             ("absent", "does not answer"),
             ("not configured", "does not answer"),
