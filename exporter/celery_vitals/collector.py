@@ -37,8 +37,8 @@ from celery_vitals.settings import Settings
 class Collector(PrometheusCollector):
     """A collector of prometheus_client that looks at one Celery cluster each time it is collected.
 
-    Register it in any registry, or let `celery_vitals.web` serve it.  Nothing is connected before the first scrape; from
-    then on a thread follows the task events, until `close`.  Raises ConfigError for settings that cannot work.
+    Register it in any registry, or let `celery_vitals.web` serve it.  Nothing is connected before the first scrape;
+    from then on a thread follows the task events, until `close`.  Raises ConfigError for settings that cannot work.
     """
 
     def __init__(self, settings: Settings, app: celery.Celery | None = None) -> None:
