@@ -98,6 +98,13 @@ def test_a_queue_that_nobody_serves_stands_out() -> None:
     assert page.index(">reports<") < page.index(">celery<"), "it comes first"
 
 
+def test_empty_queues() -> None:
+    found = text(
+        make_report(queues=(QueueRow("q", 0, 1, 1), QueueRow("r", None, 1, 1)), probes=(make_probe("queues", at=NOW),))
+    )
+    assert "1 queue is empty." in found
+
+
 @pytest.mark.parametrize(
     ("queue", "alarm"),
     [
