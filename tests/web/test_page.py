@@ -87,7 +87,7 @@ def test_what_is_seen() -> None:
 
 def test_what_is_not_seen_and_how_to_see_it() -> None:
     found = text(healthy_report(NOW))
-    assert "Unacknowledged messages. AMQP does not tell them. Set --rabbitmq-management-url" in found
+    assert "Unacknowledged messages. AMQP does not tell them. Setting: --rabbitmq-management-url" in found
 
 
 def test_a_queue_that_nobody_serves_stands_out() -> None:
