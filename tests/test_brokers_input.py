@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from celery_vitals import Collector, Settings
 from tests.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
@@ -106,3 +108,11 @@ def test_a_transport_whose_library_is_missing() -> None:
     assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
         "--broker-url: mongodb needs a library that is missing: No module named 'pymongo'"
     )
+
+
+@pytest.mark.parametrize("backend", ["django-db", "django-cache"])
+def test_a_backend_that_only_django_can_use_is_not_said_to_be_down(backend: str) -> None:
+    collector = Collector(Settings(), Celery("shop", broker="redis://h", backend=backend, set_as_current=False))
+    assert "backend" not in collector.names
+    (note,) = (note for note in collector.report().notes if note.subject == "backend")
+    assert (backend in note.text, note.setting) == (True, "--result-backend")
