@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celery_vitals import Collector, Settings
+from celery_vitals import Collector, Secret, Settings
 from tests.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
@@ -107,6 +107,16 @@ def test_a_library_that_is_missing(
 def test_a_transport_whose_library_is_missing() -> None:
     assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
         "--broker-url: mongodb needs a library that is missing: No module named 'pymongo'"
+    )
+
+
+@pytest.mark.parametrize("backend", ["disabled", "disabled://"])
+def test_a_backend_that_is_disabled_is_none(backend: str) -> None:
+    given = Collector(Settings(broker_url=Secret("redis://h"), result_backend=Secret(backend)))
+    assert "backend" not in given.names
+    assert (
+        "backend"
+        not in Collector(Settings(), Celery("x", broker="redis://h", backend=backend, set_as_current=False)).names
     )
 
 

@@ -146,7 +146,7 @@ def _doubts(
 def _backend_url(settings: Settings, conf: Any) -> str:
     given = settings.result_backend.reveal() if settings.result_backend is not None else None
     url = given if given is not None else conf.result_backend if conf is not None else None
-    return url if isinstance(url, str) and url != "disabled" else ""
+    return url if isinstance(url, str) and scheme_of(url) != "disabled" else ""
 
 
 def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:
