@@ -22,6 +22,7 @@ TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to ver
     ("args", "message"),
     [
         (["--broker-url=sentinel://:s3cret@h/0"], "--broker-transport-option: Sentinel needs master_name=NAME"),
+        ([REDIS, "--event-queue=kept"], "--event-queue: redis keeps no events for anybody who is away; RabbitMQ does"),
         (
             [REDIS, "--result-backend=sentinel://:s3cret@h/0"],
             "--result-backend-transport-option: Sentinel needs master",
