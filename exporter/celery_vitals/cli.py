@@ -7,7 +7,6 @@ what the user gave is one line and exit code 2.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -148,7 +147,7 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     if app is not None:
         ctx.meta[_SECRETS].extend(secrets_of(app))
         logs.set_up(settings, ctx.meta[_SECRETS])  # again: the import of an app may have changed the log
-    for name, meant in mistyped(os.environ):
+    for name, meant in mistyped():
         log.warning("%s is not read: did you mean %s?", name, meant)
     if ctx.params[CONFIG_CHECK.parameter]:
         _check(settings, app)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,13 +107,13 @@ def _read_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> Pat
     return path
 
 
-def mistyped(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
+def mistyped() -> Iterator[tuple[str, str]]:
     """Variables that no option has, each with the one that was probably meant.
 
     Others with the prefix are left alone: Kubernetes sets some for every service of that name.
     """
     known = {declared.parameter.upper() for declared in all_options()}
-    given = {name.removeprefix(ENVIRONMENT_PREFIX) for name in environment if name.startswith(ENVIRONMENT_PREFIX)}
+    given = {name.removeprefix(ENVIRONMENT_PREFIX) for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
     for name in sorted(given - known):
         for meant in get_close_matches(name, known, n=1, cutoff=0.75):
             yield ENVIRONMENT_PREFIX + name, ENVIRONMENT_PREFIX + meant
