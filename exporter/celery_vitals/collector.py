@@ -37,6 +37,7 @@ from celery_vitals.settings import Settings
 class Collector(PrometheusCollector):
     """A collector of prometheus_client that looks at one Celery cluster each time it is collected.
 
+    What the settings do not say is taken from `app`; the name of an app in the settings is for the command line.
     Register it in any registry, or let `celery_vitals.web` serve it.  Nothing is connected before the first scrape;
     from then on a thread follows the task events, until `close`.  Raises ConfigError for settings that cannot work.
     """

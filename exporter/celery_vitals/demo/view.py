@@ -62,10 +62,10 @@ class PlainView:
 
     def show(self, result: Scrape | ScrapeError) -> None:
         """Write the lines when it is time again."""
+        self._scraped = self._scraped or isinstance(result, Scrape)
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every
-        self._scraped = self._scraped or isinstance(result, Scrape)
         lines = [time.strftime("%H:%M:%S ") + (headline(result) if self._scraped else WAITING)]
         if isinstance(result, Scrape):
             lines += ["  worker {}: {}, pool {}, slots {}, accepted tasks {}".format(*r.cells) for r in workers(result)]
