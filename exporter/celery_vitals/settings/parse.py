@@ -167,9 +167,9 @@ def address(value: object) -> Address:
 
 
 def telemetry_path(value: object) -> str:
-    """The path of the metrics; `/` and what is below `/-/` are taken."""
+    """The path of the metrics; what is below `/-/` is taken."""
     path = text(value)
-    if not re.fullmatch(r"(/[\w.~-]+)+", path):
+    if not re.fullmatch(r"/|(/[\w.~-]+)+", path):
         raise ValueError(f"must be a path like /metrics, not {_shown(value)}")
     if path.startswith("/-/"):
         raise ValueError("must not be below /-/, where the health of the exporter is")
