@@ -7,7 +7,6 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import responses
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -68,7 +67,7 @@ class Management:
                 infos = _infos(json.loads(body))
                 self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
                 return infos
-            self._trouble = f"the management API answers {status} {responses.get(status, '')}".rstrip()
+            self._trouble = f"the management API answers {status}"
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._trouble = f"the management API does not answer ({type(error).__name__})"
         except (ValueError, KeyError, TypeError, RecursionError):
