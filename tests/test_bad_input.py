@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import invoke, one_line, serve
+from tests.command_line import BROKER, invoke, one_line, serve
 
 BAD = sorted(Path(__file__).parent.joinpath("bad_configs").glob("*.yaml"))
 
@@ -44,7 +44,7 @@ def test_bad_configs(path: Path) -> None:
         (["--broker-url-file=/dev/null", "--broker-url=redis://:s3cret@h"], "--broker-url and --broker-url-file are"),
         ([], "no broker: give --broker-url, or --app to take it from your Celery app"),
         (["--app=nonexistent.module"], "--app: cannot import nonexistent.module: ModuleNotFoundError: No module"),
-        (["--app=json:loads"], "--app: json:loads is a function, not a Celery app"),
+        (["--app=json:loads"], "--app: json:loads is of the type function, not a Celery app"),
         (["--app=os"], "--app: cannot import os: AttributeError: "),
     ],
 )
@@ -63,7 +63,7 @@ def test_bad_arguments(args: list[str], message: str) -> None:
         ({"BROKER_URL": "rediz://:s3cret@h"}, "CELERY_VITALS_BROKER_URL: unknown scheme 'rediz'"),
         ({"BROKER_TRANSPORT_OPTION": "s3cret"}, "CELERY_VITALS_BROKER_TRANSPORT_OPTION: must be NAME=VALUE"),
         ({"CONFIG_FILE": "/nonexistent"}, "CELERY_VITALS_CONFIG_FILE: cannot read /nonexistent"),
-        ({"BROKER_URL_FILE": "/dev/null"}, "CELERY_VITALS_BROKER_URL_FILE: the value in /dev/null must not be empty"),
+        ({"BROKER_URL_FILE": "/dev/null"}, "CELERY_VITALS_BROKER_URL_FILE: /dev/null: must not be empty"),
         (
             {"BROKER_URL": "redis://:s3cret@h", "BROKER_URL_FILE": "/dev/null"},
             "CELERY_VITALS_BROKER_URL and CELERY_VITALS_BROKER_URL_FILE are both given: give one of them",
@@ -74,6 +74,25 @@ def test_bad_variables(variables: dict[str, str], message: str) -> None:
     shown = one_line(serve(env={f"CELERY_VITALS_{name}": value for name, value in variables.items()}))
     assert shown.startswith(message)
     assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("WORKER_TIMOUT", "WORKER_TIMEOUT"),
+        ("QUEUES", "QUEUE"),
+        ("LISTEN_ADDRESS", "WEB_LISTEN_ADDRESS"),
+        ("TIMEOUT", None),
+        ("PORT", None),  # these Kubernetes sets for a service of that name
+        ("SERVICE_HOST", None),
+        ("SERVICE_PORT_HTTP", None),
+        ("PORT_10818_TCP_ADDR", None),
+    ],
+)
+def test_a_variable_that_no_option_has(variable: str, meant: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    assert serve(f"--broker-url={BROKER}", env={f"CELERY_VITALS_{variable}": "7"}).exit_code == 0
+    said = [f"CELERY_VITALS_{variable} is not read: did you mean CELERY_VITALS_{meant}?"] if meant else []
+    assert caplog.messages == said
 
 
 def test_flag_and_file_of_one_secret_in_different_places(config: Path) -> None:
@@ -93,7 +112,7 @@ def test_the_content_of_a_secret_file_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("s3cret\n")
     shown = one_line(serve("--broker-url-file", str(path)))
-    assert shown.startswith(f"--broker-url-file: the value in {path} must begin with a scheme")
+    assert shown.startswith(f"--broker-url-file: {path}: must begin with a scheme")
     assert "s3cret" not in shown
 
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from celery_vitals import Collector, Secret, Settings
 from tests.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
@@ -20,6 +22,7 @@ TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to ver
     ("args", "message"),
     [
         (["--broker-url=sentinel://:s3cret@h/0"], "--broker-transport-option: Sentinel needs master_name=NAME"),
+        ([REDIS, "--event-queue=kept"], "--event-queue: redis keeps no events for anybody who is away; RabbitMQ does"),
         (
             [REDIS, "--result-backend=sentinel://:s3cret@h/0"],
             "--result-backend-transport-option: Sentinel needs master",
@@ -76,6 +79,11 @@ def test_what_can(args: Sequence[str]) -> None:
             "--result-backend: cache needs the package pymemcache: pip install 'celery-vitals[memcached]'",
         ),
         (
+            "pymongo",
+            [REDIS, "--result-backend=mongodb://u:s3cret@h/d"],
+            "--result-backend: mongodb needs the package pymongo: pip install 'celery[mongodb]'",
+        ),
+        (
             "psycopg",
             [REDIS, "--result-backend=db+postgresql+psycopg://u:s3cret@h/d"],
             "--result-backend: the database's driver is missing: ",
@@ -101,3 +109,21 @@ def test_a_transport_whose_library_is_missing() -> None:
     assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
         "--broker-url: mongodb needs a library that is missing: No module named 'pymongo'"
     )
+
+
+@pytest.mark.parametrize("backend", ["disabled", "disabled://"])
+def test_a_backend_that_is_disabled_is_none(backend: str) -> None:
+    given = Collector(Settings(broker_url=Secret("redis://h"), result_backend=Secret(backend)))
+    assert "backend" not in given.names
+    assert (
+        "backend"
+        not in Collector(Settings(), Celery("x", broker="redis://h", backend=backend, set_as_current=False)).names
+    )
+
+
+@pytest.mark.parametrize("backend", ["django-db", "django-cache"])
+def test_a_backend_that_only_django_can_use_is_not_said_to_be_down(backend: str) -> None:
+    collector = Collector(Settings(), Celery("shop", broker="redis://h", backend=backend, set_as_current=False))
+    assert "backend" not in collector.names
+    (note,) = (note for note in collector.report().notes if note.subject == "backend")
+    assert (backend in note.text, note.setting) == (True, "--result-backend")

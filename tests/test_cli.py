@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_serve_starts_the_server_and_passes_its_exit_code_on(monkeypatch: pytest
 
     result = started(monkeypatch, note)
     assert result.exit_code == 3
-    ((settings, app), same) = seen[0]
+    ((settings, app), same, _) = seen[0]
     assert settings is same
     assert settings.timeout == 3
     assert app is None
@@ -121,6 +122,18 @@ def project(tmp_path: Path) -> Path:
     (folder / "leaves.py").write_text("raise SystemExit(0)\n")
     (folder / "badconf.py").write_text("from celery import Celery\napp = Celery('c', config_source='nosuch.config')\n")
     return folder
+
+
+def test_a_server_that_cannot_listen_leaves_the_broker_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as broker, socket.create_server(("127.0.0.1", 0)) as taken:
+        url, address = (f"127.0.0.1:{one.getsockname()[1]}" for one in (broker, taken))
+        check(
+            run("-m", "celery_vitals", "serve", f"--broker-url=redis://{url}/0", f"--web.listen-address={address}"),
+            f"--web.listen-address: {address} is already in use",
+        )
+        broker.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            broker.accept()
 
 
 def check(process: subprocess.CompletedProcess[str], message: str) -> None:

@@ -43,6 +43,8 @@ def test_good_broker_urls(url: str) -> None:
         ("://localhost", "must begin with a scheme"),
         ("kombu.transport:x://h", "must begin with a scheme"),
         ("rediz://:s3cret@h", "unknown scheme 'rediz' (did you mean redis?); known are amqp, amqps,"),
+        ("rabbitmq://u:s3cret@h", "unknown scheme 'rabbitmq' (did you mean amqp?); known are"),
+        ("postgresql://u:s3cret@h", "unknown scheme 'postgresql'; known are"),
         ("os.path://:s3cret@h", "unknown scheme 'os.path'; known are"),
         ("redis+tls://:s3cret@h", "unknown scheme 'redis+tls'"),
         ("redis+cluster://:s3cret@h", "Redis Cluster is not supported"),
@@ -94,6 +96,7 @@ def test_good_result_backends(url: str) -> None:
     [
         ("amqp://u:s3cret@h", "unknown scheme 'amqp'; known are"),
         ("reddis", "must begin with a scheme"),
+        ("postgres://u:s3cret@h", "unknown scheme 'postgres' (did you mean db+postgresql?); known are"),
         ("redis://:s3cret@h/db", "has a database that is not a number"),
         ("rediss+cluster://:s3cret@h", "Redis Cluster is not supported"),
     ],

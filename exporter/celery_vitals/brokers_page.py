@@ -85,6 +85,7 @@ The probe leaves nothing behind, and whatever hangs in it is given up at the end
 | MySQL, MariaDB and others of SQLAlchemy | `db+...://` | the same | no |
 | memcached | `cache+memcached://` | a key is set, read and deleted | yes |
 | File system | `file://` | a file is written, read and deleted | yes |
+| Django's | `django-db`, `django-cache` | not asked; the database behind it is, by `--result-backend db+...://` | yes |
 | Other stores of keys and values | | a key is set, read and deleted by Celery's own backend | no |
 | Others | | a result is stored, read and forgotten by Celery's own backend | no |
 

@@ -221,7 +221,10 @@ EVENTS_MISSED = tasks.counter(
     "worker",
     help="Tasks that a worker has started, by its own count in its heartbeats, and of which no event arrived.",
 )
-TASKS_IN_FLIGHT = tasks.gauge("celery_exporter_tasks_in_flight", help="Tasks that the exporter follows now.")
+TASKS_IN_FLIGHT = tasks.gauge(
+    "celery_exporter_tasks_in_flight",
+    help="Tasks that the exporter follows now, until some seconds after their end.",
+)
 TASKS_EVICTED = tasks.counter(
     "celery_exporter_tasks_in_flight_evicted_total",
     help="Tasks that the exporter has given up following, for their number or their age.",
@@ -231,7 +234,9 @@ SERIES_FOLDED = tasks.counter(
 )
 
 # Tasks, from their events.
-TASK_SENT = tasks.counter("celery_task_sent_total", "task", "queue", help="Tasks sent (task-sent).")
+TASK_SENT = tasks.counter(
+    "celery_task_sent_total", "task", "queue", help="Tasks sent (task-sent); needs task_send_sent_event."
+)
 TASK_RECEIVED = tasks.counter("celery_task_received_total", "task", "queue", help="Tasks received (task-received).")
 TASK_STARTED = tasks.counter("celery_task_started_total", "task", "queue", help="Executions begun (task-started).")
 TASK_SUCCEEDED = tasks.counter("celery_task_succeeded_total", "task", "queue", help="Tasks succeeded (task-succeeded).")

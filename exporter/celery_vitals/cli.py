@@ -6,6 +6,7 @@ what the user gave is one line and exit code 2.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -20,9 +21,11 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.secret import Redactor
 from celery_vitals.settings import Settings
 from celery_vitals.settings.app import has_broker, load_app, load_configuration, secrets_of
-from celery_vitals.settings.command import CONFIG_CHECK, ClickOption, all_options, settings_of, source_of
+from celery_vitals.settings.command import CONFIG_CHECK, ClickOption, all_options, mistyped, settings_of, source_of
 from celery_vitals.settings.model import CONFIGURATION
 from celery_vitals.settings.options import ENVIRONMENT_PREFIX, options_of
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "celery-vitals"
 _HEALTHY_SECONDS = 3.0
@@ -144,6 +147,8 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     if app is not None:
         ctx.meta[_SECRETS].extend(secrets_of(app))
         logs.set_up(settings, ctx.meta[_SECRETS])  # again: the import of an app may have changed the log
+    for name, meant in mistyped():
+        log.warning("%s is not read: did you mean %s?", name, meant)
     if ctx.params[CONFIG_CHECK.parameter]:
         _check(settings, app)
         click.echo("configuration is valid")
@@ -152,8 +157,8 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     from celery_vitals.web import serve as serve_web
 
     collector = Collector(settings, app)
-    collector.start()
-    ctx.exit(serve_web(collector, settings))
+    # Not before it listens: one that cannot leaves the broker alone, however often it is started again.
+    ctx.exit(serve_web(collector, settings, lambda _: collector.start()))
 
 
 @vitals.command(params=[ClickOption(declared) for declared in all_options()])

@@ -25,7 +25,7 @@ from celery_vitals.lane import Lane, Outcome
 from celery_vitals.metric import Sample
 from celery_vitals.note import Note
 from celery_vitals.probes import Probe
-from celery_vitals.probes.backend import BackendProbe
+from celery_vitals.probes.backend import OF_DJANGO, BackendProbe
 from celery_vitals.probes.broker import BrokerProbe
 from celery_vitals.probes.queues import QueuesProbe
 from celery_vitals.probes.workers import WorkersProbe
@@ -37,8 +37,9 @@ from celery_vitals.settings import Settings
 class Collector(PrometheusCollector):
     """A collector of prometheus_client that looks at one Celery cluster each time it is collected.
 
-    Register it in any registry, or let `celery_vitals.web` serve it.  Nothing is connected before the first scrape, and
-    nothing is done between scrapes.  Raises ConfigError for settings that cannot work.
+    What the settings do not say is taken from `app`; the name of an app in the settings is for the command line.
+    Register it in any registry, or let `celery_vitals.web` serve it.  Nothing is connected before the first scrape;
+    from then on a thread follows the task events, until `close`.  Raises ConfigError for settings that cannot work.
     """
 
     def __init__(self, settings: Settings, app: celery.Celery | None = None) -> None:
@@ -69,7 +70,10 @@ class Collector(PrometheusCollector):
             yield BrokerProbe(self._cluster)
         else:
             self._cannot("broker", "Whether the broker answers is not asked", abilities.up)
-        if target.backend:
+        if target.backend in OF_DJANGO:
+            text = f"The result backend {target.backend} is not asked: it needs Django and all of the project loaded."
+            self._absent.append(Note("backend", f"{text} The URL of the store behind it can be.", "--result-backend"))
+        elif target.backend:
             yield BackendProbe(self._cluster, io_timeout)
         else:
             self._absent.append(Note("backend", "No result backend is configured.", "--result-backend"))

@@ -52,18 +52,18 @@ class Reason(str, Enum):
 
 
 _WORDS = {
-    Reason.AUTHENTICATION: "the user name or the password is wrong",
-    Reason.CLOSED: "the connection was closed by the other side",
-    Reason.INTERNAL: "an error inside the exporter: see its log",
+    Reason.AUTHENTICATION: "the user name or the password is wrong or missing",
+    Reason.CLOSED: "the connection was closed by the other side (was it restarted, or does it want TLS?)",
+    Reason.INTERNAL: "an error inside the exporter (see its log)",
     Reason.NOT_FOUND: "the virtual host, database or table does not exist, or this user may not enter it",
-    Reason.PERMISSION: "this user lacks a permission: the log names it",
-    Reason.PROTOCOL: "the answer was not understood: is this the right port?",
+    Reason.PERMISSION: "this user lacks a permission (the log names it)",
+    Reason.PROTOCOL: "the answer was not understood (is this the right port?)",
     Reason.REFUSED: "nothing listens on this address and port",
     Reason.RESOLVE: "the host name cannot be resolved",
     Reason.STUCK: "the attempt before this one still hangs",
-    Reason.TIMEOUT: "no answer in time",
-    Reason.TLS: "the TLS handshake failed: is TLS on at both sides, and the certificate trusted?",
-    Reason.UNAVAILABLE: "the server answers, but cannot serve now",
+    Reason.TIMEOUT: "no answer in time (does the server hang, or are port or TLS wrong?)",
+    Reason.TLS: "the TLS handshake failed (is TLS on at both sides, and each certificate trusted?)",
+    Reason.UNAVAILABLE: "it cannot serve now (the log says why)",
     Reason.UNREACHABLE: "the host cannot be reached",
 }
 

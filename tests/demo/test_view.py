@@ -45,8 +45,16 @@ def test_plain_lines_come_now_and_then() -> None:
     view = PlainView(out, every=60)
     view.show(ScrapeError("no answer: refused"))
     view.show(parse(GOOD, 0.01))
-    assert out.getvalue().endswith("no scrape: no answer: refused\n")
+    assert out.getvalue().endswith(" waiting for the first scrape\n")
     assert out.getvalue().count("\n") == 1
+
+
+def test_a_scrape_that_fails_later_is_said() -> None:
+    out = io.StringIO()
+    view = PlainView(out, every=0)
+    view.show(parse(GOOD, 0.01))
+    view.show(ScrapeError("no answer: refused"))
+    assert out.getvalue().endswith("no scrape: no answer: refused\n")
 
 
 def test_a_pipe_gets_plain_lines() -> None:

@@ -203,6 +203,9 @@ def test_a_worker_that_does_not_tell(scene: Scene) -> None:
         scene.heartbeat(processed, 1)
     assert scene.ingest.silent() == [WORKER]
     assert scene.value("worker_task_events", worker=WORKER) == 0
+    scene.tell("worker-offline", processed=50, active=0)
+    scene.idle()
+    assert scene.ingest.silent() == [], "it runs nothing any more"
 
 
 def test_the_oldest_task_that_waits_is_shown(scene: Scene) -> None:

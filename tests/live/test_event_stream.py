@@ -151,7 +151,7 @@ def test_workers_that_tell_nothing_are_named_and_told_to_where_that_is_wanted(
         _, page = exporter.get("/")
         assert "mute@test" in page
         assert "--enable-events" in page
-        assert "task events are off" in page
+        assert "Task events are off at mute@test" in page
         with following(broker, "--enable-events") as asking:
             check_enabled(broker, asking, "mute")
             start_worker(broker, "threads", "later", queues=("later",), args=FAST)

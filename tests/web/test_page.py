@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from celery_vitals.errors import Reason
 from celery_vitals.fleet import State
 from celery_vitals.report import QueueRow, Report, WorkerRow
 from celery_vitals.settings import Settings
@@ -72,6 +73,7 @@ def test_what_is_seen() -> None:
         "The result backend works.",
         "2 workers are up.",
         "1 worker is down.",
+        "1 244 messages wait in 2 of 4 queues.",
         "redis://broker.example:6379/0",
         "As of the last round, 7 s ago",
         "celery@mail-7f9c ✓ up prefork 8 mail, celery 48 213",
@@ -85,7 +87,7 @@ def test_what_is_seen() -> None:
 
 def test_what_is_not_seen_and_how_to_see_it() -> None:
     found = text(healthy_report(NOW))
-    assert "Unacknowledged messages. AMQP does not tell them. Set --rabbitmq-management-url to see it." in found
+    assert "Unacknowledged messages. AMQP does not tell them. Setting: --rabbitmq-management-url" in found
 
 
 def test_a_queue_that_nobody_serves_stands_out() -> None:
@@ -94,6 +96,13 @@ def test_a_queue_that_nobody_serves_stands_out() -> None:
     rows = re.findall(r'<tr class="alarm">\s*<th scope="row"><span class="name">(.*?)</span>', page)
     assert rows == ["reports"]
     assert page.index(">reports<") < page.index(">celery<"), "it comes first"
+
+
+def test_empty_queues() -> None:
+    found = text(
+        make_report(queues=(QueueRow("q", 0, 1, 1), QueueRow("r", None, 1, 1)), probes=(make_probe("queues", at=NOW),))
+    )
+    assert "1 queue is empty." in found
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,12 @@ def test_failures_are_said_in_words() -> None:
     assert "The result backend does not work: no answer in time." in found
     assert "backend ✗ fails: no answer in time 1.50 s" in found
     assert "No worker has been seen." in found
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_makes_a_sentence(reason: Reason) -> None:
+    found = text(make_report(probes=(make_probe("broker", False, reason.words, NOW),)))
+    assert re.search(r"The broker does not work: [^.:]+[^.:?]\. ", found)
 
 
 def test_collectors_that_are_off_and_no_backend() -> None:

@@ -12,9 +12,21 @@ _EXTRAS = {
     "db": ("sqlalchemy", "celery-vitals[sqlalchemy]"),
     "database": ("sqlalchemy", "celery-vitals[sqlalchemy]"),
     "cache": ("pymemcache", "celery-vitals[memcached]"),
+    **{
+        scheme: (module, f"celery[{scheme}]")
+        for scheme, module in (
+            ("arangodb", "pyArango"),
+            ("cassandra", "cassandra"),
+            ("consul", "consul"),
+            ("couchbase", "couchbase"),
+            ("couchdb", "pycouchdb"),
+            ("dynamodb", "boto3"),
+            ("elasticsearch", "elasticsearch"),
+            ("mongodb", "pymongo"),
+            ("s3", "boto3"),
+        )
+    },
 }
-
-
 _TRANSPORTS = {"sqs": ("boto3", "celery-vitals[sqs]")}
 
 

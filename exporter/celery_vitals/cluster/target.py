@@ -70,13 +70,16 @@ class Target:
 def target_of(settings: Settings, app: Celery | None = None) -> Target:
     """Put together what the settings say and, where they are silent, what the app says.
 
-    Raises ConfigError when there is no broker, or when a library for this kind of broker or backend is missing.
+    Raises ConfigError when there is no broker, when a library for this kind of broker or backend is missing, or when
+    this kind of broker cannot do what is asked of it.
     """
     conf = app.conf if app is not None else None
     urls = _broker_urls(settings, conf)
     transport = _transport_name(urls[0])
     options = {**(conf.broker_transport_options or {} if conf else {}), **settings.broker_transport_options}
     driver = _driver(urls[0])
+    if settings.event_queue is not None and driver != "amqp":
+        raise ConfigError(f"--event-queue: {transport} keeps no events for anybody who is away; RabbitMQ does")
     tls = tls_options(settings.broker_ssl_options, driver) or (conf.broker_use_ssl if conf else None) or None
     check_addresses(urls, options, tls)
     backend_url = _backend_url(settings, conf)
@@ -146,7 +149,7 @@ def _doubts(
 def _backend_url(settings: Settings, conf: Any) -> str:
     given = settings.result_backend.reveal() if settings.result_backend is not None else None
     url = given if given is not None else conf.result_backend if conf is not None else None
-    return url if isinstance(url, str) and url != "disabled" else ""
+    return url if isinstance(url, str) and scheme_of(url) != "disabled" else ""
 
 
 def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 5.0
 WORKER_COLUMNS = ("worker", "up", "pool", "slots", "accepted tasks")
 QUEUE_COLUMNS = ("queue", "messages", "workers", "")
+WAITING = "waiting for the first scrape"
 NOBODY = "nobody serves this queue: no worker was started with -Q {}. Nothing fails, it only grows"
 
 
@@ -57,13 +58,15 @@ class PlainView:
 
     def __init__(self, stream: TextIO, every: float = PLAIN_EVERY_S) -> None:
         self._stream, self._every, self._next = stream, every, 0.0
+        self._scraped = False
 
     def show(self, result: Scrape | ScrapeError) -> None:
         """Write the lines when it is time again."""
+        self._scraped = self._scraped or isinstance(result, Scrape)
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every
-        lines = [time.strftime("%H:%M:%S ") + headline(result)]
+        lines = [time.strftime("%H:%M:%S ") + (headline(result) if self._scraped else WAITING)]
         if isinstance(result, Scrape):
             lines += ["  worker {}: {}, pool {}, slots {}, accepted tasks {}".format(*r.cells) for r in workers(result)]
             lines += ["  queue {}: messages {}, workers {}  {}".format(*r.cells).rstrip() for r in queues(result)]
@@ -87,7 +90,7 @@ class _LiveView:
         self._last = result if isinstance(result, Scrape) else self._last
         waiting = isinstance(result, ScrapeError) and self._last is None
         style = "bold" if waiting or isinstance(result, Scrape) else "bold red"
-        parts: list[Text | Table] = [Text("waiting for the first scrape" if waiting else headline(result), style=style)]
+        parts: list[Text | Table] = [Text(WAITING if waiting else headline(result), style=style)]
         if self._last:
             parts += [_table(WORKER_COLUMNS, workers(self._last)), _table(QUEUE_COLUMNS, queues(self._last))]
         self._update(Group(*parts), refresh=True)

@@ -91,12 +91,13 @@ class Follower:
     def notes(self) -> Iterator[Note]:
         """Who does not tell."""
         if not self._stream.up:
-            yield Note("task_events", "Task events are not heard now: the broker cannot be reached, or is deaf.", "")
+            why = f"now: {self._stream.reason.words}" if self._stream.reason else "yet"
+            yield Note("task_events", f"Task events are not heard {why}.", "")
             return
         silent = self._ingest.silent()
         if silent and not self._asked:
             names = ", ".join(sorted(silent)[:3]) + (" and others" if len(silent) > 3 else "")
-            text = f"{names}: runs tasks and tells nothing of them; task events are off."
+            text = f"Task events are off at {names}: of the tasks that run there, no more than their number is seen."
             yield Note("task_events", text, "--enable-events")
 
 

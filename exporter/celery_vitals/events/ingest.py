@@ -119,7 +119,7 @@ class Ingest:
     def silent(self) -> list[str]:
         """The workers that run tasks and tell nothing of them."""
         with self._lock:
-            return [name for name, host in self._hosts.items() if host.tells_tasks is False]
+            return [name for name, host in self._hosts.items() if host.tells_tasks is False and not host.down]
 
     def queues(self) -> set[str]:
         """The queues of all tasks that are counted."""

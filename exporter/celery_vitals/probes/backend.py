@@ -13,6 +13,8 @@ from celery_vitals.note import Note
 
 ON_THE_BROKER = frozenset({"rpc", "amqp"})
 """Backends that keep results in the broker's own queues: they work when the broker does."""
+OF_DJANGO = frozenset({"django-db", "django-cache"})
+"""Backends that work only where Django has loaded the whole project, which nobody should do for a probe."""
 
 
 class BackendProbe:

@@ -26,7 +26,7 @@ def load_app(name: str) -> Celery:
     except (Exception, SystemExit) as error:  # noqa: BLE001  it is the user's code
         raise ConfigError(f"--app: cannot import {name}: {_described(error)}") from None
     if not isinstance(app, Celery):
-        raise ConfigError(f"--app: {name} is a {type(app).__name__}, not a Celery app")
+        raise ConfigError(f"--app: {name} is of the type {type(app).__name__}, not a Celery app")
     load_configuration(app)
     return app
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.secret import Secret
 from celery_vitals.settings import file, parse
 from celery_vitals.settings.model import CONFIGURATION, Settings
-from celery_vitals.settings.options import Kind, Option, options_of
+from celery_vitals.settings.options import ENVIRONMENT_PREFIX, Kind, Option, options_of
 
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
@@ -105,6 +107,18 @@ def _read_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> Pat
     return path
 
 
+def mistyped() -> Iterator[tuple[str, str]]:
+    """Variables that no option has, each with the one that was probably meant.
+
+    Others with the prefix are left alone: Kubernetes sets some for every service of that name.
+    """
+    known = {declared.parameter.upper() for declared in all_options()}
+    given = {name.removeprefix(ENVIRONMENT_PREFIX) for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
+    for name in sorted(given - known):
+        for meant in get_close_matches(name, known, n=1, cutoff=0.75):
+            yield ENVIRONMENT_PREFIX + name, ENVIRONMENT_PREFIX + meant
+
+
 def source_of(ctx: click.Context, declared: Option) -> str | None:
     """Where the value of the option was given, in words; none when it was not given."""
     source = ctx.get_parameter_source(declared.parameter)
@@ -154,5 +168,5 @@ def _from_file(ctx: click.Context, declared: Option) -> Secret:
     except OSError as error:
         raise ConfigError(f"{source}: cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise ConfigError(f"{source}: the value in {path} {error}") from None
+        raise ConfigError(f"{source}: {path}: {error}") from None
     return secret

@@ -60,7 +60,7 @@ def seconds(low: float, high: float) -> Parser[float]:
         except (ValueError, OverflowError):
             number = math.nan
         if not low <= number <= high:  # false for NaN too
-            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}, not {_shown(value)}")
+            raise ValueError(f"must be a number of seconds from {low:.9g} to {high:.9g}, not {_shown(value)}")
         return number
 
     return parse

@@ -21,6 +21,16 @@ _AMQP = {"amqp", "amqps", "pyamqp", "librabbitmq", "rpc"}
 # These transports take their URL apart themselves, each in its own way; kombu reads the others by the rules of http.
 _OWN_SYNTAX = {"azureservicebus", "azurestoragequeues", "gcpubsub", "mongodb", "sqla", "sqlalchemy"}
 _ORDINARY = {name.lower() for name in TRANSPORT_ALIASES} - _OWN_SYNTAX | _AMQP | _REDIS
+_NO_SCHEME = "must begin with a scheme, as in redis://HOST:6379/0"
+_MEANT = {
+    "rabbitmq": "amqp",
+    "postgresql": "db+postgresql",
+    "postgres": "db+postgresql",
+    "mysql": "db+mysql",
+    "sqlite": "db+sqlite",
+    "memcached": "cache+memcached",
+}
+"""What people write who have not read Celery's manual."""
 _CERTIFICATE_REQUIREMENTS = {"CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE", "required", "optional", "none"}
 
 
@@ -43,6 +53,8 @@ def backend_url(value: object) -> Secret:
         return Secret(url)
     # Only Redis Sentinel's backend takes alternates; in others a ; may be part of the URL.
     first, *others = url.split(";") if url.startswith("sentinel://") else [url]
+    if "://" not in first:
+        raise ValueError(f"{_NO_SCHEME}, or be the name of a result backend that is installed here")
     _check(first, known)
     for other in others:
         _check(other if "://" in other else f"sentinel://{other}", known)
@@ -70,7 +82,7 @@ def _text(value: object) -> str:
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
     if match is None:
-        raise ValueError("must begin with a scheme, as in redis://HOST:6379/0")
+        raise ValueError(_NO_SCHEME)
     return match[1]
 
 
@@ -92,7 +104,8 @@ def _check(url: str, known: Collection[str]) -> None:
 
 
 def _unknown(scheme: str, known: Collection[str]) -> str:
-    close = get_close_matches(scheme, known, n=1)
+    meant = _MEANT.get(scheme.partition("+")[0], "")
+    close = [meant] if meant.partition("+")[0] in known else get_close_matches(scheme, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     names = ", ".join(sorted({name.lower() for name in known}))
     return f"unknown scheme {scheme!r}{hint}; known are {names}"

@@ -150,9 +150,12 @@ def _queue_findings(queues: Sequence[QueueRow]) -> Iterator[Finding]:
         them = "it" if left == 1 else "them"
         yield Finding("bad", f"{_count(left, 'queue has', 'queues have')} messages, and nobody serves {them}.")
     lengths = [queue.length for queue in queues if queue.length is not None]
-    if lengths:
+    if any(lengths):
         waiting = _count(sum(lengths), "message waits", "messages wait")
-        yield Finding("plain", f"{waiting} in {_count(len(lengths), 'queue', 'queues')}.")
+        holding = sum(1 for length in lengths if length)
+        yield Finding("plain", f"{waiting} in {_number(holding)} of {_count(len(lengths), 'queue', 'queues')}.")
+    elif lengths:
+        yield Finding("plain", f"{_count(len(lengths), 'queue is', 'queues are')} empty.")
 
 
 def _count(number: int, one: str, many: str) -> str:
