@@ -88,6 +88,6 @@ def test_a_second_reader_stands_by_and_takes_over(rabbitmq_broker: Broker) -> No
             wait_for(lambda: first.ids() == sent)
             time.sleep(DEAF_AFTER + CANARY_EVERY)
             assert standby.up
-            assert (standby.reconnects, second.events) == (0, [])
+            assert (second.connects, second.events) == (1, [])
         more = {send() for _ in range(500)}
         wait_for(lambda: second.ids() == more)

@@ -87,7 +87,6 @@ class Stream:
         self._thread = threading.Thread(target=self._run, name="celery-vitals-events", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = Deadline.after(0)
-        self._connects = 0
         self._proved = False
         self._state: Reason | str = ""
         """What was last logged."""
@@ -105,11 +104,6 @@ class Stream:
     def lag(self) -> float | None:
         """Seconds that the last canary took from here through the broker and back; None before the first."""
         return self._ear.canary.lag
-
-    @property
-    def reconnects(self) -> int:
-        """How many times it was connected again."""
-        return max(0, self._connects - 1)
 
     def start(self) -> None:
         """Begin.  Does nothing on a broker that cannot broadcast: there are no events."""
@@ -149,7 +143,6 @@ class Stream:
         connection = self._cluster.connect(deadline, EVENT_HEARTBEAT)
         try:
             receiver = self._subscribe(connection, deadline)
-            self._connects += 1
             self._sink.connected()
             self._listen(receiver)
             with suppress(Exception):
