@@ -121,7 +121,7 @@ def test_counts_without_measure(scene: Scene, value: int) -> None:
 def test_producers_are_no_workers() -> None:
     scene = Scene(settled=False)
     scene.sent("u")
-    assert scene.fleet.names() == frozenset()
+    assert scene.fleet.workers() == ()
     assert PRODUCER not in scene.ingest._hosts
 
 

@@ -192,7 +192,7 @@ class TestRefuses:
 
     def test_what_is_no_message_of_kombu(self, redis_broker: Broker) -> None:
         sink = Recorder(keep=False)
-        with listening(cluster_of(redis_broker.url), sink) as stream, client(redis_broker) as writer:
+        with listening(cluster_of(redis_broker.url), sink), client(redis_broker) as writer:
             for data in (b"", b"junk", b"{}", b'{"body": 1}', b"\x00\xff", b"[" * 1000):
                 writer.publish(f"/{redis_broker.space}.celeryev/x", data)
             wait_for(lambda: sink.refused == {"envelope": 6})

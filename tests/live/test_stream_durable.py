@@ -55,16 +55,19 @@ def test_nothing_is_lost_when_the_reader_is_killed(rabbitmq_broker: Broker, read
 def test_little_is_heard_twice_when_the_connection_is_cut(rabbitmq_broker: Broker) -> None:
     """Also of events that come without a pause."""
     sink = Recorder()
-    with Proxy(rabbitmq_broker.server.port) as proxy, sending(rabbitmq_broker) as send:
-        with listening(cluster_of(proxy.url(rabbitmq_broker.url)), sink, durable_queue="vitals") as stream:
-            sent = []
-            for number in range(400):
-                sent.append(send())
-                time.sleep(0.01)
-                if number == 300:
-                    proxy.fault = Fault.REFUSE
-            proxy.fault = Fault.NONE
-            wait_for(lambda: stream.up and sink.ids() == set(sent))
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(rabbitmq_broker.server.port))
+        send = stack.enter_context(sending(rabbitmq_broker))
+        cluster = cluster_of(proxy.url(rabbitmq_broker.url))
+        stream = stack.enter_context(listening(cluster, sink, durable_queue="vitals"))
+        sent = []
+        for number in range(400):
+            sent.append(send())
+            time.sleep(0.01)
+            if number == 300:
+                proxy.fault = Fault.REFUSE
+        proxy.fault = Fault.NONE
+        wait_for(lambda: stream.up and sink.ids() == set(sent))
     assert sink.connects >= 2
     assert sum(times - 1 for times in Counter(event["uuid"] for event in sink.events).values()) < 100
 

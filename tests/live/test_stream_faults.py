@@ -187,7 +187,7 @@ class TestFlood:
     def test_a_burst_on_rabbitmq_loses_nothing(self, rabbitmq_broker: Broker) -> None:
         sink, count = Recorder(keep=False), 30_000
         sink.before_feeding = sleeping_now_and_then()
-        with listening(cluster_of(rabbitmq_broker.url), sink) as stream, sending(rabbitmq_broker) as send:
+        with listening(cluster_of(rabbitmq_broker.url), sink), sending(rabbitmq_broker) as send:
             for _ in range(count):
                 send("task-sent", name="x" * 100)
             wait_for(lambda: sink.messages >= count, 20)
@@ -211,7 +211,7 @@ def test_a_sink_that_fails_costs_its_messages_only(broker: Broker, caplog: pytes
         raise ValueError("broken")
 
     sink = Recorder()
-    with listening(cluster_of(broker.url), sink) as stream, sending(broker) as send:
+    with listening(cluster_of(broker.url), sink), sending(broker) as send:
         sink.before_feeding = fail
         send()
         wait_for(lambda: sink.refused["internal"] == 1)

@@ -209,6 +209,26 @@ class Host:
             record.started = 0.0
         self.running.clear()
 
+    def lost(self) -> None:
+        """Events were lost.  What has ended among them shows by its word; where it gives none, nobody knows."""
+        if not self.gives_its_word:
+            self.forget()
+
+    def bound(self, slots: int | None, since: float) -> None:
+        """Where it gives no word: it runs no more than it has slots for, and nothing that began before `since`."""
+        if self.gives_its_word:
+            return
+        over = len(self.running) - slots if slots is not None and not self.shared else 0
+        for place, (uuid, record) in enumerate(list(self.running.items())):
+            if place < over or record.started < since:
+                del self.running[uuid]
+                record.started = 0.0
+
+    @property
+    def gives_its_word(self) -> bool:
+        """Whether it says how many tasks it runs, which it does in its heartbeats."""
+        return self.said_at > 0 and not self.shared
+
     @property
     def said_at(self) -> float:
         """The time of the word that `runs` will go by next."""

@@ -40,7 +40,8 @@ class Tasks:
     def __init__(self, rows: Rows, limit: int, forget_after: float) -> None:
         self._rows = rows
         self._limit = limit
-        self._forget_after = forget_after
+        self.forget_after = forget_after
+        """Seconds after which a task is given up that is not known to run."""
         self._records: dict[str, Record] = {}
         self._deferred: dict[str, list[tuple[Handler, Event, Host, float]]] = {}
         self._patient: deque[tuple[float, str]] = deque()
@@ -74,12 +75,12 @@ class Tasks:
 
     def tend(self, now: float) -> None:
         """What time alone brings about: patience ends, what has ended is forgotten, what is too old is given up."""
-        while self._patient and self._patient[0][0] <= now:
+        while self._patient and _is_due(self._patient[0][0], now, _PATIENCE):
             self._resolve(self._patient.popleft()[1], None, now)
-        while self._ended and self._ended[0][0] <= now:
+        while self._ended and _is_due(self._ended[0][0], now, _LINGER):
             self._forget_ended()
         self._waiting.tend()
-        self._give_up_some(now - self._forget_after, now)
+        self._give_up_some(now - self.forget_after, now)
 
     def lost(self, uuids: list[str], before: float) -> None:
         """Forget what has ended without an event, unless it has begun again since."""
@@ -298,5 +299,12 @@ class Tasks:
         for uuid in uuids:
             if uuid in self._deferred:
                 self._resolve(uuid, UNKNOWN, now)
-            self._records.pop(uuid, None)
+            record = self._records.pop(uuid, None)
+            if record is not None:
+                record.started = 0.0
         self.evicted += len(uuids)
+
+
+def _is_due(at: float, now: float, within: float) -> bool:
+    """Whether a time has come that was `within` seconds away at the most; also when the clock has been set back."""
+    return not now < at <= now + within
