@@ -27,6 +27,8 @@ _LINGER = 5.0
 """Seconds for which a task that has ended is remembered, where something may still be told of it."""
 _LINGERING = 20_000
 _BATCH = 1024
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds; a runtime beyond is none, and would spoil the sum for ever."""
 _UNSENT = 100
 """Tasks of one name that end without a task-sent before it is taken that none will come."""
 
@@ -145,7 +147,7 @@ class Tasks:
             self._deferred[event.uuid].append((self._started, event, host, at))
             return
         self._row(record, host).started.value += 1
-        record.started, record.ended = at, False
+        record.begins(at, host)
         host.running[event.uuid] = record
         if record.sent > 0:
             record.row.waited(max(0.0, at - record.sent))
@@ -159,7 +161,7 @@ class Tasks:
         row.succeeded.value += 1
         record.name.last("succeeded", at)
         runtime = event.runtime
-        if runtime is not None and 0 <= runtime < float("inf"):
+        if runtime is not None and 0 <= runtime < _LONGEST:
             row.ran(runtime)
 
     def _failed(self, event: Event, host: Host, at: float, now: float) -> None:
@@ -185,9 +187,9 @@ class Tasks:
             self._deferred[event.uuid].append((self._retried, event, host, at))
             return
         self._row(record, host).retried.value += 1
-        if record.started <= at:  # else the next attempt runs already
+        record.has_retried()
+        if not record.started or record.host is not host:  # else the next attempt runs here already
             host.running.pop(event.uuid, None)
-            record.has_retried()
 
     def _revoked(self, event: Event, host: Host, at: float, now: float) -> None:
         record = self._end(self._revoked, event, host, at, now)
