@@ -115,7 +115,10 @@ class Ingest:
         """What the fleet knows of the workers, and what it can be told."""
         gone, shared = self._fleet.gone(), self._fleet.shared()
         for name, host in self._hosts.items():
-            host.consumes(self._fleet.queues_of(name), now)
+            queues = self._fleet.queues_of(name)
+            host.consumes(queues, now)
+            if host.tells_tasks is False:
+                self._tasks.taken_unheard(queues or ())
             host.down = name in gone
             if name in shared:
                 host.share()

@@ -8,7 +8,7 @@ hard time limit fails it twice, an ignored task never ends.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from celery_vitals.events.decode import Event
@@ -74,6 +74,11 @@ class Tasks:
     def gap(self) -> None:
         """Events were lost: what is known to wait may not wait any more."""
         self._waiting.clear()
+
+    def taken_unheard(self, queues: Iterable[str]) -> None:
+        """A worker takes tasks from these queues and tells nothing of them: nobody knows what waits there."""
+        for queue in queues:
+            self._waiting.pop(queue, None)
 
     def tend(self, now: float) -> None:
         """What time alone brings about: patience ends, what has ended is forgotten, what is too old is given up."""
