@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+
 import pytest
 
+from celery_vitals import Secret, Settings
+from celery_vitals.cluster import Cluster, target_of
+from celery_vitals.events.follower import Follower
+from celery_vitals.fleet import Fleet
 from tests.events.scene import WORKER, Scene
 
 
@@ -22,6 +30,20 @@ def test_a_flood_of_workers() -> None:
     assert len(scene.ingest._producers) <= 21
     assert len(scene.labels("exporter_events_missed_total", "worker")) <= 21
     assert scene.total("task_started_total") == 2000
+
+
+def test_a_flood_of_workers_starts_no_threads() -> None:
+    """A large cluster that is heard for the first time."""
+    settings = Settings(broker_url=Secret("redis://localhost/0"))
+    came: list[None] = []
+    follower = Follower(
+        Cluster(target_of(settings, None), 1.0), Fleet(120.0, 3600.0), settings, lambda: came.append(None)
+    )
+    before, scene = threading.active_count(), Scene()
+    bodies = [json.dumps(scene.event("worker-heartbeat", hostname=f"w@{number}")).encode() for number in range(200)]
+    follower._ingest.feed(bodies, time.time())
+    assert len(came) == 200
+    assert threading.active_count() == before
 
 
 def test_the_number_of_tasks_is_bounded_and_what_runs_is_kept() -> None:

@@ -96,3 +96,16 @@ def test_a_senseless_offset_gives_finite_waits(scene: Scene, offset: float) -> N
     scene.sent("u", eta="2027-01-15T08:00:00", utcoffset=offset)
     scene.started("u")
     assert 0 <= scene.waits()[1] < 1e6
+
+
+def test_the_exporters_clock_is_set_back() -> None:
+    """What waits for a time does not wait for an hour longer."""
+    scene = Scene()
+    scene.sent("x", "other")  # there are producers that tell
+    scene.run("before")
+    scene.now -= 3600
+    scene.run("after")
+    scene.idle(3)
+    assert scene.task(queue="unknown") == {"received": 2, "started": 2, "succeeded": 2}
+    scene.idle(6)
+    assert scene.records == 1

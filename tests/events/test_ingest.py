@@ -121,7 +121,7 @@ def test_counts_without_measure(scene: Scene, value: int) -> None:
 def test_producers_are_no_workers() -> None:
     scene = Scene(settled=False)
     scene.sent("u")
-    assert scene.fleet.names() == frozenset()
+    assert scene.fleet.workers() == ()
     assert PRODUCER not in scene.ingest._hosts
 
 
@@ -221,6 +221,21 @@ def test_the_oldest_task_that_waits_is_shown(scene: Scene) -> None:
     scene.received("b")
     scene.started("b")
     assert scene.value("queue_oldest_message_timestamp_seconds", queue="q") is None
+
+
+def test_of_a_queue_whose_worker_tells_nothing_it_is_not_known_what_waits(scene: Scene) -> None:
+    """Producers tell of what they send, and the worker takes it unheard."""
+    scene.consumes(WORKER, "q")
+    for number in range(20):
+        scene.sent(f"u{number}")
+        scene.heartbeat(number, 0, after=2)
+    scene.sent("elsewhere", queue="r")
+    scene.idle()
+    assert scene.labels("queue_oldest_message_timestamp_seconds", "queue") == {"r"}
+    scene.run("events are on")
+    scene.sent("u20")
+    scene.idle()
+    assert scene.value("queue_oldest_message_timestamp_seconds", queue="q") == scene.now
 
 
 def test_an_event_of_every_type_is_counted(scene: Scene) -> None:

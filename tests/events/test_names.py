@@ -195,6 +195,18 @@ def test_expiry_frees_the_places_of_names() -> None:
     assert scene.labels("task_failed_total", "task") <= {"_other"}
 
 
+def test_a_row_that_only_begins_below_the_cap_of_series_keeps_its_count() -> None:
+    """The last series that there is room for are one of some of its counters."""
+    for room in range(1, 8):
+        scene = Scene(series=Scene().space.series + room)
+        for number in range(3):
+            scene.sent(f"u{number}")
+            scene.run(f"u{number}")
+            scene.idle(61)
+        for kind in ("sent", "received", "started", "succeeded"):
+            assert scene.total(f"task_{kind}_total") == 3, (room, kind)
+
+
 def test_folded_names_make_room_when_places_are_free() -> None:
     scene = Scene(idle=HOUR, caps={"task": 5}, kept=20)
     for number in range(100):

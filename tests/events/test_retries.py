@@ -93,6 +93,45 @@ def test_a_retry_that_is_told_after_the_next_attempt_has_begun(scene: Scene) -> 
     assert scene.task() == {"sent": 2, "received": 2, "started": 2, "retried": 1, "succeeded": 1}
 
 
+@pytest.mark.parametrize("other", [WORKER, "v@three"])
+def test_a_retry_that_happens_after_the_next_attempt_has_begun(scene: Scene, other: str) -> None:
+    """A worker sends the next attempt first, and then keeps the state in a result backend that is slow."""
+    scene.consumes(other, "q", "r")
+    scene.sent("u")
+    scene.received("u")
+    scene.started("u")
+    scene.sent("u", retries=1)
+    scene.received("u", retries=1, hostname=other)
+    scene.started("u", hostname=other)
+    scene.tell("task-retried", "u")
+    assert scene.running() == 1
+    scene.failed("u", after=2, hostname=other)
+    assert scene.running() == 0
+    assert scene.waits()[0] == 2
+    assert scene.value("task_failed_runtime_seconds_sum", task="add", queue="q") == pytest.approx(2, abs=0.1)
+
+
+def test_three_attempts_that_overlap(scene: Scene) -> None:
+    """As two real workers with a slow result backend have told of them."""
+    scene.consumes("v@three", "q", "r")
+    scene.sent("u")
+    scene.received("u")
+    scene.started("u")
+    scene.sent("u", retries=1)
+    scene.received("u", retries=1, hostname="v@three")
+    scene.sent("u", retries=2)
+    scene.received("u", retries=2)
+    scene.started("u", hostname="v@three")
+    scene.started("u")
+    scene.tell("task-retried", "u")
+    scene.tell("task-retried", "u", hostname="v@three")
+    scene.failed("u")
+    assert scene.task() == {"sent": 3, "received": 3, "started": 3, "retried": 2, "failed": 1}
+    assert scene.waits()[0] == 3
+    assert scene.value("task_failed_runtime_seconds_count", task="add", queue="q") == 1
+    assert scene.running() == 0
+
+
 def test_a_retry_that_is_received_before_its_former_attempt_is_told_to_have_begun(scene: Scene) -> None:
     """The worker's own process hears of the new message from the broker, and of the start from its pool."""
     scene.sent("u")

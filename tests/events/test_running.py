@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from celery_vitals.fleet import State
-from tests.events.scene import Scene
+from tests.events.scene import WORKER, Scene
 
 
 def test_a_restarted_worker_runs_nothing() -> None:
@@ -137,3 +137,62 @@ def test_what_a_forgotten_worker_ran_can_be_given_up(ticking: Ticking) -> None:
         scene.fleet.begin_round(scene.now)
         scene.idle()
     assert scene.records == 0
+
+
+@pytest.fixture
+def mute() -> Scene:
+    """A worker without heartbeats, which has told by remote control that it has two slots."""
+    scene = Scene(forget_after=86400)
+    pool = {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 2, "processes": [1, 2]}
+    scene.fleet.stats_replied(WORKER, {"pool": pool, "pid": 10, "uptime": 5, "total": {}}, 0.1, False)
+    return scene
+
+
+def ignore(scene: Scene, count: int) -> None:
+    """Tasks whose ends are not told."""
+    for number in range(count):
+        scene.received(f"u{number}")
+        scene.started(f"u{number}")
+
+
+def test_without_heartbeats_no_more_runs_than_there_are_slots(mute: Scene) -> None:
+    ignore(mute, 5000)
+    mute.idle(61)
+    assert mute.running() == 2
+    assert len(mute.host().running) == 2
+    mute.succeeded("u4")
+    mute.failed("u4999")
+    assert mute.task(queue="unknown") == {"received": 5000, "started": 5000, "succeeded": 1, "failed": 1}
+
+
+def test_what_is_given_up_for_its_number_is_not_kept_as_running() -> None:
+    scene = Scene(limit=1000)
+    ignore(scene, 5000)
+    assert scene.running() <= 1000
+    scene.idle(61)
+    assert len(scene.host().running) == scene.running() <= 1000
+
+
+def test_without_heartbeats_nothing_runs_for_ever(mute: Scene) -> None:
+    ignore(mute, 1)
+    mute.idle(80_000)
+    assert mute.running() == 1
+    mute.idle(7000)
+    assert mute.running() == 0
+    mute.idle(86_401)
+    assert mute.records == 0
+
+
+def test_without_heartbeats_what_ran_before_a_gap_is_not_known_to_run(mute: Scene) -> None:
+    mute.heartbeat(0, 0, hostname="other@one")
+    mute.consumes("other@one", "q", "r")
+    for uuid, worker in (("u", WORKER), ("v", "other@one")):
+        mute.received(uuid, hostname=worker)
+        mute.started(uuid, hostname=worker)
+    mute.ingest.connected()
+    assert mute.running() == 1
+    for uuid, worker in (("u", WORKER), ("v", "other@one")):
+        mute.failed(uuid, hostname=worker)
+    assert mute.task(queue="unknown") == {"received": 2, "started": 2, "failed": 2}
+    assert mute.total("task_failed_runtime_seconds_count") == 1
+    assert mute.running() == 0

@@ -126,6 +126,15 @@ def test_what_was_held_back_counts_when_patience_ends(knowing: Scene) -> None:
     assert knowing.running() == 0
 
 
+@pytest.mark.parametrize("runtime", [1e308, -1.0, float("inf"), float("nan")])
+def test_a_runtime_that_cannot_be_does_not_spoil_the_sum(scene: Scene, runtime: float) -> None:
+    for number in range(2):
+        scene.run(f"u{number}", runtime=runtime)
+    scene.run("good", runtime=3.0)
+    assert scene.total("task_succeeded_total") == 3
+    assert scene.total("task_runtime_seconds_sum") == 3
+
+
 def test_a_hard_time_limit_is_told_twice(scene: Scene) -> None:
     scene.sent("u")
     scene.received("u")

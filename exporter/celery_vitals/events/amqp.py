@@ -23,7 +23,6 @@ _KEEP = 600_000
 """Milliseconds that a durable queue, and an event in it, outlives the exporter."""
 _MAX_LENGTH = 200_000
 _PREFETCH = 2000
-_ACK_EVERY = 500
 _SEND_TIMEOUT = 2.0
 _HEARTBEATS_MISSED = 2
 
@@ -61,7 +60,7 @@ class AmqpReceiver:
         self._wire = Wire(amqp.transport.sock, max_buffer, _SEND_TIMEOUT)
 
     def receive(self, seconds: float) -> None:
-        """Deliver what is there, a block at the most, and acknowledge it where that is due."""
+        """Deliver what is there, a block at the most, and acknowledge it: what is not comes again after a cut."""
         block, arrived = self._wire.read(seconds)
         if block:
             bodies = self._cutter.cut(block)
@@ -70,7 +69,7 @@ class AmqpReceiver:
                 self._listener.deliver(bodies, arrived)
             if self._failure is not None:
                 raise self._failure
-        self._acknowledge(1 if self._wire.empty and not block else _ACK_EVERY)
+            self._acknowledge()
         self._tend_heartbeat()
 
     def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
@@ -79,12 +78,11 @@ class AmqpReceiver:
         self._wire.send(frames.publish(self._channel, exchange, routing_key, body))
 
     def close(self, deadline: Deadline) -> None:
-        """Acknowledge what was delivered and say goodbye; an exclusive queue ends with its connection.
+        """Say goodbye; an exclusive queue ends with its connection.
 
         Exchanges that were missing go as well where nobody else seems to need them: nobody has sent an event, and the
         broker knows of no other queue on them.
         """
-        self._acknowledge(1)
         if self._told <= self._said:
             self._wire.send(frames.delete_queue(self._channel, self._queue))
             self._wire.send(b"".join(frames.delete_unused_exchange(self._channel, name) for name in self._made))
@@ -105,9 +103,9 @@ class AmqpReceiver:
         self._made.append(name)
         return channel
 
-    def _acknowledge(self, at_least: int) -> None:
+    def _acknowledge(self) -> None:
         tag = self._cutter.tag
-        if self._acks and tag - self._acked >= at_least:
+        if self._acks and tag > self._acked:
             self._wire.send(frames.ack(self._channel, tag))
             self._acked = tag
 

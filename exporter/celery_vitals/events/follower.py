@@ -21,9 +21,6 @@ from celery_vitals.note import Note
 from celery_vitals.settings import Settings
 from celery_vitals.space import Space
 
-_LISTENS_AFTER = 3.0
-"""Seconds after which a worker that has come listens to commands, too."""
-
 
 class Follower:
     """Follows the task events in a thread of its own, from `start` on."""
@@ -62,10 +59,6 @@ class Follower:
 
     def _worker_came(self) -> None:
         self._stream.enable_now()
-        # Once more: a worker says that it is there before it listens to commands.
-        again = threading.Timer(_LISTENS_AFTER, self._stream.enable_now)
-        again.daemon = True
-        again.start()
         self._came()
 
     @property

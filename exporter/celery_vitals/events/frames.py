@@ -22,7 +22,7 @@ _USUAL = b"\x10application/json\x05utf-8"
 _HAS_TYPE, _HAS_ENCODING = 0x80, 0x40
 
 Method = tuple[int, int]
-DELIVER, CANCEL = (60, 60), (60, 30)
+CANCEL = (60, 30)
 CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_CLOSE_OK = (20, 40), (10, 50), (10, 51)
 BLOCKED, UNBLOCKED = (10, 60), (10, 61)
 

@@ -141,7 +141,8 @@ class Host:
     def heartbeat(self, processed: int | None) -> int:
         """Compare the worker's own count of started tasks with those seen; how many more are missed now.
 
-        Events may be behind their heartbeat, so what one counts is looked for when the next comes.
+        Events may be behind their heartbeat, so what one counts is looked for when the next comes.  Or ahead of it (on
+        gevent and eventlet), so what was seen until one must be in the count of the next, and not in its own.
         """
         if processed is None:
             return 0
@@ -159,7 +160,7 @@ class Host:
             self._unsure -= 1
             return 0
         late = before - self._base - self.started if before is not None else 0
-        self._base = min(self._base, processed - self.started)
+        self._base = min(self._base, processed - self._seen)
         self._mute = self._mute + 1 if late > 0 and self.started == self._seen else 0
         self._seen = self.started
         if late <= 0:
@@ -179,7 +180,7 @@ class Host:
             return
         self._unsure = _UNSURE
         # Its count begins at 0, so whatever it has begun unheard shows.
-        self.started, self._base, self._before, self._said = 0, 0, None, (0, 0.0)
+        self.started, self._seen, self._base, self._before, self._said = 0, 0, 0, None, (0, 0.0)
         self.forget()
 
     def runs(self, active: int, at: float) -> list[str]:
@@ -207,6 +208,26 @@ class Host:
         for record in self.running.values():
             record.started = 0.0
         self.running.clear()
+
+    def lost(self) -> None:
+        """Events were lost.  What has ended among them shows by its word; where it gives none, nobody knows."""
+        if not self.gives_its_word:
+            self.forget()
+
+    def bound(self, slots: int | None, since: float) -> None:
+        """Where it gives no word: it runs no more than it has slots for, and nothing that began before `since`."""
+        if self.gives_its_word:
+            return
+        over = len(self.running) - slots if slots is not None and not self.shared else 0
+        for place, (uuid, record) in enumerate(list(self.running.items())):
+            if place < over or record.started < since:
+                del self.running[uuid]
+                record.started = 0.0
+
+    @property
+    def gives_its_word(self) -> bool:
+        """Whether it says how many tasks it runs, which it does in its heartbeats."""
+        return self.said_at > 0 and not self.shared
 
     @property
     def said_at(self) -> float:

@@ -86,6 +86,8 @@ class Ingest:
         with self._lock:
             self._catching_up_until = time.time() + _CATCHING_UP
             self._tasks.gap()
+            for host in self._hosts.values():
+                host.lost()
 
     def idle(self) -> None:
         """Do what time alone brings about; called about once a second."""
@@ -95,20 +97,28 @@ class Ingest:
             if not all(host.settled for host in self._hosts.values()):
                 self.came()
             self._tasks.tend(now)
-            if now - self._expired > _EXPIRY_EVERY:
+            if not 0 <= now - self._expired <= _EXPIRY_EVERY:
                 self._expired = now
                 self._rows.expire(now, self._idle_after)
-                known = self._fleet.names()
-                for name, host in list(self._hosts.items()):
-                    if name not in known and now - host.heard >= _HOST_KEPT:
-                        host.forget()
-                        del self._hosts[name]
+                self._expire_hosts(now)
+
+    def _expire_hosts(self, now: float) -> None:
+        """Drop the workers that nobody knows any more, and what the others cannot run any more."""
+        slots = {worker.name: worker.stats.slots if worker.stats else None for worker in self._fleet.workers()}
+        for name, host in list(self._hosts.items()):
+            host.bound(slots.get(name), now - self._tasks.forget_after)
+            if name not in slots and now - host.heard >= _HOST_KEPT:
+                host.forget()
+                del self._hosts[name]
 
     def _tend_hosts(self, now: float) -> None:
         """What the fleet knows of the workers, and what it can be told."""
         gone, shared = self._fleet.gone(), self._fleet.shared()
         for name, host in self._hosts.items():
-            host.consumes(self._fleet.queues_of(name), now)
+            queues = self._fleet.queues_of(name)
+            host.consumes(queues, now)
+            if host.tells_tasks is False:
+                self._tasks.taken_unheard(queues or ())
             host.down = name in gone
             if name in shared:
                 host.share()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 OBSERVED = -1.0
-_EARLY, _OVERTAKEN, _OVER = 1, 2, 3
+_OVERTAKEN, _OVER = 1, 2
 
 
 class Record(msgspec.Struct, gc=False):
@@ -28,13 +28,17 @@ class Record(msgspec.Struct, gc=False):
     """When the attempt before this one began, while nobody has told when that one was sent; else 0."""
     attempt: int = 0
     """The number of the present attempt: 0, and one more with each retry."""
+    retried: int = 0
+    """How many attempts are over by what was told.  It may be told when the next one has begun, or ended, already."""
+    host: Any = None
+    """The worker (`Host`) on which the present attempt began, or the last one that did."""
     born: float = 0.0
     """When the exporter first heard of it, by its own clock."""
     announced: bool = False
     """Whether its producer has told of sending it."""
     turn: int = 0
-    """What was told of the present attempt before its start: it was received while the one before it runs (_EARLY), the
-    next one was received (_OVERTAKEN), or it has retried (_OVER)."""
+    """What was told before the start of the present attempt: that the next one was received (_OVERTAKEN), or that it
+    has retried (_OVER)."""
     ended: bool = False
     """Whether its end has been counted: what is told of it twice is not counted twice."""
 
@@ -50,16 +54,23 @@ class Record(msgspec.Struct, gc=False):
         if attempt == self.attempt + 1 and not self.started and self.turn != _OVER:
             self.turn = _OVERTAKEN
         elif attempt > self.attempt:
-            turn = 0 if self.turn == _OVER else _EARLY
             self.go_on(attempt)
-            self.turn = turn
+
+    def begins(self, at: float, host: Any) -> None:
+        """An attempt began: the present one, or the next where that was received and the present one has begun."""
+        if self.started and self.turn == _OVERTAKEN:
+            self.go_on(self.attempt + 1)
+        self.started, self.host, self.ended = at, host, False
 
     def has_retried(self) -> None:
-        """The present attempt is over, or the one before it was."""
+        """An attempt is over: the present one, or one before it."""
+        self.retried += 1
+        if self.retried <= self.attempt:
+            return
         if self.started or self.turn == _OVERTAKEN:
             self.go_on(self.attempt + 1)
         else:
-            self.turn = 0 if self.turn == _EARLY else _OVER
+            self.turn = _OVER
 
     def was_sent(self, attempt: int, since: float) -> float:
         """An attempt was sent then.  When that one began, where its wait is over; else 0."""

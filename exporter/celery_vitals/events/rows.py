@@ -147,8 +147,8 @@ class TaskRow:
 
     @property
     def folded(self) -> bool:
-        """Whether it counts on series that it shares."""
-        return OTHER in self.received.labels
+        """Whether it counts on series that it shares: none of the others has room where the first has none."""
+        return OTHER in self.sent.labels
 
     def idle(self, now: float) -> float:
         """Seconds since a counter was last seen to change.  Asked now and then, so that counting costs nothing."""

@@ -32,6 +32,8 @@ _LONG_LIFE = 30.0
 _ENABLE_EVERY = 60.0
 _ENABLE_GAP = 1.0
 """Seconds between two times that the workers are told, however many of them come."""
+_LISTENS_AFTER = 3.0
+"""Seconds after which a worker that has come listens to commands, too."""
 _WORKS = "works"
 _ENABLE = b'{"method": "enable_events", "arguments": {}, "destination": null, "pattern": null, "matcher": null}'
 
@@ -85,11 +87,10 @@ class Stream:
         self._thread = threading.Thread(target=self._run, name="celery-vitals-events", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = Deadline.after(0)
-        self._connects = 0
         self._proved = False
         self._state: Reason | str = ""
         """What was last logged."""
-        self._enabled = self._next_canary = self._next_enable = self._next_idle = 0.0
+        self._enabled = self._listens = self._next_canary = self._next_enable = self._next_idle = 0.0
 
     @property
     def up(self) -> bool:
@@ -104,11 +105,6 @@ class Stream:
         """Seconds that the last canary took from here through the broker and back; None before the first."""
         return self._ear.canary.lag
 
-    @property
-    def reconnects(self) -> int:
-        """How many times it was connected again."""
-        return max(0, self._connects - 1)
-
     def start(self) -> None:
         """Begin.  Does nothing on a broker that cannot broadcast: there are no events."""
         if self._cluster.target.broadcast:
@@ -122,7 +118,9 @@ class Stream:
             self._thread.join(deadline.remaining)
 
     def enable_now(self) -> None:
-        """Where that is wanted, have the workers told soon to send task events: one has come that was not."""
+        """Where that is wanted, have the workers told to send task events: one has come that was not.  Told soon, and
+        once more: a worker says that it is there before it listens to commands."""
+        self._listens = time.monotonic() + _LISTENS_AFTER
         self._next_enable = min(self._next_enable, self._enabled + _ENABLE_GAP)
 
     def _run(self) -> None:
@@ -145,7 +143,6 @@ class Stream:
         connection = self._cluster.connect(deadline, EVENT_HEARTBEAT)
         try:
             receiver = self._subscribe(connection, deadline)
-            self._connects += 1
             self._sink.connected()
             self._listen(receiver)
             with suppress(Exception):
@@ -201,7 +198,8 @@ class Stream:
             self._next_canary = now + self._canary_every
             receiver.publish(target.event_exchange, canary.KEY, self._ear.canary.body())
         if self._enables and now >= self._next_enable:
-            self._enabled, self._next_enable = now, now + _ENABLE_EVERY
+            self._enabled = now
+            self._next_enable = self._listens if now < self._listens else now + _ENABLE_EVERY
             receiver.publish(f"{target.control_exchange}.pidbox", "", _ENABLE)
 
     def _works(self) -> None:

@@ -8,7 +8,7 @@ hard time limit fails it twice, an ignored task never ends.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from celery_vitals.events.decode import Event
@@ -27,6 +27,8 @@ _LINGER = 5.0
 """Seconds for which a task that has ended is remembered, where something may still be told of it."""
 _LINGERING = 20_000
 _BATCH = 1024
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds; a runtime beyond is none, and would spoil the sum for ever."""
 _UNSENT = 100
 """Tasks of one name that end without a task-sent before it is taken that none will come."""
 
@@ -40,7 +42,8 @@ class Tasks:
     def __init__(self, rows: Rows, limit: int, forget_after: float) -> None:
         self._rows = rows
         self._limit = limit
-        self._forget_after = forget_after
+        self.forget_after = forget_after
+        """Seconds after which a task is given up that is not known to run."""
         self._records: dict[str, Record] = {}
         self._deferred: dict[str, list[tuple[Handler, Event, Host, float]]] = {}
         self._patient: deque[tuple[float, str]] = deque()
@@ -72,14 +75,19 @@ class Tasks:
         """Events were lost: what is known to wait may not wait any more."""
         self._waiting.clear()
 
+    def taken_unheard(self, queues: Iterable[str]) -> None:
+        """A worker takes tasks from these queues and tells nothing of them: nobody knows what waits there."""
+        for queue in queues:
+            self._waiting.pop(queue, None)
+
     def tend(self, now: float) -> None:
         """What time alone brings about: patience ends, what has ended is forgotten, what is too old is given up."""
-        while self._patient and self._patient[0][0] <= now:
+        while self._patient and _is_due(self._patient[0][0], now, _PATIENCE):
             self._resolve(self._patient.popleft()[1], None, now)
-        while self._ended and self._ended[0][0] <= now:
+        while self._ended and _is_due(self._ended[0][0], now, _LINGER):
             self._forget_ended()
         self._waiting.tend()
-        self._give_up_some(now - self._forget_after, now)
+        self._give_up_some(now - self.forget_after, now)
 
     def lost(self, uuids: list[str], before: float) -> None:
         """Forget what has ended without an event, unless it has begun again since."""
@@ -144,7 +152,7 @@ class Tasks:
             self._deferred[event.uuid].append((self._started, event, host, at))
             return
         self._row(record, host).started.value += 1
-        record.started, record.ended = at, False
+        record.begins(at, host)
         host.running[event.uuid] = record
         if record.sent > 0:
             record.row.waited(max(0.0, at - record.sent))
@@ -158,7 +166,7 @@ class Tasks:
         row.succeeded.value += 1
         record.name.last("succeeded", at)
         runtime = event.runtime
-        if runtime is not None and 0 <= runtime < float("inf"):
+        if runtime is not None and 0 <= runtime < _LONGEST:
             row.ran(runtime)
 
     def _failed(self, event: Event, host: Host, at: float, now: float) -> None:
@@ -184,9 +192,9 @@ class Tasks:
             self._deferred[event.uuid].append((self._retried, event, host, at))
             return
         self._row(record, host).retried.value += 1
-        if record.started <= at:  # else the next attempt runs already
+        record.has_retried()
+        if not record.started or record.host is not host:  # else the next attempt runs here already
             host.running.pop(event.uuid, None)
-            record.has_retried()
 
     def _revoked(self, event: Event, host: Host, at: float, now: float) -> None:
         record = self._end(self._revoked, event, host, at, now)
@@ -298,5 +306,12 @@ class Tasks:
         for uuid in uuids:
             if uuid in self._deferred:
                 self._resolve(uuid, UNKNOWN, now)
-            self._records.pop(uuid, None)
+            record = self._records.pop(uuid, None)
+            if record is not None:
+                record.started = 0.0
         self.evicted += len(uuids)
+
+
+def _is_due(at: float, now: float, within: float) -> bool:
+    """Whether a time has come that was `within` seconds away at the most; also when the clock has been set back."""
+    return not now < at <= now + within

@@ -33,11 +33,6 @@ class Wire:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing that was read is left to take."""
-        return not self._blocks
-
     def read(self, seconds: float) -> tuple[bytes, float]:
         """The next bytes and the Unix time at which they were read; no bytes when none came within `seconds`.
 

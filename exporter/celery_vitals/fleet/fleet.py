@@ -214,11 +214,6 @@ class Fleet:
         worker = self._workers.get(name)
         return worker.queues if worker is not None else None
 
-    def names(self) -> frozenset[str]:
-        """Who is known."""
-        with self._lock:
-            return frozenset(self._workers)
-
     def workers(self) -> tuple[Worker, ...]:
         """All that are known, by name."""
         with self._lock:
