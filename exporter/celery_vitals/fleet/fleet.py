@@ -184,8 +184,9 @@ class Fleet:
             worker = self._workers.get(name)
             if worker is not None:
                 finishing = bool(worker.active if active is None else active)
+                # Whoever comes next under its name, with the same process number in a container, is not in doubt.
                 self._workers[name] = replace(
-                    worker, offline=True, offline_seen=now, finishing=finishing, seen=now, seen_at=unix
+                    worker, offline=True, offline_seen=now, finishing=finishing, seen=now, seen_at=unix, doubt=None
                 )
 
     def finished(self, name: str) -> None:
