@@ -143,6 +143,7 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("timeout", Reason.TIMEOUT),
     ("connection closed by server", Reason.CLOSED),
     ("closed the connection", Reason.CLOSED),
+    ("unexpectedly closed connection", Reason.CLOSED),
 )
 # Wrappers that say nothing by themselves.
 _GENERAL: tuple[tuple[type[BaseException], Reason], ...] = (

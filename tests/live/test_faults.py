@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -194,6 +196,22 @@ def test_the_reason_for_something_else_on_the_port(redis_broker: Broker, rabbitm
         assert broker_reason(collector) in ("protocol", "closed", "timeout")
     with collecting(broker_url=f"redis://{HOST}:{rabbit_port}/0") as collector:
         assert broker_reason(collector) in ("protocol", "closed")
+
+
+class TurnAway(socketserver.BaseRequestHandler):
+    """What a load balancer with nothing behind it does: it lets everybody in, and closes without a word."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_the_reason_for_one_that_closes_without_a_word(scheme: str) -> None:
+    with socketserver.ThreadingTCPServer((HOST, 0), TurnAway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with collecting(broker_url=f"{scheme}://{HOST}:{server.server_address[1]}/") as collector:
+            assert broker_reason(collector) == "closed"
+        server.shutdown()
 
 
 def test_the_second_address_is_taken_when_the_first_does_not_answer(broker: Broker) -> None:
