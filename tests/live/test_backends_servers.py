@@ -105,6 +105,12 @@ class TestPostgres:
             assert up(look.scrape()) == 0
             assert reasons(look) == {"permission"}
 
+    def test_a_server_that_takes_no_more_connections(self, redis_broker: Broker, postgres: PostgresServer) -> None:
+        postgres.execute("CREATE USER one_too_many PASSWORD 'limited' CONNECTION LIMIT 0")
+        with looking(redis_broker, result_backend=postgres.url_of(user="one_too_many", password="limited")) as look:
+            assert up(look.scrape()) == 0
+            assert reasons(look) == {"unavailable"}
+
     def test_a_table_that_is_locked_is_given_up_in_time(self, redis_broker: Broker, postgres: PostgresServer) -> None:
         postgres.execute("CREATE TABLE IF NOT EXISTS celery_taskmeta (id INTEGER)")
         with looking(redis_broker, result_backend=postgres.url, timeout=4) as look:

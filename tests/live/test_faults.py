@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.exporter import Exporter, Scrape
-from tests.servers import HOST, Broker, Fault, Proxy, RedisServer, Worker, free_port, wait_for
+from tests.servers import HOST, Broker, Fault, Proxy, RabbitMQServer, RedisServer, Worker, free_port, wait_for
 
 SLACK = 1.0
 """Seconds: what a busy machine may add to a deadline."""
@@ -165,6 +165,26 @@ def test_the_reason_for_a_rabbitmq_that_does_not_let_us_in(rabbitmq_broker: Brok
         assert broker_reason(collector) == "authentication"
     with collecting(broker_url=rabbitmq_broker.url.rpartition("/")[0] + "/nosuch") as collector:
         assert broker_reason(collector) == "not_found"
+
+
+def test_the_reason_for_a_redis_that_takes_no_more_clients() -> None:
+    with RedisServer(extra_args=["--maxclients", "1"]) as server, server.client() as client:
+        client.ping()
+        with collecting(broker_url=server.url) as collector:
+            assert broker_reason(collector) == "unavailable"
+
+
+@pytest.mark.parametrize("limited", ["vhost-limits/{space}/max-connections", "user-limits/{user}/max-connections"])
+def test_the_reason_for_a_rabbitmq_that_takes_no_more_connections(
+    limited: str, rabbitmq_broker: Broker, rabbitmq_server: RabbitMQServer
+) -> None:
+    path = limited.format(space=rabbitmq_broker.space, user=rabbitmq_server.user)
+    rabbitmq_server.api("PUT", path, {"value": 0})
+    try:
+        with collecting(broker_url=rabbitmq_broker.url) as collector:
+            assert broker_reason(collector) == "unavailable"
+    finally:
+        rabbitmq_server.api("DELETE", path)
 
 
 def test_the_reason_for_tls_where_there_is_none(broker: Broker) -> None:
