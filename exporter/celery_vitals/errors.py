@@ -147,6 +147,7 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("does not exist", Reason.NOT_FOUND),
     ("db index is out of range", Reason.NOT_FOUND),
     ("no master found", Reason.UNAVAILABLE),
+    ("the database system is", Reason.UNAVAILABLE),
     ("connection refused", Reason.REFUSED),
     ("could not translate host name", Reason.RESOLVE),
     ("timed out", Reason.TIMEOUT),
