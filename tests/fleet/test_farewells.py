@@ -69,6 +69,16 @@ def test_what_comes_back_after_a_farewell_is_not_accused_of_what_was_before(farm
     assert farm.state() is UP
 
 
+def test_what_comes_back_after_a_long_silence_is_not_accused_of_what_was_before(farm: Farm) -> None:
+    farm.joins()
+    assert farm.goes_on(Numbers(5, 0), rounds=PATIENCE)[-1] is State.NOT_CONSUMING
+    farm.clock.pass_by(TIMEOUT + 1)
+    farm.round("other@host")
+    farm.looks(q=Numbers(5, 0))
+    assert farm.state() is GONE
+    assert farm.goes_on(Numbers(5, 0)) == [UP]
+
+
 def test_silent_for_the_timeout(farm: Farm) -> None:
     farm.joins(active=2)
     farm.clock.pass_by(TIMEOUT + 1)

@@ -203,10 +203,13 @@ class Fleet:
         with self._lock:
             up = [worker for worker in self._workers.values() if self.is_up(worker)]
             look = Look(depths, up, self._begun, self._looked[0], now)
-            for worker in up:
+            for name, worker in self._workers.items():
+                if not self.is_up(worker):  # looks in a row are those at which it was there
+                    self._workers[name] = replace(worker, doubt=None)
+                    continue
                 counted = look.connected(worker)
                 connected = worker.connected if counted is None else counted
-                self._workers[worker.name] = replace(worker, doubt=look.doubt(worker), connected=connected)
+                self._workers[name] = replace(worker, doubt=look.doubt(worker), connected=connected)
             self._looked = self._looked[1], now
             self._begun = {worker.name: worker.begun for worker in up}
 
