@@ -15,6 +15,7 @@ from tests.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
 SQS = "--broker-url=sqs://key:s3cret@"
+VISIBILITY = "--broker-transport-option: visibility_timeout must be a number of seconds, not "
 TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to verify the certificate"
 
 
@@ -35,6 +36,9 @@ TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to ver
         (["--broker-url=rediss+cluster://:s3cret@h/0"], "--broker-url: Redis Cluster is not supported by Celery's"),
         (["--broker-url=redis+cluster://:s3cret@h/0"], "--broker-url: Redis Cluster is not supported by Celery's"),
         (["--broker-url=rediscluster://:s3cret@h/0"], "--broker-url: Redis Cluster is not supported by Celery's"),
+        ([REDIS, "--broker-transport-option=visibility_timeout=12h"], VISIBILITY),
+        ([REDIS, "--broker-transport-option=visibility_timeout=NaN"], VISIBILITY),
+        ([REDIS, "--broker-transport-option=visibility_timeout=[1]"], VISIBILITY),
         ([SQS, "--broker-transport-option=region=eu central"], "--broker-transport-option: region 'eu central' is no"),
         ([SQS, "--broker-transport-option=predefined_queues=[1]"], "--broker-transport-option: predefined_queues must"),
         (

@@ -111,6 +111,13 @@ class TestUpAndDown:
         assert seen[-1] is None
         assert up(fleet) == {"b@host": True}
 
+    def test_no_more_than_the_most_are_known_whatever_they_say_first(self) -> None:
+        fleet = Fleet(worker_timeout=10, forget_after=60, most=1)
+        replies(fleet, "a@host", "b@host")
+        fleet.queues_replied("c@host", [{"name": "x"}])
+        assert not fleet.heartbeat("d@host", "5.7.0", 0)
+        assert set(up(fleet)) == {"a@host"}
+
     def test_one_who_comes_back_is_up_at_once(self, fleet: Fleet, clock: Clock) -> None:
         replies(fleet, "a@host")
         clock.pass_by(30)

@@ -138,6 +138,12 @@ def test_a_wrong_call_shows_neither_its_arguments_nor_a_traceback(capsys: pytest
     assert capsys.readouterr().err == ""
 
 
+def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)  # as Python does for a program that is started with 2>&-
+    logs.set_up(Settings())
+    log.error("nobody reads this")
+
+
 def test_warnings_and_uncaught_exceptions_are_logged() -> None:
     stream = set_up(broker_url="redis://:s3cret-s3cret@h")
     with warnings.catch_warnings():

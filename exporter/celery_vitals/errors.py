@@ -116,6 +116,16 @@ _ERRNOS = {
     errno.ECONNRESET: Reason.CLOSED,
     errno.EINVAL: Reason.CLOSED,  # a socket that was closed while it was set up
 }
+# A server that is full, whatever type its library makes of it.
+_FULL: tuple[tuple[str, Reason], ...] = (
+    ("max number of clients reached", Reason.UNAVAILABLE),
+    ("connection limit (", Reason.UNAVAILABLE),
+    ("user limit of (", Reason.UNAVAILABLE),
+    ("queue limit in vhost", Reason.UNAVAILABLE),
+    ("too many clients", Reason.UNAVAILABLE),
+    ("too many connections", Reason.UNAVAILABLE),
+    ("remaining connection slots", Reason.UNAVAILABLE),
+)
 # For what has no type of its own: the words of servers and drivers, lower case.
 _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("noauth", Reason.AUTHENTICATION),
@@ -142,12 +152,14 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("does not exist", Reason.NOT_FOUND),
     ("db index is out of range", Reason.NOT_FOUND),
     ("no master found", Reason.UNAVAILABLE),
+    ("the database system is", Reason.UNAVAILABLE),
     ("connection refused", Reason.REFUSED),
     ("could not translate host name", Reason.RESOLVE),
     ("timed out", Reason.TIMEOUT),
     ("timeout", Reason.TIMEOUT),
     ("connection closed by server", Reason.CLOSED),
     ("closed the connection", Reason.CLOSED),
+    ("unexpectedly closed connection", Reason.CLOSED),
 )
 # Wrappers that say nothing by themselves.
 _GENERAL: tuple[tuple[type[BaseException], Reason], ...] = (
@@ -168,7 +180,7 @@ def reason_of(error: BaseException) -> Reason:
         if isinstance(one, ProbeError):
             return one.reason
     for one in reversed(chain):
-        found = _by_type(one, _TYPES) or _ERRNOS.get(getattr(one, "errno", None) or 0) or _by_words(one)
+        found = _by_words(one, _FULL) or _by_type(one, _TYPES) or _by_errno(one) or _by_words(one, _WORDINGS)
         if found:
             return found
     for one in chain:
@@ -198,8 +210,12 @@ def _by_type(error: BaseException, table: tuple[tuple[type[BaseException], Reaso
     return next((reason for kind, reason in table if isinstance(error, kind)), None)
 
 
-def _by_words(error: BaseException) -> Reason | None:
+def _by_errno(error: BaseException) -> Reason | None:
+    return _ERRNOS.get(getattr(error, "errno", None) or 0)
+
+
+def _by_words(error: BaseException, table: tuple[tuple[str, Reason], ...]) -> Reason | None:
     if isinstance(error, (TypeError, ValueError, LookupError)):
         return None  # a mistake in the program or its options, whatever words it quotes
     text = str(error).lower()
-    return next((reason for words, reason in _WORDINGS if words in text), None)
+    return next((reason for words, reason in table if words in text), None)

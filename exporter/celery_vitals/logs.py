@@ -111,8 +111,8 @@ class _Handler(_StreamHandler):
         line = f"level=error logger={record.name} msg={_quoted(f'{kind} while logging at {where}')}\n"
         try:
             self.stream.write(line)
-        except (OSError, ValueError):
-            return  # the stream itself is gone
+        except (OSError, ValueError, AttributeError):
+            return  # the stream itself is gone, or never was: Python has none where standard error was closed
 
 
 def set_up(settings: Settings, more_secrets: Iterable[Secret] = (), stream: TextIO | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_vitals.fleet import State
-from tests.fleet.farm import PREFORK, STEP, TIMEOUT, Farm, W
+from tests.fleet.farm import PATIENCE, PREFORK, STEP, TIMEOUT, Farm, Numbers, W
 
 UP, BUSY, DRAINING, GONE = State.UP, State.BUSY, State.DRAINING, State.GONE
 
@@ -58,6 +58,25 @@ def test_one_that_comes_back(farm: Farm) -> None:
     farm.clock.pass_by(STEP)
     farm.round(W)  # without heartbeats: it answers what it was asked since
     assert farm.state() is UP
+
+
+def test_what_comes_back_after_a_farewell_is_not_accused_of_what_was_before(farm: Farm) -> None:
+    farm.joins()
+    assert farm.goes_on(Numbers(5, 0, 0), rounds=PATIENCE)[-1] is State.NOT_CONSUMING
+    farm.fleet.offline(W, 0)
+    farm.looks(q=Numbers(5, 0, 0))
+    farm.beats(processed=0)  # its container has started it anew, with the same process number
+    assert farm.state() is UP
+
+
+def test_what_comes_back_after_a_long_silence_is_not_accused_of_what_was_before(farm: Farm) -> None:
+    farm.joins()
+    assert farm.goes_on(Numbers(5, 0), rounds=PATIENCE)[-1] is State.NOT_CONSUMING
+    farm.clock.pass_by(TIMEOUT + 1)
+    farm.round("other@host")
+    farm.looks(q=Numbers(5, 0))
+    assert farm.state() is GONE
+    assert farm.goes_on(Numbers(5, 0)) == [UP]
 
 
 def test_silent_for_the_timeout(farm: Farm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -104,6 +105,21 @@ class TestPostgres:
         with looking(redis_broker, result_backend=url) as look:
             assert up(look.scrape()) == 0
             assert reasons(look) == {"permission"}
+
+    def test_a_server_that_shuts_down_while_somebody_still_works(self, redis_broker: Broker) -> None:
+        with PostgresServer() as server:
+            stop = threading.Thread(target=server.stop)
+            with server.connection(), looking(redis_broker, result_backend=server.url) as look:
+                stop.start()
+                wait_for(lambda: up(look.scrape()) == 0)
+                assert reasons(look) == {"unavailable"}
+            stop.join()
+
+    def test_a_server_that_takes_no_more_connections(self, redis_broker: Broker, postgres: PostgresServer) -> None:
+        postgres.execute("CREATE USER one_too_many PASSWORD 'limited' CONNECTION LIMIT 0")
+        with looking(redis_broker, result_backend=postgres.url_of(user="one_too_many", password="limited")) as look:
+            assert up(look.scrape()) == 0
+            assert reasons(look) == {"unavailable"}
 
     def test_a_table_that_is_locked_is_given_up_in_time(self, redis_broker: Broker, postgres: PostgresServer) -> None:
         postgres.execute("CREATE TABLE IF NOT EXISTS celery_taskmeta (id INTEGER)")

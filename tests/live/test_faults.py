@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.exporter import Exporter, Scrape
-from tests.servers import HOST, Broker, Fault, Proxy, RedisServer, Worker, free_port, wait_for
+from tests.servers import HOST, Broker, Fault, Proxy, RabbitMQServer, RedisServer, Worker, free_port, wait_for
 
 SLACK = 1.0
 """Seconds: what a busy machine may add to a deadline."""
@@ -165,6 +167,26 @@ def test_the_reason_for_a_rabbitmq_that_does_not_let_us_in(rabbitmq_broker: Brok
         assert broker_reason(collector) == "not_found"
 
 
+def test_the_reason_for_a_redis_that_takes_no_more_clients() -> None:
+    with RedisServer(extra_args=["--maxclients", "1"]) as server, server.client() as client:
+        client.ping()
+        with collecting(broker_url=server.url) as collector:
+            assert broker_reason(collector) == "unavailable"
+
+
+@pytest.mark.parametrize("limited", ["vhost-limits/{space}/max-connections", "user-limits/{user}/max-connections"])
+def test_the_reason_for_a_rabbitmq_that_takes_no_more_connections(
+    limited: str, rabbitmq_broker: Broker, rabbitmq_server: RabbitMQServer
+) -> None:
+    path = limited.format(space=rabbitmq_broker.space, user=rabbitmq_server.user)
+    rabbitmq_server.api("PUT", path, {"value": 0})
+    try:
+        with collecting(broker_url=rabbitmq_broker.url) as collector:
+            assert broker_reason(collector) == "unavailable"
+    finally:
+        rabbitmq_server.api("DELETE", path)
+
+
 def test_the_reason_for_tls_where_there_is_none(broker: Broker) -> None:
     scheme, _, rest = broker.url.partition("://")
     with collecting(
@@ -194,6 +216,22 @@ def test_the_reason_for_something_else_on_the_port(redis_broker: Broker, rabbitm
         assert broker_reason(collector) in ("protocol", "closed", "timeout")
     with collecting(broker_url=f"redis://{HOST}:{rabbit_port}/0") as collector:
         assert broker_reason(collector) in ("protocol", "closed")
+
+
+class TurnAway(socketserver.BaseRequestHandler):
+    """What a load balancer with nothing behind it does: it lets everybody in, and closes without a word."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_the_reason_for_one_that_closes_without_a_word(scheme: str) -> None:
+    with socketserver.ThreadingTCPServer((HOST, 0), TurnAway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with collecting(broker_url=f"{scheme}://{HOST}:{server.server_address[1]}/") as collector:
+            assert broker_reason(collector) == "closed"
+        server.shutdown()
 
 
 def test_the_second_address_is_taken_when_the_first_does_not_answer(broker: Broker) -> None:

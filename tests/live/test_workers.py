@@ -179,6 +179,21 @@ def test_one_that_takes_long_to_answer_is_waited_for(redis_broker: Broker, start
             assert scrape.seconds < 2.5
 
 
+def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
+    rabbitmq_broker: Broker, start_worker: StartWorker
+) -> None:
+    """The proxy's kernel holds a small packet back until the one before is acknowledged, which takes up to 40 ms: the
+    workers have answered the first command by then."""
+    start_worker(rabbitmq_broker, "threads", "w")
+    with (
+        Proxy(rabbitmq_broker.server.port) as proxy,
+        looking(rabbitmq_broker, broker_url=proxy.url(rabbitmq_broker.url)) as look,
+    ):
+        wait_for(lambda: replied(look.scrape()) == {"w@test": 1})
+        scrapes = [look.scrape(names=("workers",)) for _ in range(30)]
+    assert {scrape.value("celery_scrape_collector_success", collector="workers") for scrape in scrapes} == {1}
+
+
 def test_slots_of_eventlet_and_of_a_pool_that_scales(broker: Broker, start_worker: StartWorker) -> None:
     start_worker(broker, "eventlet", concurrency=5)
     start_worker(broker, "prefork", "scaled", queues=("scaled",), args=["--autoscale=10,2"])

@@ -101,6 +101,10 @@ def test_the_path_of_the_metrics_is_a_setting(start: Start) -> None:
     assert b'href="./celery/vitals"' in server.get("/").data
 
 
+def test_metrics_at_the_root_take_the_place_of_the_page(start: Start) -> None:
+    assert b"celery_broker_up" in start(web_telemetry_path="/").get("/").data
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

@@ -36,7 +36,7 @@ def test_head(start: Start, path: str) -> None:
 def test_everything_else_is_not_found(start: Start, path: str) -> None:
     answer = start().get(path, redirect=False)
     assert answer.status == 404
-    assert answer.data == b"Not found. The paths are /metrics / /-/healthy /-/ready\n"
+    assert answer.data == b"Not found. The paths are / /-/healthy /-/ready /metrics\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])

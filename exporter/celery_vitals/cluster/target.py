@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -184,4 +185,12 @@ def _visibility_timeout(driver: str, options: Mapping[str, Any], known: bool) ->
     if driver != "redis":
         return None
     value = options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT if known else None)
-    return float(value) if value is not None else None
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not seconds > 0:  # false for NaN too
+        raise ConfigError(f"--broker-transport-option: visibility_timeout must be a number of seconds, not {value!r}")
+    return seconds

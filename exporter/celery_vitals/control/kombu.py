@@ -15,8 +15,6 @@ from celery_vitals.control.replies import decode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 
-_ECHO = "echo"
-
 
 class KombuMailbox:
     """See `Mailbox`."""
@@ -26,7 +24,8 @@ class KombuMailbox:
         self._connection = connection.kombu
         channel = connection.channel
         self._amqp = self._connection.transport.driver_type == "amqp"
-        self._unheard = self._echoed = self._declared = False
+        self._unheard = self._delivers = self._declared = False
+        self._sent: set[str] = set()
         if self._amqp:
             channel.events["basic_return"].add(self._returned)
         # As workers declare it.
@@ -53,7 +52,7 @@ class KombuMailbox:
 
     def broadcast(self, messages: Sequence[Mapping[str, Any]]) -> int | None:
         """Publish to the exchange that every worker's mailbox is bound to."""
-        self._unheard = self._echoed = False
+        self._unheard = self._delivers = False
         self._broker.raise_if_blocked()
         if not self._exchange_exists():
             return 0
@@ -69,13 +68,16 @@ class KombuMailbox:
                 **options,
             )
         # To ourselves: a publish ends in a socket's buffer and proves nothing, but what comes back has been delivered.
-        self._producer.publish({}, exchange="", routing_key=self._queue.name, headers={"ticket": _ECHO}, retry=False)
+        echo = str(uuid.uuid4())
+        self._producer.publish(None, exchange="", routing_key=self._queue.name, headers={"ticket": echo}, retry=False)
+        self._sent = {echo, *(message["ticket"] for message in messages)}
         return None
 
     def receive(self, deadline: Deadline) -> Sequence[Reply]:
         """What one read of the connection brings; waits for a reply that can be read until the deadline.
 
-        Raises ProbeError when the broker has delivered nothing at all by then, not even our own message.
+        Raises ProbeError when the broker has delivered nothing of this round by then, neither our own message nor any
+        answer, of which the first may be before the other.
         """
         while not self._replies and not self._unheard:
             try:
@@ -83,7 +85,7 @@ class KombuMailbox:
             except TimeoutError:
                 if deadline.passed:
                     break
-        if not self._echoed and deadline.passed:
+        if not self._delivers and deadline.passed:
             self._broker.raise_if_blocked()
             raise ProbeError(Reason.TIMEOUT, "the broker has taken a message and does not deliver it")
         replies, self._replies = self._replies, []
@@ -111,13 +113,12 @@ class KombuMailbox:
         ticket = message.headers.get("ticket")
         if not isinstance(ticket, str):
             return
+        self._delivers = self._delivers or ticket in self._sent
         try:
             body = decode(message.body, message.content_type, message.content_encoding)
         except Exception:  # noqa: BLE001 - whatever a decoder raises: a reply that cannot be read is no reply
             return
-        if ticket == _ECHO:
-            self._echoed = True
-        elif isinstance(body, dict):
+        if isinstance(body, dict):
             self._replies.append(Reply(ticket, body))
 
     def _returned(self, *_: Any) -> None:

@@ -95,10 +95,9 @@ class Fleet:
         already known."""
         name, stats, now, unix = label_text(name), Stats.parse(body), time.monotonic(), time.time()
         with self._lock:
-            worker = self._workers.get(name)
-            if worker is None and (stats is None or len(self._workers) >= self._most):
+            worker = self._known(name, now, unix) if stats else self._workers.get(name)
+            if worker is None:
                 return
-            worker = worker or Worker(name, now, unix)
             self._workers[name] = replace(
                 worker,
                 seen=now,
@@ -119,7 +118,9 @@ class Fleet:
         names = frozenset(label_text(queue["name"]) for queue in body if isinstance(queue, dict) and queue.get("name"))
         name = label_text(name)
         with self._lock:
-            worker = self._workers.get(name) or Worker(name, time.monotonic(), time.time())
+            worker = self._known(name, time.monotonic(), time.time())
+            if worker is None:
+                return
             if worker.instances > 1:  # each of them has its own
                 names |= worker.queues or frozenset()
             self._workers[name] = replace(worker, queues=names, queues_asked=time.monotonic())
@@ -157,10 +158,11 @@ class Fleet:
         active, processed = whole(active), whole(processed)
         with self._lock:
             self._heard_until = now
-            known = self._workers.get(name)
-            if known is None and len(self._workers) >= self._most:
+            new = name not in self._workers
+            worker = self._known(name, now, unix)
+            if worker is None:
                 return False
-            worker = (known or Worker(name, now, unix)).told_by(whole(pid))
+            worker = worker.told_by(whole(pid))
             begun = processed if worker.begun is None else max(worker.begun, processed or 0)
             self._workers[name] = replace(
                 worker,
@@ -174,7 +176,7 @@ class Fleet:
                 begun_by_then=processed if active is not None else worker.begun_by_then,
                 version=version or worker.version,
             )
-        return known is None
+        return new
 
     def offline(self, name: str, active: int | None = None) -> None:
         """Take a worker's word that it goes, with as many tasks to end."""
@@ -184,8 +186,9 @@ class Fleet:
             worker = self._workers.get(name)
             if worker is not None:
                 finishing = bool(worker.active if active is None else active)
+                # Whoever comes next under its name, with the same process number in a container, is not in doubt.
                 self._workers[name] = replace(
-                    worker, offline=True, offline_seen=now, finishing=finishing, seen=now, seen_at=unix
+                    worker, offline=True, offline_seen=now, finishing=finishing, seen=now, seen_at=unix, doubt=None
                 )
 
     def finished(self, name: str) -> None:
@@ -200,12 +203,22 @@ class Fleet:
         with self._lock:
             up = [worker for worker in self._workers.values() if self.is_up(worker)]
             look = Look(depths, up, self._begun, self._looked[0], now)
-            for worker in up:
+            for name, worker in self._workers.items():
+                if not self.is_up(worker):  # looks in a row are those at which it was there
+                    self._workers[name] = replace(worker, doubt=None)
+                    continue
                 counted = look.connected(worker)
                 connected = worker.connected if counted is None else counted
-                self._workers[worker.name] = replace(worker, doubt=look.doubt(worker), connected=connected)
+                self._workers[name] = replace(worker, doubt=look.doubt(worker), connected=connected)
             self._looked = self._looked[1], now
             self._begun = {worker.name: worker.begun for worker in up}
+
+    def _known(self, name: str, now: float, unix: float) -> Worker | None:
+        """The worker of this name, a new one where there was none; None where it would be one too many."""
+        worker = self._workers.get(name)
+        if worker is None and len(self._workers) < self._most:
+            worker = Worker(name, now, unix)
+        return worker
 
     # What is known
 

@@ -84,8 +84,9 @@ class RabbitGauge:
         if info is None:
             if declared is None:
                 return None
-            stream = name in self._streams | self._management.streams
-            return Depth(None if stream else declared[0], consumers=declared[1], kind="stream" if stream else "")
+            if name in self._streams | self._management.streams:
+                return Depth(kind="stream")  # AMQP does not count its consumers, and its messages late
+            return Depth(declared[0], consumers=declared[1])
         # Of a stream AMQP says that it is empty, until it knows better some seconds later.
         ready, consumers = declared if declared and info.kind != "stream" else (info.ready, info.consumers)
         # The message at the head may be one that a worker holds, or one of a high priority.

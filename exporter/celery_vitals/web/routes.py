@@ -46,11 +46,12 @@ class Site:
         self._settings = settings
         self._scrapes = Scrapes(collector, settings)
         self._page = Page(settings)
+        # The metrics last: at `/` they take the place of the page.
         routes = {
-            settings.web_telemetry_path: self._metrics,
             "/": self._root,
             "/-/healthy": self._healthy,
             "/-/ready": self._ready,
+            settings.web_telemetry_path: self._metrics,
         }
         self._paths = tuple(routes)
         self.app = Starlette(
