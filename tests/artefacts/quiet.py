@@ -23,6 +23,7 @@ from tests.artefacts.world import (
     queue,
     stopped,
     task,
+    until,
     without_broker,
     worker,
 )
@@ -152,6 +153,15 @@ def other_setups() -> Iterator[Scenario]:
     yield Scenario("one of two replicas is away", {**one_away, **replica(healthy())}, throughout(60))
     both_away = {**one_away, **replica(one_away)}
     yield Scenario("both replicas are away", both_away, [(14, NOBODY), (16, ["CeleryExporterDown"]), (100, NOBODY)])
+    staging = {name.replace('"shop"', '"staging"'): value for name, value in replica(healthy()).items()}
+    ends: Series = {name: until(10, value, None) for name, value in healthy().items()}
+    yield Scenario("the exporter of one of two clusters is taken away", {**ends, **staging}, throughout(60))
+    broken = {f"up{{{TARGET.replace('vitals', 'new')}}}": between(11, 40, 0, None)}
+    yield Scenario(
+        "the exporter of one of two clusters is replaced by one that never answers",
+        {**ends, **staging, **broken},
+        [(15, NOBODY), (17, ["CeleryExporterDown"]), (41, NOBODY)],
+    )
     yield Scenario(
         "a queue without a consumer, and two replicas",
         {**(lost := queue("reports", 5, 0)), **replica({**healthy(), **lost})},
