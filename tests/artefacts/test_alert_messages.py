@@ -66,6 +66,14 @@ def test_a_task_that_cannot_run_without_workers_is_no_second_message(alertmanage
     assert silenced(alertmanager, [{**SHOP, "alertname": "CeleryNoWorkers"}, late]) == [late]
 
 
+def test_a_queue_that_nobody_serves_is_told_though_results_are_lost(alertmanager: AlertmanagerServer) -> None:
+    lost, slow, unserved = (
+        {**SHOP, "alertname": alert, "cluster": "results", "queue": "mail"}
+        for alert in ("CeleryResultBackendDown", "CeleryQueueWaitHigh", "CeleryQueueUnserved")
+    )
+    assert silenced(alertmanager, [lost, unserved, slow]) == [slow]
+
+
 def test_a_title_says_which_cluster_it_is_about(tmp_path: Path) -> None:
     firing = [{"status": "firing"}]
     message = {"status": "firing", "groupLabels": {"alertname": "CeleryBrokerDown", **SHOP}, "alerts": firing}
