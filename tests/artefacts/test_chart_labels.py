@@ -49,6 +49,15 @@ def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts() -
     assert of("Deployment", found)["spec"]["template"]["metadata"]["labels"]["team"] == "pods"
 
 
+def test_what_is_said_of_every_object_is_on_every_object() -> None:
+    labels, annotations = {"team": "jobs"}, {"example.org/owner": "jobs"}
+    kinds = ("serviceMonitor", "prometheusRule", "dashboards", "networkPolicy", "podDisruptionBudget")
+    values = {"commonLabels": labels, "commonAnnotations": annotations, **dict.fromkeys(kinds, ENABLED)}
+    for one in rendered(values):
+        assert one["metadata"]["labels"].items() >= labels.items(), one["kind"]
+        assert one["metadata"]["annotations"].items() >= annotations.items(), one["kind"]
+
+
 def test_no_label_of_yours_replaces_what_selects_the_pods() -> None:
     mine = {"app.kubernetes.io/name": "mine", "app.kubernetes.io/instance": "mine"}
     deployment = of("Deployment", rendered({"commonLabels": mine, "podLabels": mine}))
