@@ -44,6 +44,12 @@ def test_every_query_is_understood(tmp_path: Path) -> None:
     run(tmp_path, "check", "rules", "rules.yml", rules={"groups": [{"name": "page", "rules": rules}]})
 
 
+def test_the_example_scales_by_the_same_query() -> None:
+    example = yaml.safe_load((Path(__file__).parents[1] / "examples" / "keda" / "scaledobject.yaml").read_text())
+    [trigger] = example["spec"]["triggers"]
+    assert trigger["metadata"]["query"].replace("orders", "emails") == TRIGGER["metadata"]["query"]
+
+
 def test_every_metric_is_one_of_ours() -> None:
     named = set(re.findall(r"\bcelery_[a-z_]+", PAGE))
     assert named <= {metric.name for metric in CATALOGUE}

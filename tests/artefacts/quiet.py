@@ -23,6 +23,7 @@ from tests.artefacts.world import (
     queue,
     stopped,
     task,
+    until,
     without_broker,
     worker,
 )
@@ -79,7 +80,9 @@ def good_days() -> Iterator[Scenario]:
     yield Scenario("a solo worker in a long task", busy, throughout(60))
     blink = {name: between(10, 11, without_broker(10, 11)[name], value) for name, value in healthy().items()}
     yield Scenario("the broker is away for one scrape", blink, throughout(60))
-    yield Scenario("purged tasks never start", _purged(), throughout(180, 20))
+    yield Scenario("purged tasks never start", _purged(0), throughout(180, 20))
+    # RabbitMQ without its management plugin.
+    yield Scenario("purged tasks never start, and nobody tells what is held", _purged(None), throughout(180, 20))
 
 
 def changes_of_the_fleet() -> Iterator[Scenario]:
@@ -90,6 +93,14 @@ def changes_of_the_fleet() -> Iterator[Scenario]:
     ]
     deploy = {**stopped(A, 10), **stopped(B, 11), **new[0], **new[1]}
     yield Scenario("a deploy with rolling restarts, new names", deploy, throughout(90))
+    # A solo worker says nothing while a task runs, and goodbye after it.
+    long_task = {
+        f'celery_worker_last_seen_timestamp_seconds{{worker="{A}",source="{source}"}}': held(7)
+        for source in ("reply", "heartbeat")
+    }
+    yield Scenario("a deploy in the middle of a task of a solo worker", {**stopped(A, 10), **long_task}, throughout(60))
+    deaf: Series = {name: always(None) for name in healthy() if name.startswith("celery_exporter_event")}
+    yield Scenario("a deploy, and nobody hears goodbyes", {**killed(A, 10), **killed(B, 11), **deaf}, throughout(90))
     restarts = {**stopped(A, 10, back=12), **stopped(B, 13, back=15)}
     restarts |= {f'celery_worker_restarts_total{{worker="{one}"}}': between(0, 14, 0, 1) for one in WORKERS}
     yield Scenario("a deploy with rolling restarts, same names", restarts, throughout(60))
@@ -103,9 +114,9 @@ def changes_of_the_fleet() -> Iterator[Scenario]:
     yield Scenario("a deliberate scale-down to nothing, while nothing waits", none, throughout(120))
 
 
-def _purged() -> Series:
+def _purged(unacked: float | None) -> Series:
     oldest = 'celery_queue_oldest_message_timestamp_seconds{queue="mail"}'
-    return {**queue("mail", length=0, unacked=0), oldest: held(10)}
+    return {**queue("mail", length=0, unacked=always(unacked)), oldest: held(10)}
 
 
 def other_setups() -> Iterator[Scenario]:
@@ -135,13 +146,30 @@ def other_setups() -> Iterator[Scenario]:
         {**without_broker(10, 80), **replica(healthy())},
         [(24, NOBODY), (30, ["CeleryExporterScrapeSlow"]), (81, NOBODY)],
     )
+    one_away: Series = {
+        'celery_exporter_build_info{version="1"}': between(10, 99, None, 1),
+        "up": between(10, 99, 0, 1),
+    }
+    yield Scenario("one of two replicas is away", {**one_away, **replica(healthy())}, throughout(60))
+    both_away = {**one_away, **replica(one_away)}
+    yield Scenario("both replicas are away", both_away, [(14, NOBODY), (16, ["CeleryExporterDown"]), (100, NOBODY)])
+    staging = {name.replace('"shop"', '"staging"'): value for name, value in replica(healthy()).items()}
+    ends: Series = {name: until(10, value, None) for name, value in healthy().items()}
+    yield Scenario("the exporter of one of two clusters is taken away", {**ends, **staging}, throughout(60))
+    broken = {f"up{{{TARGET.replace('vitals', 'new')}}}": between(11, 40, 0, None)}
+    yield Scenario(
+        "the exporter of one of two clusters is replaced by one that never answers",
+        {**ends, **staging, **broken},
+        [(15, NOBODY), (17, ["CeleryExporterDown"]), (41, NOBODY)],
+    )
     yield Scenario(
         "a queue without a consumer, and two replicas",
         {**(lost := queue("reports", 5, 0)), **replica({**healthy(), **lost})},
         [(4, NOBODY), (6, ["CeleryQueueUnserved"])],
     )
-    moved = {name: between(10, 99, None, value) for name, value in healthy().items()}
-    moved |= {key: between(11, 99, value, None) for key, value in replica(killed(A, 5) | _rest()).items()}
+    moved = {name: between(10, 99, None, value) for name, value in {**healthy(), **killed(A, 5)}.items()}
+    # The new one has never heard of it.
+    moved |= {key: between(11, 99, value, None) for key, value in replica(_rest()).items()}
     yield Scenario(
         "the exporter moves to another pod while a worker is down", moved, [(9, NOBODY), (16, NOBODY), (90, NOBODY)]
     )

@@ -54,7 +54,7 @@ class Photographer:
             with self._opening:
                 server = stack.enter_context(RabbitMQServer())
                 broker = stack.enter_context(server.namespace())
-                cluster = stack.enter_context(shop(broker, INTERVAL, rules=quick_groups(SPEED)))
+                cluster = stack.enter_context(shop(broker, INTERVAL, rules=quick_groups(speed=SPEED)))
             # A broker that stands still would hold up the end of everything else.
             stack.callback(server.thaw)
             time.sleep(SPAN - scene.lasts)

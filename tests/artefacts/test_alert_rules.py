@@ -27,7 +27,7 @@ from tests.artefacts.rules import (
 from tests.servers import promtool
 from tests.servers.finding import find_program
 
-# Declared on other branches: to go when they are in the catalogue.
+# What Prometheus itself adds to each scrape.
 PROMETHEUS: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set()}
 SCRAPE_LABELS = {"job", "instance", "pod", "container", "endpoint"}
 USERS = ("celery_vitals:override:", "celery_vitals:expected_interval_seconds")

@@ -1,7 +1,7 @@
 """A real cluster, Prometheus with the rules, Alertmanager with the example's routes: a fault, and the message of it.
 
-Each fault is one message, and its end another.  Only times are shorter: each `for`, Alertmanager's waits, and the
-exporter's --worker-timeout.
+Each fault is one message, and its end another; those in which the broker matters are on both brokers.  Only times are
+shorter: each `for`, Alertmanager's waits, and the exporter's --worker-timeout.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from tests.servers import (
     HOST,
     AlertmanagerServer,
     Broker,
+    BrokerServer,
     PrometheusServer,
     Publisher,
+    RabbitMQServer,
     RedisServer,
     Worker,
     free_port,
@@ -87,11 +89,15 @@ class Scene:
         ]
 
 
+on_redis = pytest.mark.parametrize("scene", [RedisServer], indirect=True, ids=["redis"])
+on_both = pytest.mark.parametrize("scene", [RedisServer, RabbitMQServer], indirect=True, ids=["redis", "rabbitmq"])
+
+
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    """Two workers on a Redis of their own, the exporter, Prometheus, Alertmanager, and who gets the messages."""
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets the messages."""
     with ExitStack() as stack:
-        server = stack.enter_context(RedisServer())
+        server: BrokerServer = stack.enter_context(request.param())
         broker = stack.enter_context(server.namespace())
         workers = {
             name: Worker(broker, "threads", name, queues=("celery", name), events=True) for name in ("one", "two")
@@ -108,7 +114,7 @@ def scene() -> Iterator[Scene]:
         template = (ALERTS / TEMPLATE).read_text().replace('runbooks" }}', f'runbooks" }}}}{ADDRESS}', 1)
         alertmanager = stack.enter_context(AlertmanagerServer(quick_alertmanager(webhook.url), {TEMPLATE: template}))
         # A scrape has half a second here, and silent workers are waited for longer than that.
-        rules = [overrides(worker_silence_seconds=3, scrape_budget_ratio=9), *quick_groups()]
+        rules = [overrides(scrape_budget_ratio=9), *quick_groups("CeleryExporterCollectorFailing")]
         prometheus = stack.enter_context(
             PrometheusServer([listen], rules=rules, alertmanagers=[f"{HOST}:{alertmanager.port}"])
         )
@@ -117,6 +123,7 @@ def scene() -> Iterator[Scene]:
         yield Scene(broker, workers, exporter, prometheus, webhook)
 
 
+@on_redis
 def test_nothing_is_said_of_a_healthy_cluster(scene: Scene) -> None:
     publish(scene.broker, "add", 1, 2, count=30)
     wait_for(lambda: scene.prometheus.query("celery_task_succeeded_total == 30"), 30)
@@ -124,6 +131,7 @@ def test_nothing_is_said_of_a_healthy_cluster(scene: Scene) -> None:
     assert scene.fresh() == []
 
 
+@on_redis
 def test_a_worker_is_killed(scene: Scene) -> None:
     with scene.one_message("CeleryWorkerDown", "warning") as message:
         scene.workers["two"].kill()
@@ -134,6 +142,7 @@ def test_a_worker_is_killed(scene: Scene) -> None:
         scene.workers["two"].start()
 
 
+@on_redis
 def test_a_worker_is_frozen(scene: Scene) -> None:
     with scene.one_message("CeleryWorkerDown", "warning") as message:
         scene.workers["one"].freeze()
@@ -141,6 +150,7 @@ def test_a_worker_is_frozen(scene: Scene) -> None:
         scene.workers["one"].thaw()
 
 
+@on_redis
 def test_a_worker_says_goodbye_and_comes_back(scene: Scene) -> None:
     scene.workers["two"].stop()
     wait_for(lambda: scene.prometheus.query('celery_worker_up{worker="two@test"} == 0'), 30)
@@ -154,6 +164,7 @@ def test_a_worker_says_goodbye_and_comes_back(scene: Scene) -> None:
     assert scene.fresh() == []
 
 
+@on_both
 def test_a_consumer_is_cancelled(scene: Scene) -> None:
     with scene.one_message("CeleryWorkerNotConsuming", "critical") as message:
         for queue in ("celery", "two"):
@@ -166,6 +177,7 @@ def test_a_consumer_is_cancelled(scene: Scene) -> None:
             scene.control("add_consumer", queue, "two@test")
 
 
+@on_both
 def test_a_queue_is_filled_that_nobody_serves(scene: Scene) -> None:
     with scene.one_message("CeleryQueueUnserved", "critical") as message:
         publish(scene.broker, "add", 1, 2, queue="reports", count=7)
@@ -175,6 +187,7 @@ def test_a_queue_is_filled_that_nobody_serves(scene: Scene) -> None:
         scene.control("cancel_consumer", "reports", "one@test")
 
 
+@on_redis
 def test_a_task_fails(scene: Scene) -> None:
     with scene.one_message("CeleryTaskFailureRatio", "warning") as message:
         publish(scene.broker, "add", 1, None)
@@ -184,6 +197,7 @@ def test_a_task_fails(scene: Scene) -> None:
         publish(scene.broker, "add", 1, 2, count=400)
 
 
+@on_redis
 def test_all_workers_are_frozen_while_work_waits(scene: Scene) -> None:
     with scene.one_message("CeleryNoWorkers", "critical") as message:
         for worker in scene.workers.values():
@@ -195,6 +209,7 @@ def test_all_workers_are_frozen_while_work_waits(scene: Scene) -> None:
             worker.thaw()
 
 
+@on_both
 def test_the_broker_is_stopped(scene: Scene) -> None:
     with scene.one_message("CeleryBrokerDown", "critical") as message:
         scene.broker.server.kill()
@@ -204,6 +219,7 @@ def test_the_broker_is_stopped(scene: Scene) -> None:
         scene.broker.server.start()
 
 
+@on_redis
 def test_the_exporter_is_killed(scene: Scene) -> None:
     with scene.one_message("CeleryExporterDown", "critical") as message:
         scene.exporter.kill()

@@ -124,7 +124,9 @@ def killed(name: str, at: int, back: int | None = None) -> Series:
 
 def stopped(name: str, at: int, back: int | None = None) -> Series:
     """A worker that says goodbye: shown as down at once."""
-    return gone(name, at, at, back)
+    said = f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="farewell"}}'
+    shown = at + FORGOTTEN if back is None else min(back, at + FORGOTTEN)
+    return {**gone(name, at, at, back), said: between(at, shown, held(at), None)}
 
 
 def queue(name: str, length: Value | float = 0, workers: Value | float = 2, unacked: Value | float = 4) -> Series:

@@ -33,6 +33,9 @@ def test_one_that_shuts_down_ends_its_tasks_first_and_does_not_come_back(
         wait_for(lambda: state(look.scrape(), "leaving") == "draining")
         scrape = look.scrape()
         assert scrape.value("celery_worker_up", worker="leaving@test") == 0
+        seen_last = scrape.series("celery_worker_last_seen_timestamp_seconds")
+        sign = {dict(labels)["source"]: at for labels, at in seen_last.items()}
+        assert sign["farewell"] >= sign["heartbeat"]
         assert scrape.value("celery_task_running", task="project.sleep") == 2
         task = {"task": "project.sleep", "queue": "celery"}
         seen: list[str] = []

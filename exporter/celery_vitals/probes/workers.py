@@ -121,7 +121,8 @@ class WorkersProbe:
 def _signs(worker: Worker, asked: bool) -> Iterator[Sample]:
     """Its signs of life, and its lives."""
     name = worker.name
-    for source, at in (("reply", worker.replied_at), ("heartbeat", worker.heartbeat_at)):
+    farewell = worker.seen_at if worker.offline else None
+    for source, at in (("reply", worker.replied_at), ("heartbeat", worker.heartbeat_at), ("farewell", farewell)):
         if at is not None:
             yield catalogue.WORKER_LAST_SEEN(at, name, source)
     if asked:

@@ -16,22 +16,27 @@
 
 {{/* What selects the pods. */}}
 {{- define "celery-vitals.selector" -}}
-app.kubernetes.io/name: {{ include "celery-vitals.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "celery-vitals.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- with .cluster }}
-celery_cluster: {{ . }}
+celery_cluster: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of every object. */}}
+{{/* What selects the pods of `helm test`. */}}
+{{- define "celery-vitals.testSelector" -}}
+app.kubernetes.io/name: {{ include "celery-vitals.name" . }}-test
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* Labels of an object: (list context labels).  No label is there twice, and none replaces what selects the pods. */}}
 {{- define "celery-vitals.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{ include "celery-vitals.selector" . }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $ := index . 0 -}}
+{{- $own := include "celery-vitals.selector" $ | fromYaml -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_") -}}
+{{- $_ := set $own "app.kubernetes.io/version" $.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $.Release.Service -}}
+{{- toYaml (merge $own (index . 1 | default dict) ($.Values.commonLabels | default dict)) -}}
 {{- end -}}
 
 {{/* Name, namespace, labels and annotations of an object: (list context suffix labels annotations namespace). */}}
@@ -40,11 +45,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 name: {{ include "celery-vitals.fullname" $ }}{{ index . 1 }}
 namespace: {{ default $.Release.Namespace (index . 4) }}
 labels:
-  {{- include "celery-vitals.labels" $ | nindent 2 }}
-  {{- with index . 2 }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- with merge (dict) (index . 3) $.Values.commonAnnotations }}
+  {{- include "celery-vitals.labels" (list $ (index . 2)) | nindent 2 }}
+{{- with merge (dict) (index . 3) ($.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

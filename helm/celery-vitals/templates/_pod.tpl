@@ -112,10 +112,7 @@ timeoutSeconds: 5
 {{- define "celery-vitals.pod" -}}
 metadata:
   labels:
-    {{- include "celery-vitals.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "celery-vitals.labels" (list . .Values.podLabels) | nindent 4 }}
   annotations:
     checksum/config: {{ printf "%s%s" (include "celery-vitals.config" .) (include "celery-vitals.secretData" .) | sha256sum }}
     {{- with .Values.podAnnotations }}
