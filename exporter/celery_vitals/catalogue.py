@@ -97,7 +97,7 @@ WORKER_LAST_SEEN = workers.gauge(
     "celery_worker_last_seen_timestamp_seconds",
     "worker",
     "source",
-    help="When a worker was last heard of, by the exporter's clock; source is the kind of signal.",
+    help="When a worker was last heard of, by the exporter's clock; source is reply, heartbeat or farewell.",
 )
 WORKER_INFO = workers.info(
     "celery_worker_info",
