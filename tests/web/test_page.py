@@ -148,7 +148,7 @@ def test_the_state_of_each_worker_is_said_in_words() -> None:
 def test_failures_are_said_in_words() -> None:
     refused = make_probe("broker", False, "nothing listens on this address and port", NOW)
     slow = make_probe("backend", False, "no answer in time", NOW, seconds=1.5)
-    found = text(make_report(probes=(refused, slow)))
+    found = text(make_report(probes=(refused, slow, make_probe("workers", at=NOW))))
     assert "The broker does not work: nothing listens on this address and port." in found
     assert "The result backend does not work: no answer in time." in found
     assert "backend ✗ fails: no answer in time 1.50 s" in found
@@ -163,9 +163,17 @@ def test_every_reason_makes_a_sentence(reason: Reason) -> None:
 
 def test_collectors_that_are_off_and_no_backend() -> None:
     found = text(make_report(backend="", probes=(make_probe("queues", at=NOW),)))
-    assert "The broker is not checked." in found
+    for words in ("The broker is not checked.", "No worker is looked for.", "No queue has been seen."):
+        assert words in found
     assert "Result backend: none is known." in found
-    assert "Every collector is off." in text(make_report())
+
+
+def test_only_the_task_events_are_followed() -> None:
+    found = text(replace(make_report(), workers=healthy_report(NOW).workers))
+    assert "2 workers are up." in found
+    assert "No queue is looked for." in found
+    assert "Every probe is off." in found
+    assert "Nothing has been looked at yet." not in found
 
 
 def test_names_are_untrusted() -> None:

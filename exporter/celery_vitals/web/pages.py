@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -109,8 +109,14 @@ def _findings(report: Report) -> Iterator[Finding]:
     yield _answers("The broker", probes.get("broker"))
     if report.backend:
         yield _answers("The result backend", probes.get("backend"))
-    yield from _worker_findings(report.workers)
-    yield from _queue_findings(report.queues)
+    if report.workers:
+        yield from _worker_findings(report.workers)
+    else:
+        yield _nothing("worker", probes)
+    if report.queues:
+        yield from _queue_findings(report.queues)
+    else:
+        yield _nothing("queue", probes)
 
 
 def _answers(what: str, probe: ProbeReport | None) -> Finding:
@@ -121,12 +127,14 @@ def _answers(what: str, probe: ProbeReport | None) -> Finding:
     return Finding("good", f"{what} works.") if probe.ok else Finding("bad", f"{what} does not work: {probe.reason}.")
 
 
+def _nothing(what: str, probes: Collection[str]) -> Finding:
+    return Finding("unknown", f"No {what} has been seen." if f"{what}s" in probes else f"No {what} is looked for.")
+
+
 def _worker_findings(workers: Sequence[WorkerRow]) -> Iterator[Finding]:
     up = sum(1 for worker in workers if worker.up)
     ending = sum(1 for worker in workers if worker.state is State.DRAINING)
     down = len(workers) - up - ending
-    if not workers:
-        yield Finding("unknown", "No worker has been seen.")
     if up:
         yield Finding("good", f"{_count(up, 'worker is', 'workers are')} up.")
     for state, one, many in (
@@ -142,9 +150,6 @@ def _worker_findings(workers: Sequence[WorkerRow]) -> Iterator[Finding]:
 
 
 def _queue_findings(queues: Sequence[QueueRow]) -> Iterator[Finding]:
-    if not queues:
-        yield Finding("unknown", "No queue has been seen.")
-        return
     left = sum(1 for queue in queues if queue.length and unserved(queue))
     if left:
         them = "it" if left == 1 else "them"
