@@ -117,6 +117,19 @@ class TestUpAndDown:
         fleet.queues_replied("c@host", [{"name": "x"}])
         assert not fleet.heartbeat("d@host", "5.7.0", 0)
         assert set(up(fleet)) == {"a@host"}
+        assert fleet.full
+
+    def test_as_many_as_may_be_are_not_too_many(self, clock: Clock) -> None:
+        fleet = Fleet(worker_timeout=10, forget_after=60, most=2)
+        replies(fleet, "a@host", "b@host")
+        assert not fleet.full
+        replies(fleet, "a@host", "c@host")
+        assert fleet.full
+        for _ in range(3):  # seen to be gone, forgotten, replaced
+            clock.pass_by(70)
+            replies(fleet, "a@host", "c@host")
+        assert set(up(fleet)) == {"a@host", "c@host"}
+        assert not fleet.full
 
     def test_one_who_comes_back_is_up_at_once(self, fleet: Fleet, clock: Clock) -> None:
         replies(fleet, "a@host")

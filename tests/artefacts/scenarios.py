@@ -138,7 +138,7 @@ def of_workers() -> Iterator[Scenario]:
         # The second one comes after the first, which inhibits it (alertmanager.example.yml).
         [
             (17, NOBODY),
-            (19, ["CeleryNoWorkers"]),
+            (18, ["CeleryNoWorkers"]),
             (21, ["CeleryNoWorkers", "CeleryWorkerDown"]),
             (100, ["CeleryNoWorkers"]),
             (156, NOBODY),

@@ -113,8 +113,10 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         webhook = stack.enter_context(Webhook())
         template = (ALERTS / TEMPLATE).read_text().replace('runbooks" }}', f'runbooks" }}}}{ADDRESS}', 1)
         alertmanager = stack.enter_context(AlertmanagerServer(quick_alertmanager(webhook.url), {TEMPLATE: template}))
-        # A scrape has half a second here, and silent workers are waited for longer than that.
-        rules = [overrides(scrape_budget_ratio=9), *quick_groups("CeleryExporterCollectorFailing")]
+        # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and the
+        # stream takes some seconds to come back to a broker that was away.
+        patient = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
+        rules = [overrides(scrape_budget_ratio=9), *quick_groups(*patient)]
         prometheus = stack.enter_context(
             PrometheusServer([listen], rules=rules, alertmanagers=[f"{HOST}:{alertmanager.port}"])
         )

@@ -194,6 +194,17 @@ def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
     assert {scrape.value("celery_scrape_collector_success", collector="workers") for scrape in scrapes} == {1}
 
 
+def test_more_workers_than_may_be_shown_are_told(redis_broker: Broker, start_worker: StartWorker) -> None:
+    for name in ("a", "b"):
+        start_worker(redis_broker, "solo", name)
+    with looking(redis_broker, max_workers=1) as look:
+        wait_for(lambda: look.scrape().value("celery_exporter_blind_spot", subject="workers") == 1)
+        assert len(up(look.scrape())) == 1
+    with looking(redis_broker, max_workers=2) as look:
+        wait_for(lambda: len(up(look.scrape())) == 2)
+        assert look.scrape().value("celery_exporter_blind_spot", subject="workers") is None
+
+
 def test_slots_of_eventlet_and_of_a_pool_that_scales(broker: Broker, start_worker: StartWorker) -> None:
     start_worker(broker, "eventlet", concurrency=5)
     start_worker(broker, "prefork", "scaled", queues=("scaled",), args=["--autoscale=10,2"])

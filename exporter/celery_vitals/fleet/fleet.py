@@ -30,6 +30,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
         self._most = most
+        self._left_out = False
         self._heard_until = self._asked = _NEVER
         self._looked = _NEVER, _NEVER
         self._begun: dict[str, int | None] = {}
@@ -216,11 +217,17 @@ class Fleet:
     def _known(self, name: str, now: float, unix: float) -> Worker | None:
         """The worker of this name, a new one where there was none; None where it would be one too many."""
         worker = self._workers.get(name)
-        if worker is None and len(self._workers) < self._most:
-            worker = Worker(name, now, unix)
+        if worker is None:
+            self._left_out = len(self._workers) >= self._most
+            worker = None if self._left_out else Worker(name, now, unix)
         return worker
 
     # What is known
+
+    @property
+    def full(self) -> bool:
+        """Whether workers are heard of that are not shown, since there are so many."""
+        return self._left_out
 
     def queues_of(self, name: str) -> frozenset[str] | None:
         """The queues that a worker consumes; None while that is not known."""

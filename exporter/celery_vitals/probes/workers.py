@@ -96,7 +96,10 @@ class WorkersProbe:
             yield catalogue.WORKER_QUEUES(len(worker.queues), name)
 
     def notes(self, value: bool | None) -> Iterator[Note]:
-        """Nobody there, or several under one name."""
+        """Nobody there, too many, or several under one name."""
+        if self._fleet.full:
+            text = "There are more workers than may be shown: of the others, and of what they consume, nothing is seen."
+            yield Note("workers", text, "--max-workers")
         if shared := sorted(self._fleet.shared()):
             names = ", ".join(shared[:3]) + (" and others" if len(shared) > 3 else "")
             text = (
