@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -179,9 +180,11 @@ class TestMemory:
         app = Celery("memory", broker=broker.url, set_as_current=False)
         app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
         app.task(nothing, name="nothing")
+        # The level of its log is that of the whole process, and outlives it.
+        quiet = {"loglevel": logging.root.level, "perform_ping_check": False}
         with (
             looking(broker, result_backend=None) as look,
-            start_worker(app, perform_ping_check=False, hostname="w@test", task_events=True),
+            start_worker(app, hostname="w@test", task_events=True, **quiet),
         ):
             wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
             wait_for(lambda: look.scrape().by("worker", "celery_worker_up") == {"w@test": 1})
