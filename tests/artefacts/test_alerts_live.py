@@ -113,8 +113,8 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         webhook = stack.enter_context(Webhook())
         template = (ALERTS / TEMPLATE).read_text().replace('runbooks" }}', f'runbooks" }}}}{ADDRESS}', 1)
         alertmanager = stack.enter_context(AlertmanagerServer(quick_alertmanager(webhook.url), {TEMPLATE: template}))
-        # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and the
-        # stream takes some seconds to come back to a broker that was away.
+        # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and
+        # the stream takes some seconds to come back to a broker that was away.
         patient = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
         rules = [overrides(scrape_budget_ratio=9), *quick_groups(*patient)]
         prometheus = stack.enter_context(
