@@ -15,7 +15,9 @@ from .folder import FOLDER, NotHereError, run
 from .rows import ROWS, Row
 from .table import Seen, update
 
-ONCE_MORE = ("--last-failed", "--last-failed-no-failures", "none")
+CACHE = FOLDER / "cache"
+FIRST = ("--cache-clear", "-n", "2", "--dist", "loadfile")  # of failures in other rows pytest would make a whole run
+ONCE_MORE = ("--last-failed", "--last-failed-no-failures", "none")  # as in `make test`: what failed, alone
 
 
 def main() -> int:
@@ -44,11 +46,10 @@ def run_row(row: Row) -> bool:
         print(f"{row.name} was not run: {exc}", file=sys.stderr)
         return False
     (FOLDER / f"{row.name}.title").write_text(setup.title)
-    # As in `make test`: what failed is run once more, alone.
-    for name, how in ((row.name, ("-n", "2", "--dist", "loadfile")), (f"{row.name}.again", ONCE_MORE)):
+    for name, how in ((row.name, FIRST), (f"{row.name}.again", ONCE_MORE)):
         report = FOLDER / f"{name}.json"
         report.unlink(missing_ok=True)
-        options = ["-q", "-p", "tests.matrix.plugin", "--matrix-report", report, *how]
+        options = ["-q", "-p", "tests.matrix.plugin", "--matrix-report", report, "-o", f"cache_dir={CACHE}", *how]
         run([setup.python, "-m", "pytest", *options, *row.tests], setup.env)
         if not report.exists():
             print(f"{row.name}: the tests ended without a report", file=sys.stderr)
