@@ -55,6 +55,8 @@ class Management:
         self._there = self._left_alone = ""
         """Addresses: where it last was, and where it is not looked for until `_not_before`."""
         self._not_before = 0.0
+        self._believed: tuple[str, str] | None = None
+        """The address whose cluster was found to be the broker's, and the name of that."""
         self._trouble = ""
         self.streams: frozenset[str] = frozenset()
         """The queues that are streams, by the last good answer."""
@@ -92,11 +94,13 @@ class Management:
         """The name of the API's cluster when it is not the connection's: of two brokers on one host, one alone can have
         the default port.  Empty where it is, and where one of the two does not tell."""
         ours = connection.connection.server_properties.get("cluster_name")
-        if not ours:
+        if not ours or self._believed == (base, ours):
             return ""
         status, body = self._get(f"{base}/api/cluster-name", headers, deadline)
         told = json.loads(body) if status == _OK else None
         theirs = told.get("name") if isinstance(told, dict) else None
+        if theirs == ours:
+            self._believed = base, ours
         return str(theirs) if theirs and theirs != ours else ""
 
     def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
