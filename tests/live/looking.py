@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from prometheus_client.core import Metric
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.exporter import Scrape
-from tests.servers import Broker, RedisServer
+from tests.servers import HOST, Broker, RedisServer
 
 STATES = {"up", "busy", "not_consuming", "stalled", "draining", "gone"}
 
@@ -112,3 +114,24 @@ def failure_reasons(look: Look) -> set[str]:
 def words(option: str, values: Mapping[str, Any]) -> list[str]:
     """A mapping as a repeated option of the command line."""
     return [word for name, value in values.items() for word in (option, f"{name}={value}")]
+
+
+@contextmanager
+def answering(bodies: dict[str, bytes]) -> Iterator[str]:
+    """A web server that gives these answers by path, and that of the path "" everywhere else; its URL."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(bodies.get(self.path, bodies[""]))
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer((HOST, 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://{HOST}:{server.server_port}"
+        server.shutdown()
+        thread.join()

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.live.looking import looking
+from tests.live.looking import answering, looking
 from tests.servers import HOST, Broker, Fault, Proxy, RabbitMQServer, free_port, publish, wait_for
 
 OLDEST = "celery_queue_oldest_message_timestamp_seconds"
 DELAYED = "celery_broker_delayed_messages"
 ORPHANED = "celery_broker_orphaned_reply_queues"
-
-
-@contextmanager
-def answering(bodies: dict[str, bytes]) -> Iterator[str]:
-    """A web server that gives these answers by path, and that of the path "" everywhere else; its URL."""
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(bodies.get(self.path, bodies[""]))
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
-
-    with http.server.ThreadingHTTPServer((HOST, 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://{HOST}:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 class TestManagementByConvention:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from kombu import Exchange, Queue
 
 from tests.exporter import Exporter, Scrape
-from tests.live.looking import Look, looking
+from tests.live.looking import Look, answering, looking
 from tests.servers import (
     HOST,
     Broker,
@@ -227,24 +225,10 @@ class TestShown:
             assert lengths(look.scrape()) == {"awaited": 1}
 
 
-class _Html(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"<html>Welcome!</html>")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def website() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer((HOST, 0), _Html) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://{HOST}:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering({"": b"<html>Welcome!</html>"}) as url:
+        yield url
 
 
 class TestManagement:
