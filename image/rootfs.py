@@ -14,7 +14,18 @@ import sysconfig
 from pathlib import Path
 
 # Not needed to run a program; the first two could install others.
-LEFT_OUT = ("ensurepip", "pip*", "idlelib", "lib2to3", "tkinter", "turtledemo", "test", "pydoc_data", "config-*", "*.a")
+LEFT_OUT = (
+    "ensurepip",
+    "pip*",
+    "idlelib",
+    "lib2to3",
+    "tkinter",
+    "turtledemo",
+    "test",
+    "pydoc_data",
+    "config-*",
+    "*.a",
+)
 # Loaded by name when they are needed, so that ldd does not tell: host names, and the end of a thread.
 BY_NAME = ("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2", "libgcc_s.so.1")
 DATA = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/usr/share/zoneinfo"))
@@ -27,7 +38,12 @@ FILES = {
 
 def main(environment: Path, root: Path) -> None:
     """Fill the folder."""
-    for source in (environment, Path(sys.executable).resolve(), Path(sysconfig.get_path("stdlib")), *DATA):
+    for source in (
+        environment,
+        Path(sys.executable).resolve(),
+        Path(sysconfig.get_path("stdlib")),
+        *DATA,
+    ):
         copy(source, root)
     for library in sorted(libraries(root)):
         copy(library, root)
@@ -54,10 +70,16 @@ def copy(source: Path, root: Path) -> None:
 
 def libraries(root: Path) -> set[Path]:
     """The shared libraries that any program or module below the root is linked with, the loader among them."""
-    files = [path for path in root.rglob("*") if path.is_file() and (".so" in path.name or path.parent.name == "bin")]
+    files = [
+        path
+        for path in root.rglob("*")
+        if path.is_file() and (".so" in path.name or path.parent.name == "bin")
+    ]
     linked = {path for file in files for path in told("ldd", str(file), pattern=r"(/\S+) \(0x")}
     folders = {path.parent.resolve() for path in linked}
-    by_name = {path for path in told("ldconfig", "-p", pattern=r"=> (/\S+)") if path.name in BY_NAME}
+    by_name = {
+        path for path in told("ldconfig", "-p", pattern=r"=> (/\S+)") if path.name in BY_NAME
+    }
     return {path for path in linked if root not in path.parents} | {
         path for path in by_name if path.parent.resolve() in folders
     }

@@ -55,11 +55,15 @@ def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None
 
 
 def _counts(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
-    lost, mislabelled = (int(_median(outcomes, what)) for what in (lambda one: one.lost, lambda one: one.mislabelled))
+    lost, mislabelled = (
+        int(_median(outcomes, what)) for what in (lambda one: one.lost, lambda one: one.mislabelled)
+    )
     return f"{lost:,}", f"{mislabelled:,}", f"{max(one.peak for one in outcomes):.0f} MB"
 
 
-def rate(benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds: float, peer: bool) -> None:
+def rate(
+    benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds: float, peer: bool
+) -> None:
     """More than the peer can follow, with scrapes meanwhile."""
     table(
         f"Rate: for {seconds:g} s, with a scrape every second",
@@ -71,12 +75,16 @@ def rate(benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds
             scrapers: list[watch.Scraper] = []
 
             def work(
-                exporter: watch.Exporter, bench: Bench = bench, scrapers: list[watch.Scraper] = scrapers
+                exporter: watch.Exporter,
+                bench: Bench = bench,
+                scrapers: list[watch.Scraper] = scrapers,
             ) -> Published:
                 events = rates[bench.kind] * seconds
                 with watch.Scraper(exporter, DEADLINE) as scraper:
                     scrapers.append(scraper)
-                    return bench.publish(tasks=int(events / EVENTS_PER_TASK), rate=rates[bench.kind])
+                    return bench.publish(
+                        tasks=int(events / EVENTS_PER_TASK), rate=rates[bench.kind]
+                    )
 
             outcomes = [bench.round(which, work) for _ in range(rounds)]
             times = [one for scraper in scrapers for one in scraper.seconds]
@@ -120,7 +128,10 @@ def flood(bench: Bench, events: int) -> None:
             page = watch.scrape(exporter)
             starts = sum(n for (kind, _, _), n in watch.counted(page).items() if kind == "started")
             values = page.series("celery_exporter_events_missed_total").values()
-            missed += [f"{events // EVENTS_PER_TASK - starts:,}", f"{sum(values):,.0f}" if values else "never"]
+            missed += [
+                f"{events // EVENTS_PER_TASK - starts:,}",
+                f"{sum(values):,.0f}" if values else "never",
+            ]
 
         one = bench.round(which, work, also)
         line(
@@ -170,4 +181,9 @@ def churn(bench: Bench, events: int, rate: float) -> None:
             page = watch.scrape(exporter)
             series = page.text.count("\n") - page.text.count("\n#")
             found = watch.counted(page).total()
-            line(f"{seen.events:,}", f"{watch.memory(exporter.pid):.0f} MB", f"{series:,}", f"{seen.events - found:,}")
+            line(
+                f"{seen.events:,}",
+                f"{watch.memory(exporter.pid):.0f} MB",
+                f"{series:,}",
+                f"{seen.events - found:,}",
+            )

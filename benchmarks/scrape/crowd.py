@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from celery import Celery
-from tests.servers import Broker, Publisher, Worker, wait_for
+from tests.support.servers import Broker, Publisher, Worker, wait_for
 
 from benchmarks.scrape.capture import METHODS, Sample, capture
 from benchmarks.scrape.standins import Standin, run
@@ -77,7 +77,9 @@ def _standin(number: int, samples: Mapping[str, Sample], names: tuple[str, ...])
     renamed = [{**one, "name": name, "routing_key": name, "exchange": {**one["exchange"], "name": name}}
                for name in consumed]  # fmt: skip
     replies = {"stats": replace(stats, body={**stats.body, "total": _TASKS, "pid": 1000 + number})}
-    return Standin(f"worker_{number}@bench", {**replies, "active_queues": replace(queues, body=renamed)})
+    return Standin(
+        f"worker_{number}@bench", {**replies, "active_queues": replace(queues, body=renamed)}
+    )
 
 
 def _compare(broker: Broker, workers: int) -> None:
@@ -87,11 +89,15 @@ def _compare(broker: Broker, workers: int) -> None:
         for method in METHODS:
             answers: dict[str, Any] = getattr(inspect, method)() or {}
             if len(answers) != workers + 1:
-                raise click.ClickException(f"{len(answers)} of {workers + 1} workers answered {method}")
+                raise click.ClickException(
+                    f"{len(answers)} of {workers + 1} workers answered {method}"
+                )
             wanted = shape(answers.pop(_REAL))
             for name, answer in answers.items():
                 if shape(answer) != wanted:
-                    raise click.ClickException(f"{name} answers {method} otherwise than a real worker")
+                    raise click.ClickException(
+                        f"{name} answers {method} otherwise than a real worker"
+                    )
 
 
 def shape(value: Any) -> Any:

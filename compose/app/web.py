@@ -23,4 +23,8 @@ def report() -> dict[str, str]:
 def state(task: str) -> dict[str, object]:
     """The state of a task, and its result once it has one."""
     result = AsyncResult(task, app=app)
-    return {"task": task, "state": result.state, "result": result.result if result.successful() else None}
+    return {
+        "task": task,
+        "state": result.state,
+        "result": result.result if result.successful() else None,
+    }
