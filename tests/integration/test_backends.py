@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.exporter import Scrape
-from tests.support.scraping import Look, looking
+from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     HOST,
     Broker,
@@ -25,9 +25,9 @@ from tests.support.servers import (
 )
 
 
-def is_up(look: Look) -> bool:
+def is_up(local: LocalExporter) -> bool:
     """Whether the backend is up by a scrape in which all else is normal."""
-    scrape = look.scrape()
+    scrape = local.scrape()
     assert scrape.seconds < 5
     assert all_else_is_normal(scrape)
     up = scrape.value("celery_result_backend_up")
@@ -45,9 +45,9 @@ def all_else_is_normal(scrape: Scrape) -> bool:
     )
 
 
-def reasons(look: Look) -> set[str]:
+def reasons(local: LocalExporter) -> set[str]:
     """Why the backend has failed so far."""
-    failures = look.scrape(names=("broker",)).series("celery_probe_failures_total")
+    failures = local.scrape(names=("broker",)).series("celery_probe_failures_total")
     return {dict(labels)["reason"] for labels in failures if dict(labels)["collector"] == "backend"}
 
 
@@ -55,8 +55,8 @@ def reasons(look: Look) -> set[str]:
 def waiting(redis_broker: Broker) -> Broker:
     """A broker with one message in it."""
     publish(redis_broker, "add", 1, 2, queue="waiting")
-    with looking(redis_broker, result_backend=None) as look:
-        wait_for(lambda: look.scrape().by("queue", "celery_queue_length") == {"waiting": 1})
+    with local_exporter(redis_broker, result_backend=None) as local:
+        wait_for(lambda: local.scrape().by("queue", "celery_queue_length") == {"waiting": 1})
     return redis_broker
 
 
@@ -68,10 +68,10 @@ class TestRedis:
 
     def test_nothing_stays(self, waiting: Broker, redis_server: RedisServer) -> None:
         with redis_server.namespace() as apart, redis_server.client(int(apart.namespace)) as client:
-            with looking(waiting, result_backend=apart.url) as look:
-                assert all(is_up(look) for _ in range(3))
+            with local_exporter(waiting, result_backend=apart.url) as local:
+                assert all(is_up(local) for _ in range(3))
                 assert client.keys("*") == []
-                info = look.scrape().series("celery_result_backend_info")
+                info = local.scrape().series("celery_result_backend_info")
             assert info == {(("backend", "redis"),): 1}
             assert client.keys("*") == []
 
@@ -79,42 +79,42 @@ class TestRedis:
         ("fault", "reason"), [(Fault.REFUSE, "refused"), (Fault.MUTE, "timeout")]
     )
     def test_away_and_back(self, waiting: Broker, proxy: Proxy, fault: Fault, reason: str) -> None:
-        with looking(waiting, result_backend=proxy.url(waiting.url), timeout=2) as look:
-            assert is_up(look)
+        with local_exporter(waiting, result_backend=proxy.url(waiting.url), timeout=2) as local:
+            assert is_up(local)
             proxy.fault = fault
-            scrape = look.scrape(2.0)
+            scrape = local.scrape(2.0)
             assert scrape.seconds < 2.5
             assert all_else_is_normal(scrape)
             assert scrape.value("celery_result_backend_up") == 0
             # The connection that was open may say so in its own words; what it was follows from a new one.
-            wait_for(lambda: look.scrape(2.0) and reason in reasons(look))
+            wait_for(lambda: local.scrape(2.0) and reason in reasons(local))
             proxy.fault = Fault.NONE
-            wait_for(lambda: is_up(look))
+            wait_for(lambda: is_up(local))
 
     def test_connections_do_not_add_up(self, waiting: Broker, proxy: Proxy) -> None:
-        with looking(waiting, result_backend=proxy.url(waiting.url), timeout=2) as look:
+        with local_exporter(waiting, result_backend=proxy.url(waiting.url), timeout=2) as local:
             for fault in (Fault.REFUSE, Fault.NONE) * 5:
                 proxy.fault = fault
-                look.scrape(1.0)
-            wait_for(lambda: is_up(look))
+                local.scrape(1.0)
+            wait_for(lambda: is_up(local))
             assert proxy.connections <= 1
 
     def test_with_the_wrong_password(self, waiting: Broker) -> None:
         with RedisServer(password="right") as server:
             url = f"redis://:wrong@{HOST}:{server.port}/0"
-            with looking(waiting, result_backend=url) as look:
-                assert not is_up(look)
-                assert reasons(look) == {"authentication"}
-                assert "wrong" not in look.collector.report().backend
+            with local_exporter(waiting, result_backend=url) as local:
+                assert not is_up(local)
+                assert reasons(local) == {"authentication"}
+                assert "wrong" not in local.collector.report().backend
 
 
 def test_rpc_works_when_the_broker_does_and_leaves_no_queue(rabbitmq_broker: Broker) -> None:
     publish(rabbitmq_broker, "add", 1, 2, queue="waiting")
     server = rabbitmq_broker.server
     assert isinstance(server, RabbitMQServer)
-    with looking(rabbitmq_broker, queues=("waiting",)) as look:
-        wait_for(lambda: all_else_is_normal(look.scrape()))
-        assert all(is_up(look) for _ in range(3))
+    with local_exporter(rabbitmq_broker, queues=("waiting",)) as local:
+        wait_for(lambda: all_else_is_normal(local.scrape()))
+        assert all(is_up(local) for _ in range(3))
     wait_for(
         lambda: (
             [one["name"] for one in server.api("GET", f"queues/{rabbitmq_broker.namespace}")]
@@ -126,16 +126,16 @@ def test_rpc_works_when_the_broker_does_and_leaves_no_queue(rabbitmq_broker: Bro
 def test_memcached_up_frozen_up_and_gone(waiting: Broker) -> None:
     with (
         MemcachedServer() as server,
-        looking(waiting, result_backend=server.url, timeout=2) as look,
+        local_exporter(waiting, result_backend=server.url, timeout=2) as local,
     ):
-        assert is_up(look)
+        assert is_up(local)
         with server.paused():
-            assert not is_up(look)
-            assert reasons(look) == {"timeout"}
-        wait_for(lambda: is_up(look))
+            assert not is_up(local)
+            assert reasons(local) == {"timeout"}
+        wait_for(lambda: is_up(local))
         server.kill()
-        assert not is_up(look)
-        wait_for(lambda: not is_up(look) and "refused" in reasons(look))
+        assert not is_up(local)
+        wait_for(lambda: not is_up(local) and "refused" in reasons(local))
 
 
 class TestSqlite:
@@ -149,8 +149,8 @@ class TestSqlite:
 
     def test_is_up_and_nothing_is_created_in_it(self, waiting: Broker, file: Path) -> None:
         before = file.read_bytes()
-        with looking(waiting, result_backend=f"db+sqlite:///{file}") as look:
-            assert all(is_up(look) for _ in range(3))
+        with local_exporter(waiting, result_backend=f"db+sqlite:///{file}") as local:
+            assert all(is_up(local) for _ in range(3))
         assert file.read_bytes() == before
         assert list(file.parent.iterdir()) == [file]
 
@@ -161,64 +161,64 @@ class TestSqlite:
             )
             connection.commit()
         before = file.read_bytes()
-        with looking(waiting, result_backend=f"db+sqlite:///{file}") as look:
-            assert is_up(look)
+        with local_exporter(waiting, result_backend=f"db+sqlite:///{file}") as local:
+            assert is_up(local)
         assert file.read_bytes() == before
 
     def test_a_missing_file_is_not_created(self, waiting: Broker, tmp_path: Path) -> None:
-        with looking(waiting, result_backend=f"db+sqlite:///{tmp_path}/missing.db") as look:
-            assert not is_up(look)
-            assert reasons(look) == {"not_found"}
+        with local_exporter(waiting, result_backend=f"db+sqlite:///{tmp_path}/missing.db") as local:
+            assert not is_up(local)
+            assert reasons(local) == {"not_found"}
         assert list(tmp_path.iterdir()) == []
 
     def test_what_is_no_database(self, waiting: Broker, tmp_path: Path) -> None:
         (tmp_path / "results.db").write_text("Dear diary, ...\n" * 100)
-        with looking(waiting, result_backend=f"db+sqlite:///{tmp_path}/results.db") as look:
-            assert not is_up(look)
+        with local_exporter(waiting, result_backend=f"db+sqlite:///{tmp_path}/results.db") as local:
+            assert not is_up(local)
 
     def test_one_that_is_locked_is_waited_for_in_time(self, waiting: Broker, file: Path) -> None:
         with closing(sqlite3.connect(file)) as holder:
             holder.execute("BEGIN EXCLUSIVE")
-            with looking(waiting, result_backend=f"db+sqlite:///{file}", timeout=2) as look:
-                assert not is_up(look)
+            with local_exporter(waiting, result_backend=f"db+sqlite:///{file}", timeout=2) as local:
+                assert not is_up(local)
                 holder.rollback()
-                wait_for(lambda: is_up(look))
+                wait_for(lambda: is_up(local))
 
 
 class TestFiles:
     def test_nothing_stays(self, waiting: Broker, tmp_path: Path) -> None:
-        with looking(waiting, result_backend=f"file://{tmp_path}") as look:
-            assert all(is_up(look) for _ in range(3))
+        with local_exporter(waiting, result_backend=f"file://{tmp_path}") as local:
+            assert all(is_up(local) for _ in range(3))
         assert list(tmp_path.iterdir()) == []
 
     def test_a_missing_folder_is_not_created(self, waiting: Broker, tmp_path: Path) -> None:
-        with looking(waiting, result_backend=f"file://{tmp_path}/missing") as look:
-            assert not is_up(look)
+        with local_exporter(waiting, result_backend=f"file://{tmp_path}/missing") as local:
+            assert not is_up(local)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_that_goes_and_comes_back(self, waiting: Broker, tmp_path: Path) -> None:
         folder = tmp_path / "results"
         folder.mkdir()
-        with looking(waiting, result_backend=f"file://{folder}") as look:
-            assert is_up(look)
+        with local_exporter(waiting, result_backend=f"file://{folder}") as local:
+            assert is_up(local)
             folder.rmdir()
-            assert not is_up(look)
+            assert not is_up(local)
             folder.mkdir()
-            assert is_up(look)
+            assert is_up(local)
 
 
 @pytest.mark.parametrize("kind", ["redis", "cache+memcached"])
 def test_where_nothing_listens(waiting: Broker, kind: str) -> None:
-    with looking(waiting, result_backend=f"{kind}://{HOST}:{free_port()}/") as look:
-        assert not is_up(look)
-        assert reasons(look) == {"refused"}
-        probe = next(probe for probe in look.collector.report().probes if probe.name == "backend")
+    with local_exporter(waiting, result_backend=f"{kind}://{HOST}:{free_port()}/") as local:
+        assert not is_up(local)
+        assert reasons(local) == {"refused"}
+        probe = next(probe for probe in local.collector.report().probes if probe.name == "backend")
         assert probe.reason == "nothing listens on this address and port"
 
 
 def test_where_there_is_none_nothing_is_claimed(waiting: Broker) -> None:
-    with looking(waiting, result_backend=None) as look:
-        scrape = look.scrape()
+    with local_exporter(waiting, result_backend=None) as local:
+        scrape = local.scrape()
         assert all_else_is_normal(scrape)
         assert scrape.value("celery_result_backend_up") is None
         assert "backend" in scrape.by("subject", "celery_exporter_blind_spot")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.support.exporter import Exporter, Scrape
-from tests.support.scraping import Look, looking
+from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     Broker,
     Fault,
@@ -52,8 +52,8 @@ def up(scrape: Scrape) -> float | None:
     return scrape.value("celery_result_backend_up")
 
 
-def reasons(look: Look) -> set[str]:
-    failures = look.scrape(names=("broker",)).series("celery_probe_failures_total")
+def reasons(local: LocalExporter) -> set[str]:
+    failures = local.scrape(names=("broker",)).series("celery_probe_failures_total")
     return {dict(labels)["reason"] for labels in failures if dict(labels)["collector"] == "backend"}
 
 
@@ -61,8 +61,8 @@ class TestPostgres:
     def test_before_the_first_result_no_table_is_made(self, redis_broker: Broker) -> None:
         with PostgresServer() as server:
             before = server.query(RELATIONS)
-            with looking(redis_broker, result_backend=server.url) as look:
-                assert [up(look.scrape()) for _ in range(3)] == [1, 1, 1]
+            with local_exporter(redis_broker, result_backend=server.url) as local:
+                assert [up(local.scrape()) for _ in range(3)] == [1, 1, 1]
             assert server.query(RELATIONS) == before
 
     def test_with_results_of_a_worker_in_it_nothing_changes(
@@ -77,10 +77,10 @@ class TestPostgres:
             ignoring=(Exception,),
         )
         worker.stop()
-        with looking(broker) as look:
-            assert up(look.scrape()) == 1
+        with local_exporter(broker) as local:
+            assert up(local.scrape()) == 1
             before = postgres.query(ROWS), postgres.query(RELATIONS)
-            assert [up(look.scrape()) for _ in range(5)] == [1] * 5
+            assert [up(local.scrape()) for _ in range(5)] == [1] * 5
             assert (postgres.query(ROWS), postgres.query(RELATIONS)) == before
             assert postgres.query("SELECT count(*) FROM celery_taskmeta") == [(3,)]
             wait_for(lambda: postgres.query(SESSIONS) == [(0,)])
@@ -96,10 +96,10 @@ class TestPostgres:
     def test_what_is_wrong_has_a_reason(
         self, wrong: dict[str, str], reason: str, redis_broker: Broker, postgres: PostgresServer
     ) -> None:
-        with looking(redis_broker, result_backend=postgres.url_of(**wrong)) as look:
-            assert up(look.scrape()) == 0
-            assert reasons(look) == {reason}
-            assert "vitals-secret" not in str(look.collector.report())
+        with local_exporter(redis_broker, result_backend=postgres.url_of(**wrong)) as local:
+            assert up(local.scrape()) == 0
+            assert reasons(local) == {reason}
+            assert "vitals-secret" not in str(local.collector.report())
 
     def test_a_table_that_this_user_may_not_read(
         self, redis_broker: Broker, postgres: PostgresServer
@@ -107,55 +107,58 @@ class TestPostgres:
         postgres.execute("CREATE TABLE IF NOT EXISTS celery_taskmeta (id INTEGER)")
         postgres.execute("CREATE USER stranger PASSWORD 'stranger'")
         url = postgres.url_of(user="stranger", password="stranger")
-        with looking(redis_broker, result_backend=url) as look:
-            assert up(look.scrape()) == 0
-            assert reasons(look) == {"permission"}
+        with local_exporter(redis_broker, result_backend=url) as local:
+            assert up(local.scrape()) == 0
+            assert reasons(local) == {"permission"}
 
     def test_a_server_that_shuts_down_while_somebody_still_works(
         self, redis_broker: Broker
     ) -> None:
         with PostgresServer() as server:
             stop = threading.Thread(target=server.stop)
-            with server.connection(), looking(redis_broker, result_backend=server.url) as look:
+            with (
+                server.connection(),
+                local_exporter(redis_broker, result_backend=server.url) as local,
+            ):
                 stop.start()
-                wait_for(lambda: up(look.scrape()) == 0)
-                assert reasons(look) == {"unavailable"}
+                wait_for(lambda: up(local.scrape()) == 0)
+                assert reasons(local) == {"unavailable"}
             stop.join()
 
     def test_a_server_that_takes_no_more_connections(
         self, redis_broker: Broker, postgres: PostgresServer
     ) -> None:
         postgres.execute("CREATE USER one_too_many PASSWORD 'limited' CONNECTION LIMIT 0")
-        with looking(
+        with local_exporter(
             redis_broker, result_backend=postgres.url_of(user="one_too_many", password="limited")
-        ) as look:
-            assert up(look.scrape()) == 0
-            assert reasons(look) == {"unavailable"}
+        ) as local:
+            assert up(local.scrape()) == 0
+            assert reasons(local) == {"unavailable"}
 
     def test_a_table_that_is_locked_is_given_up_in_time(
         self, redis_broker: Broker, postgres: PostgresServer
     ) -> None:
         postgres.execute("CREATE TABLE IF NOT EXISTS celery_taskmeta (id INTEGER)")
-        with looking(redis_broker, result_backend=postgres.url, timeout=4) as look:
-            assert up(look.scrape()) == 1
+        with local_exporter(redis_broker, result_backend=postgres.url, timeout=4) as local:
+            assert up(local.scrape()) == 1
             with postgres.connection() as holder, holder.transaction():
                 holder.execute("LOCK TABLE celery_taskmeta")
-                scrape = look.scrape(5.0)
+                scrape = local.scrape(5.0)
                 assert scrape.seconds < 5.5
                 assert up(scrape) == 0
-            wait_for(lambda: up(look.scrape()) == 1)
+            wait_for(lambda: up(local.scrape()) == 1)
 
 
 def test_memcached_keeps_no_key(redis_broker: Broker, memcached: MemcachedServer) -> None:
-    with looking(redis_broker, result_backend=memcached.url) as look:
-        assert [up(look.scrape()) for _ in range(3)] == [1, 1, 1]
+    with local_exporter(redis_broker, result_backend=memcached.url) as local:
+        assert [up(local.scrape()) for _ in range(3)] == [1, 1, 1]
     assert memcached.items() == 0
 
 
 def test_none(redis_broker: Broker) -> None:
-    with looking(redis_broker, result_backend="disabled") as look:
-        assert up(look.scrape()) is None
-        assert "backend" in look.scrape().by("subject", "celery_exporter_blind_spot")
+    with local_exporter(redis_broker, result_backend="disabled") as local:
+        assert up(local.scrape()) is None
+        assert "backend" in local.scrape().by("subject", "celery_exporter_blind_spot")
 
 
 def usage(exporter: Exporter) -> tuple[int, int]:

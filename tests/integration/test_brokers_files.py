@@ -21,7 +21,7 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.events.canary import KEY
 from tests.support.event_streams import cluster_of
 from tests.support.exporter import Exporter
-from tests.support.scraping import Look, looking
+from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import Broker, Worker, publish, wait_for
 
 EVENTS = "celeryev.celery-vitals"
@@ -93,11 +93,11 @@ class TestFileSystem:
         conf = {"broker_transport_options": folders}
         worker = start_worker(broker, "solo", "w", events=True, conf=conf)
         with (
-            looking(broker, result_backend=None, broker_transport_options=folders) as one,
-            looking(broker, result_backend=None, broker_transport_options=folders) as other,
+            local_exporter(broker, result_backend=None, broker_transport_options=folders) as one,
+            local_exporter(broker, result_backend=None, broker_transport_options=folders) as other,
         ):
-            for look in (one, other):
-                wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)  # noqa: B023
+            for local in (one, other):
+                wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)  # noqa: B023
 
             def ten() -> bool:
                 # One after the other: a worker's kombu loses a message that it takes while it is still being written.
@@ -106,9 +106,9 @@ class TestFileSystem:
 
             wait_for(ten, 30.0, interval=0.2)
 
-            def heard(look: Look) -> bool:
+            def heard(local: LocalExporter) -> bool:
                 return sum(
-                    look.scrape().by("task", "celery_task_succeeded_total").values()
+                    local.scrape().by("task", "celery_task_succeeded_total").values()
                 ) == worker.log.count("succeeded in")
 
             wait_for(lambda: heard(one) and heard(other))
@@ -155,8 +155,8 @@ class TestFileSystem:
             "data_folder_in": str(tmp_path / "gone"),
             "data_folder_out": str(tmp_path / "gone"),
         }
-        with looking(broker, result_backend=None, broker_transport_options=gone) as look:
-            scrape = look.scrape()
+        with local_exporter(broker, result_backend=None, broker_transport_options=gone) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 0
             assert scrape.series("celery_queue_length") == {}
         assert not (tmp_path / "gone").exists()
@@ -186,8 +186,8 @@ class TestMemory:
 
     def test_lengths(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="q", count=3)
-        with looking(broker, result_backend=None, queues=("q", "empty")) as look:
-            scrape = look.scrape()
+        with local_exporter(broker, result_backend=None, queues=("q", "empty")) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 1
             assert scrape.by("queue", "celery_queue_length") == {"q": 3, "empty": 0}
 
@@ -198,15 +198,15 @@ class TestMemory:
         # The level of its log is that of the whole process, and outlives it.
         quiet = {"loglevel": logging.root.level, "perform_ping_check": False}
         with (
-            looking(broker, result_backend=None) as look,
+            local_exporter(broker, result_backend=None) as local,
             start_worker(app, hostname="w@test", task_events=True, **quiet),
         ):
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
-            wait_for(lambda: look.scrape().by("worker", "celery_worker_up") == {"w@test": 1})
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
+            wait_for(lambda: local.scrape().by("worker", "celery_worker_up") == {"w@test": 1})
             app.send_task("nothing")
             wait_for(
                 lambda: (
-                    look.scrape().value(
+                    local.scrape().value(
                         "celery_task_succeeded_total", task="nothing", queue="celery"
                     )
                     == 1
@@ -226,17 +226,17 @@ class TestOthers:
             connection.execute("PRAGMA user_version = 7")
             connection.commit()
         before = file.read_bytes()
-        with looking(
+        with local_exporter(
             broker_at(f"sqla+sqlite:///{file}"), result_backend=None, queues=("celery",)
-        ) as look:
-            scrape = look.scrape()
+        ) as local:
+            scrape = local.scrape()
             assert scrape.status == 200
             for name in ("celery_broker_up", "celery_queue_length", "celery_worker_up"):
                 assert scrape.series(name) == {}
             spots = scrape.by("subject", "celery_exporter_blind_spot").keys()
             assert spots >= {"broker", "workers", "queues", "task_events"}
             notes: dict[str, Any] = {
-                note.subject: note.text for note in look.collector.report().blind_spots
+                note.subject: note.text for note in local.collector.report().blind_spots
             }
             assert (
                 notes["queues"]

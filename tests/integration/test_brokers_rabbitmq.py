@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.exporter import Exporter
-from tests.support.scraping import looking, sees_everything
+from tests.support.scraping import local_exporter, sees_everything
 from tests.support.servers import (
     HOST,
     Broker,
@@ -28,10 +28,10 @@ from tests.support.servers.certificates import CLIENT
 
 def reason(broker: Broker, **settings: Any) -> str:
     """Why the broker does not answer."""
-    with looking(
+    with local_exporter(
         broker, **{"result_backend": None, "rabbitmq_management_url": None, **settings}
-    ) as look:
-        scrape = look.scrape(3.0, ("broker",))
+    ) as local:
+        scrape = local.scrape(3.0, ("broker",))
         assert scrape.value("celery_broker_up") == 0
         (labels,) = scrape.series("celery_probe_failures_total")
         return dict(labels)["reason"]
@@ -70,13 +70,13 @@ class TestTls:
                 f"amqps://{HOST}:{urlsplit(url).port}/{tls_broker.namespace}?login_method=EXTERNAL"
             )
         with (
-            looking(tls_broker, broker_url=url, broker_ssl_options=options) as look,
+            local_exporter(tls_broker, broker_url=url, broker_ssl_options=options) as local,
             Publisher(tls_broker, conf) as publisher,
         ):
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
             publisher.send("add", 1, 2, queue=login)
-            wait_for(lambda: sees_everything(look, "w@test", **{login: 0}))
-            assert "broker_certificate" not in look.scrape().by(
+            wait_for(lambda: sees_everything(local, "w@test", **{login: 0}))
+            assert "broker_certificate" not in local.scrape().by(
                 "subject", "celery_exporter_blind_spot"
             )
 
@@ -107,13 +107,13 @@ class TestTls:
         }
         if "cert_reqs" in without:
             options.pop("server_hostname")
-        with looking(tls_broker, broker_ssl_options=options) as look:
-            scrape = look.scrape()
+        with local_exporter(tls_broker, broker_ssl_options=options) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 1
             assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
             (text,) = (
                 note.text
-                for note in look.collector.report().blind_spots
+                for note in local.collector.report().blind_spots
                 if note.subject == "broker_certificate"
             )
             assert said in text
@@ -148,12 +148,14 @@ class TestTls:
             proxy.fault = Fault.MUTE
             options = certificates.amqp_options()
             url = proxy.url(tls_broker.url)
-            with looking(tls_broker, broker_url=url, broker_ssl_options=options, timeout=2) as look:
-                scrapes = [look.scrape(2.0) for _ in range(3)]
+            with local_exporter(
+                tls_broker, broker_url=url, broker_ssl_options=options, timeout=2
+            ) as local:
+                scrapes = [local.scrape(2.0) for _ in range(3)]
                 assert max(scrape.seconds for scrape in scrapes) < 3
                 assert {scrape.value("celery_broker_up") for scrape in scrapes} == {0}
                 proxy.fault = Fault.NONE
-                wait_for(lambda: look.scrape().value("celery_broker_up") == 1)
+                wait_for(lambda: local.scrape().value("celery_broker_up") == 1)
 
     def test_where_the_server_speaks_no_tls(self, rabbitmq_broker: Broker) -> None:
         assert reason(
@@ -179,22 +181,22 @@ class TestSeveralAddresses:
         first, second = proxies
         start_worker(rabbitmq_broker, "solo", "w", events=True)
         first.fault = Fault.REFUSE
-        with looking(
+        with local_exporter(
             rabbitmq_broker,
             broker_url=";".join(one.url(rabbitmq_broker.url) for one in proxies),
             timeout=4,
-        ) as look:
+        ) as local:
 
             def works() -> bool:
                 publish(rabbitmq_broker, "add", 1, 2)
-                return sees_everything(look, "w@test", celery=0) and (
-                    look.scrape().value("celery_exporter_event_stream_up") == 1
+                return sees_everything(local, "w@test", celery=0) and (
+                    local.scrape().value("celery_exporter_event_stream_up") == 1
                 )
 
             wait_for(works, interval=0.2)
             assert second.connections > 0
             second.fault, first.fault = Fault.REFUSE, Fault.NONE
-            assert look.scrape(4.0).value("celery_broker_up") == 1
+            assert local.scrape(4.0).value("celery_broker_up") == 1
             wait_for(works, 30.0, interval=0.2)
             assert second.connections == 0
             assert first.connections > 0
@@ -204,12 +206,12 @@ class TestSeveralAddresses:
         self, fault: Fault, rabbitmq_broker: Broker, proxies: tuple[Proxy, Proxy]
     ) -> None:
         proxies[0].fault = fault
-        with looking(
+        with local_exporter(
             rabbitmq_broker,
             broker_url=";".join(one.url(rabbitmq_broker.url) for one in proxies),
             timeout=3,
-        ) as look:
-            scrape = look.scrape(3.0)
+        ) as local:
+            scrape = local.scrape(3.0)
             assert scrape.seconds < 4
             assert scrape.value("celery_broker_up") == 1
 

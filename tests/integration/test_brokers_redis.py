@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scraping import failure_reasons, looking, sees_everything
+from tests.support.scraping import failure_reasons, local_exporter, sees_everything
 from tests.support.servers import (
     Broker,
     RedisServer,
@@ -41,20 +41,20 @@ class TestAcl:
     ) -> None:
         broker = user("+@all")
         start_worker(broker, "solo", "w", events=True)
-        with looking(broker) as look:
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+        with local_exporter(broker) as local:
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
             publish(redis_broker, "add", 1, 2)
-            wait_for(lambda: sees_everything(look, "w@test", celery=0))
+            wait_for(lambda: sees_everything(local, "w@test", celery=0))
 
     def test_one_who_may_not_give_itself_a_name_goes_on_without(
         self, redis_broker: Broker, user: Callable[..., Broker], start_worker: Callable[..., Worker]
     ) -> None:
         start_worker(redis_broker, "solo", "w", events=True)
-        with looking(user("+@all", "-client")) as look:
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+        with local_exporter(user("+@all", "-client")) as local:
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
             publish(redis_broker, "add", 1, 2)
-            wait_for(lambda: sees_everything(look, "w@test", celery=0))
-            failures = look.scrape().series("celery_probe_failures_total")
+            wait_for(lambda: sees_everything(local, "w@test", celery=0))
+            failures = local.scrape().series("celery_probe_failures_total")
             assert failures == {}
 
     def test_a_server_that_has_no_such_command(self, start_worker: Callable[..., Worker]) -> None:
@@ -63,11 +63,11 @@ class TestAcl:
             server.namespace() as broker,
         ):
             start_worker(broker, "solo", "w", events=True)
-            with looking(broker) as look:
-                wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+            with local_exporter(broker) as local:
+                wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
                 publish(broker, "add", 1, 2)
-                wait_for(lambda: sees_everything(look, "w@test", celery=0))
-                assert look.scrape().series("celery_probe_failures_total") == {}
+                wait_for(lambda: sees_everything(local, "w@test", celery=0))
+                assert local.scrape().series("celery_probe_failures_total") == {}
 
     def test_the_commands_that_the_manual_names_suffice(
         self, redis_broker: Broker, user: Callable[..., Broker], start_worker: Callable[..., Worker]
@@ -75,29 +75,29 @@ class TestAcl:
         from tools.brokers_page import REDIS_ACL
 
         start_worker(redis_broker, "solo", "w", events=True)
-        with looking(user(*REDIS_ACL.split())) as look:
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+        with local_exporter(user(*REDIS_ACL.split())) as local:
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
             publish(redis_broker, "late", 3)
             publish(redis_broker, "add", 1, 2, queue="orphan", count=3)
 
             def held() -> bool:
-                scrape = look.scrape()
+                scrape = local.scrape()
                 return scrape.value("celery_queue_unacked_messages", queue="celery") == 1
 
             wait_for(held)
-            wait_for(lambda: sees_everything(look, "w@test", celery=0, orphan=3))
-            assert look.scrape().series("celery_probe_failures_total") == {}
+            wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=3))
+            assert local.scrape().series("celery_probe_failures_total") == {}
 
     def test_one_who_may_do_nothing(self, user: Callable[..., Broker]) -> None:
-        with looking(user("-@all")) as look:
-            assert look.scrape().value("celery_broker_up") == 0
-            assert failure_reasons(look) == {"permission"}
+        with local_exporter(user("-@all")) as local:
+            assert local.scrape().value("celery_broker_up") == 0
+            assert failure_reasons(local) == {"permission"}
 
     def test_a_wrong_password(self, user: Callable[..., Broker]) -> None:
         broker = user("+@all")
-        with looking(broker, broker_url=broker.url.replace("s3cr%40t", "wrong")) as look:
-            assert look.scrape().value("celery_broker_up") == 0
-            assert failure_reasons(look) == {"authentication"}
+        with local_exporter(broker, broker_url=broker.url.replace("s3cr%40t", "wrong")) as local:
+            assert local.scrape().value("celery_broker_up") == 0
+            assert failure_reasons(local) == {"authentication"}
 
 
 def test_through_a_socket_of_the_file_system(
@@ -113,14 +113,14 @@ def test_through_a_socket_of_the_file_system(
         )
         start_worker(broker, "solo", "w", events=True)
         publish(broker, "add", 1, 2, queue="orphan")
-        with looking(broker) as look:
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+        with local_exporter(broker) as local:
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
             publish(broker, "add", 1, 2)
-            wait_for(lambda: sees_everything(look, "w@test", celery=0, orphan=1))
+            wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=1))
         path.unlink()
-        with looking(broker) as look:
-            assert look.scrape().value("celery_broker_up") == 0
-            assert failure_reasons(look) == {"not_found"}
+        with local_exporter(broker) as local:
+            assert local.scrape().value("celery_broker_up") == 0
+            assert failure_reasons(local) == {"not_found"}
 
 
 def test_with_a_prefix_before_all_keys(
@@ -131,18 +131,20 @@ def test_with_a_prefix_before_all_keys(
     start_worker(redis_broker, "solo", "w", events=True, conf=conf)
     publish(redis_broker, "add", 1, 2, queue="orphan", count=2, conf=conf)
     with (
-        looking(
+        local_exporter(
             redis_broker, broker_transport_options=options, result_backend_transport_options=options
-        ) as look,
+        ) as local,
         redis_server.client(int(redis_broker.namespace)) as client,
     ):
-        wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+        wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
         publish(redis_broker, "add", 1, 2, conf=conf)
-        wait_for(lambda: sees_everything(look, "w@test", celery=0, orphan=2))
+        wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=2))
         assert [key for key in client.keys("*") if not key.startswith(b"team:")] == []
     # Another prefix is another cluster: nobody is there.
-    with looking(redis_broker, broker_transport_options={"global_keyprefix": "other:"}) as look:
-        scrape = look.scrape()
+    with local_exporter(
+        redis_broker, broker_transport_options={"global_keyprefix": "other:"}
+    ) as local:
+        scrape = local.scrape()
         assert scrape.value("celery_broker_up") == 1
         assert scrape.series("celery_worker_up") == {}
         assert scrape.series("celery_queue_length") == {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from tests.support.exporter import Exporter
-from tests.support.scraping import failure_reasons, looking, sees_everything, words
+from tests.support.scraping import failure_reasons, local_exporter, sees_everything, words
 from tests.support.servers import (
     Broker,
     Certificates,
@@ -53,13 +53,13 @@ class TestTls:
         start_worker(broker, "solo", "w", events=True, conf=conf)
         publish(broker, "add", 1, 2, queue="orphan", count=3, conf=conf)
         with (
-            looking(broker, broker_ssl_options=options) as look,
+            local_exporter(broker, broker_ssl_options=options) as local,
             Publisher(broker, conf) as publisher,
         ):
-            wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
             publisher.send("add", 1, 2)
-            wait_for(lambda: sees_everything(look, "w@test", celery=0, orphan=3))
-            spots = look.scrape().by("subject", "celery_exporter_blind_spot")
+            wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=3))
+            spots = local.scrape().by("subject", "celery_exporter_blind_spot")
             assert not {"broker_certificate", "result_backend_certificate"} & spots.keys()
 
     @pytest.mark.parametrize("way", ["options", "query"])
@@ -95,19 +95,19 @@ class TestTls:
         with Proxy(broker.server.port) as proxy:
             proxy.fault = Fault.MUTE
             options = certificates.redis_options()
-            with looking(
+            with local_exporter(
                 broker,
                 broker_url=proxy.url(broker.url),
                 result_backend=None,
                 broker_ssl_options=options,
                 timeout=2,
-            ) as look:
-                scrapes = [look.scrape(2.0) for _ in range(3)]
+            ) as local:
+                scrapes = [local.scrape(2.0) for _ in range(3)]
                 assert max(scrape.seconds for scrape in scrapes) < 3
                 assert {scrape.value("celery_broker_up") for scrape in scrapes} == {0}
-                assert failure_reasons(look) <= {"timeout", "stuck"}
+                assert failure_reasons(local) <= {"timeout", "stuck"}
                 proxy.fault = Fault.NONE
-                wait_for(lambda: look.scrape().value("celery_broker_up") == 1)
+                wait_for(lambda: local.scrape().value("celery_broker_up") == 1)
 
     def test_a_certificate_that_is_not_verified_is_said(
         self, broker: Broker, certificates: Certificates
@@ -117,13 +117,13 @@ class TestTls:
             "ssl_ca_certs": str(certificates.stranger),
         }
         backend = f"{broker.url}?{in_url(options)}"
-        with looking(broker, broker_ssl_options=options, result_backend=backend) as look:
-            scrape = look.scrape()
+        with local_exporter(broker, broker_ssl_options=options, result_backend=backend) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_result_backend_up") == 1
             spots = scrape.by("subject", "celery_exporter_blind_spot")
             assert {"broker_certificate", "result_backend_certificate"} <= spots.keys()
-            notes = {note.subject: note for note in look.collector.report().blind_spots}
+            notes = {note.subject: note for note in local.collector.report().blind_spots}
             assert "not verified" in notes["broker_certificate"].text
             assert "ssl_cert_reqs" in notes["broker_certificate"].setting
 
@@ -132,16 +132,16 @@ class TestTls:
     ) -> None:
         with RedisServer(tls=certificates, extra_args=["--tls-auth-clients", "no"]) as server:
             broker = Broker("redis", server.url, "", server)
-            with looking(broker, result_backend=None) as look:
-                scrape = look.scrape()
+            with local_exporter(broker, result_backend=None) as local:
+                scrape = local.scrape()
                 assert scrape.value("celery_broker_up") == 1
                 assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
 
     def test_with_the_wrong_authority(self, broker: Broker, certificates: Certificates) -> None:
         wrong = certificates.redis_options() | {"ssl_ca_certs": str(certificates.stranger)}
         backend = f"{broker.url}?{in_url(wrong)}"
-        with looking(broker, broker_ssl_options=wrong, result_backend=backend) as look:
-            scrape = look.scrape()
+        with local_exporter(broker, broker_ssl_options=wrong, result_backend=backend) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 0
             assert scrape.value("celery_result_backend_up") == 0
             failures = scrape.series("celery_probe_failures_total")
@@ -150,27 +150,27 @@ class TestTls:
     def test_without_the_client_certificate(
         self, broker: Broker, certificates: Certificates
     ) -> None:
-        with looking(
+        with local_exporter(
             broker,
             broker_ssl_options={"ssl_ca_certs": str(certificates.authority)},
             result_backend=None,
-        ) as look:
-            assert look.scrape().value("celery_broker_up") == 0
-            assert failure_reasons(look) == {"tls"}
+        ) as local:
+            assert local.scrape().value("celery_broker_up") == 0
+            assert failure_reasons(local) == {"tls"}
 
     def test_where_the_server_speaks_no_tls(self, redis_broker: Broker) -> None:
         url = redis_broker.url.replace("redis:", "rediss:")
-        with looking(redis_broker, broker_url=url, timeout=1) as look:
-            assert look.scrape(2.0).value("celery_broker_up") == 0
-            assert failure_reasons(look) <= {
+        with local_exporter(redis_broker, broker_url=url, timeout=1) as local:
+            assert local.scrape(2.0).value("celery_broker_up") == 0
+            assert failure_reasons(local) <= {
                 "tls",
                 "closed",
                 "timeout",
             }  # Redis waits for the rest of such a command
 
     def test_where_only_the_server_speaks_tls(self, broker: Broker) -> None:
-        with looking(
+        with local_exporter(
             broker, broker_url=broker.url.replace("rediss:", "redis:"), result_backend=None
-        ) as look:
-            assert look.scrape().value("celery_broker_up") == 0
-            assert failure_reasons(look) <= {"protocol", "closed"}
+        ) as local:
+            assert local.scrape().value("celery_broker_up") == 0
+            assert failure_reasons(local) <= {"protocol", "closed"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.exporter import Exporter
-from tests.support.scraping import EVERYTHING, Look, looking, words
+from tests.support.scraping import EVERYTHING, LocalExporter, local_exporter, words
 from tests.support.servers import (
     HOST,
     Broker,
@@ -27,17 +27,17 @@ def sentinels() -> Iterator[Sentinels]:
         yield sentinels
 
 
-def looking_by(broker: Broker, options: Mapping[str, Any]) -> AbstractContextManager[Look]:
+def looking_by(broker: Broker, options: Mapping[str, Any]) -> AbstractContextManager[LocalExporter]:
     """Look at broker and result backend through Sentinels."""
-    return looking(
+    return local_exporter(
         broker, broker_transport_options=options, result_backend_transport_options=options
     )
 
 
 class TestSentinel:
     def test_a_master_that_nobody_knows(self, sentinels: Sentinels) -> None:
-        with looking_by(sentinels.broker(), {"master_name": "nosuch"}) as look:
-            scrape = look.scrape()
+        with looking_by(sentinels.broker(), {"master_name": "nosuch"}) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 0
             assert scrape.value("celery_result_backend_up") == 0
             failures = scrape.series("celery_probe_failures_total")
@@ -46,8 +46,8 @@ class TestSentinel:
     def test_a_sentinel_that_is_gone_costs_the_others_nothing(self, sentinels: Sentinels) -> None:
         url = f"sentinel://{HOST}:{free_port()};{sentinels.broker().url}"
         broker = Broker("redis", url, url, sentinels.master)
-        with looking_by(broker, sentinels.options) as look:
-            scrape = look.scrape(3.0)
+        with looking_by(broker, sentinels.options) as local:
+            scrape = local.scrape(3.0)
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_result_backend_up") == 1
 

@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from tests.support.exporter import Exporter
-from tests.support.scraping import Look, looking
+from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     HOST,
     Broker,
@@ -103,15 +103,15 @@ def exporting(
         "result_backend": None,
         "broker_transport_options": options,
     }
-    return looking(broker, **given, **settings)
+    return local_exporter(broker, **given, **settings)
 
 
-def lengths(look: Look) -> dict[str, float]:
-    return look.scrape().by("queue", "celery_queue_length")
+def lengths(local: LocalExporter) -> dict[str, float]:
+    return local.scrape().by("queue", "celery_queue_length")
 
 
-def reasons(look: Look) -> set[str]:
-    failures = look.scrape(2.0, ("broker",)).series("celery_probe_failures_total")
+def reasons(local: LocalExporter) -> set[str]:
+    failures = local.scrape(2.0, ("broker",)).series("celery_probe_failures_total")
     return {dict(labels)["reason"] for labels in failures}
 
 
@@ -119,24 +119,24 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
     sqs_server: SqsServer, broker: Broker, account: Any, start_worker: Callable[..., Worker]
 ) -> None:
     conf = {"broker_transport_options": OPTIONS}
-    with exporting(sqs_server, broker, queues=("celery", "missing")) as look:
-        assert look.scrape().value("celery_broker_up") == 1
-        assert lengths(look) == {}
+    with exporting(sqs_server, broker, queues=("celery", "missing")) as local:
+        assert local.scrape().value("celery_broker_up") == 1
+        assert lengths(local) == {}
         assert queues_of(account) == []
         publish(broker, "add", 1, 2, count=3, conf=conf)
-        wait_for(lambda: lengths(look) == {"celery": 3})
+        wait_for(lambda: lengths(local) == {"celery": 3})
         worker = start_worker(broker, "solo", "w", conf=conf)
         wait_for(lambda: worker.log.count("succeeded in") == 3)
         publish(broker, "late", 4, conf=conf)
 
         def held() -> bool:
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert scrape.value("celery_queue_length", queue="celery") == 0
             return bool(scrape.value("celery_queue_unacked_messages", queue="celery") == 1)
 
         wait_for(held)
         before = queues_of(account)
-        scrape = look.scrape()
+        scrape = local.scrape()
         assert scrape.by("collector", "celery_scrape_collector_success") == {
             "broker": 1,
             "queues": 1,
@@ -148,7 +148,7 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
             "task_events",
             "queues",
         }
-        notes = " ".join(note.text for note in look.collector.report().blind_spots)
+        notes = " ".join(note.text for note in local.collector.report().blind_spots)
         assert "missing" in notes
         assert "would create topics" in notes
         assert queues_of(account) == before
@@ -166,8 +166,8 @@ def test_delayed_messages_are_told_apart(
     url = account.create_queue(QueueName="celery")["QueueUrl"]
     account.send_message(QueueUrl=url, MessageBody="now")
     account.send_message(QueueUrl=url, MessageBody="later", DelaySeconds=600)
-    with exporting(sqs_server, broker, queues=("celery",)) as look:
-        scrape = look.scrape()
+    with exporting(sqs_server, broker, queues=("celery",)) as local:
+        scrape = local.scrape()
         assert scrape.value("celery_queue_length", queue="celery") == 1
         assert scrape.value("celery_queue_delayed_messages", queue="celery") == 1
         assert scrape.value("celery_queue_unacked_messages", queue="celery") == 0
@@ -182,8 +182,8 @@ def test_queues_with_the_application_s_prefix_are_found_and_others_are_not(
         broker, "add", 1, 2, queue="orders", count=2, conf={"broker_transport_options": options}
     )
     publish(broker, "add", 1, 2, queue="mail.out", conf={"broker_transport_options": options})
-    with exporting(sqs_server, broker, options, queues=("mail.out",)) as look:
-        assert lengths(look) == {"orders": 2, "mail.out": 1}
+    with exporting(sqs_server, broker, options, queues=("mail.out",)) as local:
+        assert lengths(local) == {"orders": 2, "mail.out": 1}
 
 
 def test_queues_with_a_prefix_stay_however_often_they_are_looked_for(
@@ -194,9 +194,9 @@ def test_queues_with_a_prefix_stay_however_often_they_are_looked_for(
     options = {**OPTIONS, "queue_name_prefix": "shop.prod:"}
     for queue in ("orders", "mail.out"):
         publish(broker, "add", 1, 2, queue=queue, conf={"broker_transport_options": options})
-    with exporting(sqs_server, broker, options, queues=("mail.out",)) as look:
+    with exporting(sqs_server, broker, options, queues=("mail.out",)) as local:
         for _ in range(4):
-            assert lengths(look) == {"orders": 1, "mail.out": 1}
+            assert lengths(local) == {"orders": 1, "mail.out": 1}
 
 
 def test_a_queue_that_this_user_may_not_read_costs_itself_only(
@@ -206,13 +206,13 @@ def test_a_queue_that_this_user_may_not_read_costs_itself_only(
         account.create_queue(QueueName=name)
     with refusing(sqs_server, "theirs", "AccessDenied") as url:
         given = {"broker_url": url, "result_backend": None, "broker_transport_options": OPTIONS}
-        with looking(broker, queues=("mine", "theirs"), **given) as look:
-            assert lengths(look) == {"mine": 0}
-            assert look.blind_spots()["queue_length"].endswith("have no numbers: theirs. ")
-        with looking(broker, queues=("theirs",), **given) as look:
-            assert lengths(look) == {}
+        with local_exporter(broker, queues=("mine", "theirs"), **given) as local:
+            assert lengths(local) == {"mine": 0}
+            assert local.blind_spots()["queue_length"].endswith("have no numbers: theirs. ")
+        with local_exporter(broker, queues=("theirs",), **given) as local:
+            assert lengths(local) == {}
             assert ("reason", "permission") in next(
-                iter(look.scrape().series("celery_probe_failures_total"))
+                iter(local.scrape().series("celery_probe_failures_total"))
             )
 
 
@@ -225,10 +225,10 @@ def test_an_account_that_is_asked_too_much_or_ails_is_no_error_of_the_exporter(
     account.create_queue(QueueName="celery")
     with refusing(sqs_server, "celery", code) as url:
         given = {"broker_url": url, "result_backend": None, "broker_transport_options": OPTIONS}
-        with looking(broker, queues=("celery",), **given) as look:
-            assert lengths(look) == {}
+        with local_exporter(broker, queues=("celery",), **given) as local:
+            assert lengths(local) == {}
             assert ("reason", "unavailable") in next(
-                iter(look.scrape().series("celery_probe_failures_total"))
+                iter(local.scrape().series("celery_probe_failures_total"))
             )
 
 
@@ -243,23 +243,23 @@ def test_predefined_queues_are_the_only_ones_asked_for(
     conf = {"broker_transport_options": options}
     publish(broker, "add", 1, 2, queue="mail", count=2, conf=conf)
     listed = sqs_server.calls(KEY)["ListQueues"]
-    with exporting(sqs_server, broker, options, queues=("unknown",)) as look:
-        assert look.scrape().value("celery_broker_up") == 1
-        assert lengths(look) == {"celery": 0, "mail": 2}
+    with exporting(sqs_server, broker, options, queues=("unknown",)) as local:
+        assert local.scrape().value("celery_broker_up") == 1
+        assert lengths(local) == {"celery": 0, "mail": 2}
         start_worker(broker, "solo", "w", conf=conf, queues=("mail",))
-        wait_for(lambda: lengths(look) == {"celery": 0, "mail": 0})
-        assert "unknown" in " ".join(note.text for note in look.collector.report().blind_spots)
+        wait_for(lambda: lengths(local) == {"celery": 0, "mail": 0})
+        assert "unknown" in " ".join(note.text for note in local.collector.report().blind_spots)
     assert sqs_server.calls(KEY)["ListQueues"] == listed  # which such users often may not call
 
 
 def test_a_queue_that_is_deleted_ends(sqs_server: SqsServer, broker: Broker, account: Any) -> None:
     url = account.create_queue(QueueName="celery")["QueueUrl"]
-    with exporting(sqs_server, broker, queues=("celery",)) as look:
-        assert lengths(look) == {"celery": 0}
+    with exporting(sqs_server, broker, queues=("celery",)) as local:
+        assert lengths(local) == {"celery": 0}
         account.delete_queue(QueueUrl=url)
-        assert lengths(look) == {}
+        assert lengths(local) == {}
         account.create_queue(QueueName="celery")
-        assert lengths(look) == {"celery": 0}
+        assert lengths(local) == {"celery": 0}
 
 
 def test_in_the_wrong_region_no_length_is_invented(
@@ -268,9 +268,9 @@ def test_in_the_wrong_region_no_length_is_invented(
     account.create_queue(QueueName="celery")
     with exporting(
         sqs_server, broker, {**OPTIONS, "region": "us-west-2"}, queues=("celery",)
-    ) as look:
-        assert lengths(look) == {}
-        notes = " ".join(note.text for note in look.collector.report().blind_spots)
+    ) as local:
+        assert lengths(local) == {}
+        notes = " ".join(note.text for note in local.collector.report().blind_spots)
         assert "the region us-west-2" in notes
         assert REGION not in notes
 
@@ -278,10 +278,10 @@ def test_in_the_wrong_region_no_length_is_invented(
 def test_credentials_that_nobody_knows(sqs_server: SqsServer, broker: Broker) -> None:
     sqs_server.require_credentials(True)
     try:
-        with exporting(sqs_server, broker) as look:
-            scrape = look.scrape()
+        with exporting(sqs_server, broker) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 0
-            assert reasons(look) == {"authentication"}
+            assert reasons(local) == {"authentication"}
     finally:
         sqs_server.require_credentials(False)
 
@@ -314,8 +314,8 @@ def test_away_and_back(sqs_server: SqsServer, broker: Broker) -> None:
 
 def test_where_nothing_listens(broker: Broker, sqs_server: SqsServer) -> None:
     url = sqs_server.url_of(KEY).replace(str(sqs_server.port), str(free_port()))
-    with looking(
+    with local_exporter(
         broker, broker_url=url, result_backend=None, broker_transport_options=OPTIONS
-    ) as look:
-        assert look.scrape().value("celery_broker_up") == 0
-        assert reasons(look) == {"refused"}
+    ) as local:
+        assert local.scrape().value("celery_broker_up") == 0
+        assert reasons(local) == {"refused"}

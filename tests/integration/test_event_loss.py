@@ -16,8 +16,8 @@ from tests.support.task_series import (
     FAST,
     SENT_EVENTS,
     StartWorker,
+    event_stream_is_up,
     following,
-    hears,
     split,
     tasks_of,
     total,
@@ -58,11 +58,11 @@ def test_what_ran_while_nothing_was_heard_is_told_as_missed(
         until(exporter, 14, "celery_task_sent_total")
         wait_heartbeats(exporter, "w@test")
         proxy.fault = Fault.REFUSE
-        wait_for(lambda: not hears(exporter))
+        wait_for(lambda: not event_stream_is_up(exporter))
         publisher.send("add", 1, 2, count=100)
         wait_for(lambda: executed(worker) == 114)
         proxy.fault = Fault.NONE
-        wait_for(lambda: hears(exporter))
+        wait_for(lambda: event_stream_is_up(exporter))
         until(exporter, 114 - total(tasks_of(exporter), STARTED), MISSED, worker="w@test")
         scrape = tasks_of(exporter)
         assert total(scrape, STARTED, task="project.add") == 10
@@ -87,10 +87,10 @@ def test_a_broker_and_a_worker_that_are_restarted_cost_no_task(own_broker: Broke
         pid, wait = exporter.pid, wait_heartbeats(exporter, "w@test")
         assert total(wait, MISSED) == 0
         own_broker.server.kill()
-        wait_for(lambda: not hears(exporter))
+        wait_for(lambda: not event_stream_is_up(exporter))
         own_broker.server.start()
         back = time.monotonic()
-        wait_for(lambda: hears(exporter), 10)
+        wait_for(lambda: event_stream_is_up(exporter), 10)
         assert time.monotonic() - back < 10
         wait_heartbeats(exporter, "w@test", 1, 40)
         send(own_broker, 5)
@@ -139,7 +139,7 @@ def test_a_queue_of_events_outlives_the_exporter(
     rabbitmq_broker: Broker, exporters: list[Exporter]
 ) -> None:
     exporter = exporters[0].start()
-    wait_for(lambda: hears(exporter))
+    wait_for(lambda: event_stream_is_up(exporter))
     with Worker(rabbitmq_broker, "threads", "w", events=True, args=FAST) as worker:
         exporter.kill()
         with Publisher(rabbitmq_broker, SENT_EVENTS) as publisher:
@@ -165,7 +165,7 @@ def test_of_two_replicas_on_one_queue_one_reads_and_the_other_takes_over(
     rabbitmq_broker: Broker, exporters: list[Exporter]
 ) -> None:
     reader, standby = (exporter.start() for exporter in exporters)
-    wait_for(lambda: hears(reader) and hears(standby))
+    wait_for(lambda: event_stream_is_up(reader) and event_stream_is_up(standby))
     with (
         Worker(rabbitmq_broker, "threads", "w", events=True, args=FAST),
         Publisher(rabbitmq_broker, SENT_EVENTS) as publisher,

@@ -17,8 +17,8 @@ from tests.support.task_series import (
     Events,
     StartWorker,
     event,
+    event_stream_is_up,
     following,
-    hears,
     split,
     tasks_of,
     total,
@@ -103,7 +103,7 @@ def test_broken_events_are_counted_by_reason_and_the_others_with_them(
     assert sum(undecoded) == 14  # what is no JSON, and what is JSON and no event
     assert undecoded[1] >= 3
     assert scrape.by("type", "celery_exporter_events_received_total")["task-received"] == 1
-    assert hears(exporter)
+    assert event_stream_is_up(exporter)
     assert "level=error" not in exporter.log
     assert "Traceback" not in exporter.log
 

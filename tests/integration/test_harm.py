@@ -17,7 +17,7 @@ import urllib3
 from celery_vitals.brokers.connection import NEVER
 from tests.support.exporter import Exporter
 from tests.support.leftovers import broadcasts_on, client_of, named_clients, state
-from tests.support.scraping import looking
+from tests.support.scraping import local_exporter
 from tests.support.servers import Broker, Fault, Proxy, Worker, publish, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -179,12 +179,12 @@ class TestNoTaskRunsTwice:
         options = {"visibility_timeout": 5, "client_name": "mine", "socket_timeout": None}
         with (
             client_of(redis_broker) as client,
-            looking(
+            local_exporter(
                 redis_broker, broker_transport_options=options, result_backend="rpc://"
-            ) as look,
+            ) as local,
         ):
-            look.scrape()
-            cluster = look.collector._broker
+            local.scrape()
+            cluster = local.collector._broker
             kept = list(cluster._open)
             wait_for(
                 lambda: named_clients(client) == cluster.connections == PROBES + EVENTS + 1
@@ -218,14 +218,14 @@ class TestFew:
                 return sum(bool(one.raddr) and one.raddr.port == proxy.port for one in ours)
 
             settings = {"broker_url": proxy.url(broker.url), "result_backend": None, "timeout": 1}
-            with looking(broker, **settings) as look:
+            with local_exporter(broker, **settings) as local:
                 for fault in (Fault.NONE, Fault.REFUSE, Fault.NONE, Fault.MUTE) * 2:
                     proxy.fault = fault
-                    look.scrape(1.0)
+                    local.scrape(1.0)
                 proxy.fault = Fault.NONE
                 most = PROBES + EVENTS
                 wait_for(
-                    lambda: look.scrape().value("celery_broker_up") == 1 and connected() <= most
+                    lambda: local.scrape().value("celery_broker_up") == 1 and connected() <= most
                 )
             wait_for(lambda: connected() == 0)
 

@@ -65,7 +65,7 @@ def scrape_and_kill(broker: Broker, worker: Worker, *arguments: str) -> None:
     for an answer, which comes when it is gone."""
     for _ in range(KILLS):
         with Exporter.of(broker, *arguments) as exporter:
-            wait_for(partial(hears, exporter))
+            wait_for(partial(event_stream_is_up, exporter))
             for _ in range(SCRAPES // KILLS):
                 assert exporter.scrape().value("celery_worker_replied", worker="threads@test") == 1
             scrape = threading.Thread(target=scrape_in_vain, args=(exporter,))
@@ -85,7 +85,7 @@ def frozen(worker: Worker) -> Iterator[None]:
         worker.thaw()
 
 
-def hears(exporter: Exporter) -> bool:
+def event_stream_is_up(exporter: Exporter) -> bool:
     return exporter.scrape().value("celery_exporter_event_stream_up") == 1
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.support.scraping import answering, looking
+from tests.support.scraping import answering, local_exporter
 from tests.support.servers import (
     HOST,
     Broker,
@@ -38,11 +38,13 @@ class TestManagementByConvention:
         )
         publish(rabbitmq_broker, "add", 1, 2, queue="orphan", count=3)
         urls = f"amqp://u:p@127.9.9.9:{free_port()}//;{rabbitmq_broker.url}"
-        with looking(rabbitmq_broker, broker_url=urls, rabbitmq_management_url=None) as look:
-            assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {
+        with local_exporter(
+            rabbitmq_broker, broker_url=urls, rabbitmq_management_url=None
+        ) as local:
+            assert local.scrape(names=("queues",)).by("queue", "celery_queue_length") == {
                 "orphan": 3
             }
-            assert "queue_discovery" not in look.blind_spots()
+            assert "queue_discovery" not in local.blind_spots()
 
     def test_that_was_there_is_asked_again_as_soon_as_it_is_back(
         self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
@@ -54,11 +56,11 @@ class TestManagementByConvention:
             monkeypatch.setattr(
                 "celery_vitals.brokers.rabbitmq.management._PORTS", {False: proxy.port}
             )
-            with looking(rabbitmq_broker, rabbitmq_management_url=None) as look:
+            with local_exporter(rabbitmq_broker, rabbitmq_management_url=None) as local:
 
                 def blind() -> bool:
-                    look.scrape(names=("queues",))
-                    return "queue_discovery" in look.blind_spots()
+                    local.scrape(names=("queues",))
+                    return "queue_discovery" in local.blind_spots()
 
                 assert not blind()
                 proxy.fault = Fault.REFUSE
@@ -66,7 +68,7 @@ class TestManagementByConvention:
                 proxy.fault = Fault.NONE
                 wait_for(lambda: not blind())
             proxy.fault = Fault.REFUSE
-            with looking(rabbitmq_broker, rabbitmq_management_url=None) as look:
+            with local_exporter(rabbitmq_broker, rabbitmq_management_url=None) as local:
                 assert blind()
                 proxy.fault = Fault.NONE
                 assert blind()  # where there never was one, none is looked for at each scrape
@@ -84,11 +86,11 @@ class TestManagementByConvention:
         server.api("PUT", f"permissions/{rabbitmq_broker.namespace}/zoe", everything)
         publish(rabbitmq_broker, "add", 1, 2, queue="orphan", count=3)
         url = f"amqp://zoe:{quote('grün:9€')}@{HOST}:{server.port}/{rabbitmq_broker.namespace}"
-        with looking(rabbitmq_broker, broker_url=url, rabbitmq_management_url=None) as look:
-            assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {
+        with local_exporter(rabbitmq_broker, broker_url=url, rabbitmq_management_url=None) as local:
+            assert local.scrape(names=("queues",)).by("queue", "celery_queue_length") == {
                 "orphan": 3
             }
-            assert "queue_discovery" not in look.blind_spots()
+            assert "queue_discovery" not in local.blind_spots()
         server.api("DELETE", "users/zoe")
 
     def test_that_of_another_broker_on_the_host_is_not_taken_for_ours(
@@ -107,13 +109,15 @@ class TestManagementByConvention:
             monkeypatch.setattr(
                 "celery_vitals.brokers.rabbitmq.management._PORTS", {False: urlsplit(url).port}
             )
-            with looking(rabbitmq_broker, queues=("celery",), rabbitmq_management_url=None) as look:
-                scrape = look.scrape(names=("queues",))
+            with local_exporter(
+                rabbitmq_broker, queues=("celery",), rabbitmq_management_url=None
+            ) as local:
+                scrape = local.scrape(names=("queues",))
                 assert scrape.by("queue", "celery_queue_length") == {"celery": 3}
                 assert scrape.series("celery_queue_unacked_messages") == {}
                 assert (
                     "another RabbitMQ, rabbit@elsewhere"
-                    in look.blind_spots()["queue_unacked_messages"]
+                    in local.blind_spots()["queue_unacked_messages"]
                 )
 
 
@@ -139,9 +143,11 @@ class TestManagement:
         publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
         with (
             answering({"": body}) as url,
-            looking(rabbitmq_broker, queues=("known",), rabbitmq_management_url=url) as look,
+            local_exporter(
+                rabbitmq_broker, queues=("known",), rabbitmq_management_url=url
+            ) as local,
         ):
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"known": 3}
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
             told = ("celery_queue_unacked_messages", "celery_queue_info", DELAYED, ORPHANED, OLDEST)
@@ -156,9 +162,9 @@ class TestManagement:
         ]
         with (
             answering({"": json.dumps(rows).encode()}) as url,
-            looking(rabbitmq_broker, rabbitmq_management_url=url) as look,
+            local_exporter(rabbitmq_broker, rabbitmq_management_url=url) as local,
         ):
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"known": 3}
             for name in ("celery_queue_unacked_messages", "celery_queue_info", DELAYED, OLDEST):
                 assert scrape.series(name) == {}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.support.scraping import lengths, looking, redis_client
+from tests.support.scraping import lengths, local_exporter, redis_client
 from tests.support.servers import Broker, RedisServer, publish, wait_for
 
 OLDEST = "celery_queue_oldest_message_timestamp_seconds"
@@ -52,12 +52,12 @@ class TestPermissions:
             connection.hset("unacked", "tag", '[{}, "", "celery"]')
         with (
             user(redis_broker, f"-{taken}") as url,
-            looking(redis_broker, broker_url=url, queues=("waiting",)) as look,
+            local_exporter(redis_broker, broker_url=url, queues=("waiting",)) as local,
         ):
             for _ in range(3):
-                scrape = look.scrape(names=("queues",))
+                scrape = local.scrape(names=("queues",))
             words = f"may not run {taken.upper()}"
-            assert words in look.blind_spots()[subject]
+            assert words in local.blind_spots()[subject]
             said = [
                 record.getMessage() for record in caplog.records if words in record.getMessage()
             ]
@@ -73,7 +73,7 @@ class TestPermissions:
             assert (scrape.value("celery_broker_orphaned_reply_queues") is None) == (
                 taken == "scard"
             )
-            assert "queues" not in look.blind_spots()
+            assert "queues" not in local.blind_spots()
 
     def test_a_script_that_may_not_do_its_work_costs_its_own_answer_only(
         self, redis_broker: Broker
@@ -81,9 +81,9 @@ class TestPermissions:
         publish(redis_broker, "add", 1, 2, queue="waiting", timestamp=int(time.time()) - 60)
         with (
             user(redis_broker, "-lindex") as url,
-            looking(redis_broker, broker_url=url, queues=("waiting",)) as look,
+            local_exporter(redis_broker, broker_url=url, queues=("waiting",)) as local,
         ):
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert lengths(scrape) == {"waiting": 1}
             assert scrape.value("celery_queue_unacked_messages", queue="waiting") == 0
             assert scrape.series(OLDEST) == {}
@@ -95,13 +95,13 @@ class TestPermissions:
             publish(redis_broker, "add", 1, 2, queue=name, timestamp=int(time.time()) - 60)
         with (
             user(redis_broker, "resetkeys", "~mine*", "~unacked*", "~_kombu.*") as url,
-            looking(redis_broker, broker_url=url, queues=("mine", "theirs")) as look,
+            local_exporter(redis_broker, broker_url=url, queues=("mine", "theirs")) as local,
         ):
             for _ in range(2):
-                scrape = look.scrape(names=("queues",))
+                scrape = local.scrape(names=("queues",))
             assert lengths(scrape) == {"mine": 1}
             assert set(scrape.by("queue", OLDEST)) == {"mine"}
-            assert "may not use the keys" in look.blind_spots()["queue_length"]
+            assert "may not use the keys" in local.blind_spots()["queue_length"]
             assert (
                 len(
                     [
@@ -119,11 +119,11 @@ class TestPermissions:
         own = ("~mine*", "~unacked*", "~_kombu.binding.mine", "~_kombu.binding.reply*")
         with (
             user(redis_broker, "resetkeys", *own) as url,
-            looking(redis_broker, broker_url=url) as look,
+            local_exporter(redis_broker, broker_url=url) as local,
         ):
             for _ in range(3):
-                assert lengths(look.scrape(names=("queues",))) == {"mine": 1}
-                assert "may not use the keys" in look.blind_spots()["queue_discovery"]
+                assert lengths(local.scrape(names=("queues",))) == {"mine": 1}
+                assert "may not use the keys" in local.blind_spots()["queue_discovery"]
 
     @pytest.mark.parametrize(
         ("taken", "subject"),
@@ -136,14 +136,14 @@ class TestPermissions:
         with redis_client(redis_broker) as connection, user(redis_broker, f"-{taken}") as url:
             connection.zadd("unacked_index", {"tag": time.time()})
             connection.hset("unacked", "tag", '[{}, "", "waiting"]')
-            with looking(redis_broker, broker_url=url) as look:
-                look.scrape(names=("queues",))
-                assert subject in look.blind_spots()
+            with local_exporter(redis_broker, broker_url=url) as local:
+                local.scrape(names=("queues",))
+                assert subject in local.blind_spots()
                 connection.execute_command("ACL", "SETUSER", "limited", f"+{taken}")
                 wait_for(
-                    lambda: (look.scrape(names=("queues",)), subject not in look.blind_spots())[1]
+                    lambda: (local.scrape(names=("queues",)), subject not in local.blind_spots())[1]
                 )
-                scrape = look.scrape(names=("queues",))
+                scrape = local.scrape(names=("queues",))
                 assert scrape.by("queue", "celery_queue_unacked_messages") == {"waiting": 1}
 
     def test_a_server_without_scripts_tells_the_total_only(self) -> None:
@@ -153,10 +153,10 @@ class TestPermissions:
             with server.client() as connection:  # as if a worker held one
                 connection.zadd("unacked_index", {"tag": time.time()})
                 connection.hset("unacked", "tag", '[{}, "", "celery"]')
-            with looking(broker, queues=("waiting",)) as look:
+            with local_exporter(broker, queues=("waiting",)) as local:
                 for _ in range(2):
-                    scrape = look.scrape(names=("queues",))
+                    scrape = local.scrape(names=("queues",))
                 assert lengths(scrape) == {"waiting": 1}
                 assert scrape.value("celery_broker_unacked_messages") == 1
                 assert scrape.series("celery_queue_unacked_messages") == scrape.series(OLDEST) == {}
-                assert "this Redis runs no scripts" in look.blind_spots()["queue_unacked_messages"]
+                assert "this Redis runs no scripts" in local.blind_spots()["queue_unacked_messages"]

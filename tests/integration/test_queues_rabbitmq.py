@@ -15,7 +15,7 @@ from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.conftest import namespace_on
 from tests.support.exporter import Scrape
-from tests.support.scraping import Look, looking
+from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import HOST, Broker, Worker, free_port, publish, queues_conf, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -24,11 +24,11 @@ DELAYED = "celery_broker_delayed_messages"
 ORPHANED = "celery_broker_orphaned_reply_queues"
 
 
-def until(look: Look, name: str, expected: dict[str, float]) -> Scrape:
+def until(local: LocalExporter, name: str, expected: dict[str, float]) -> Scrape:
     """The first scrape that shows a metric so, by queue: the numbers of the API come late."""
 
     def shown() -> Scrape | None:
-        scrape = look.scrape()
+        scrape = local.scrape()
         value = scrape.by("queue", name)
         assert value == expected, f"{name} is {value}, not {expected}"
         return scrape
@@ -42,7 +42,7 @@ SENT = int(time.time()) - 3600
 
 
 @pytest.fixture(scope="module")
-def look(request: pytest.FixtureRequest) -> Iterator[Look]:
+def local(request: pytest.FixtureRequest) -> Iterator[LocalExporter]:
     """A virtual host with queues of every kind, looked at for so long that the API tells of all of them."""
     orphans = [
         f"0f4a6b6e-2d0c-3b1e-9a4f-5d1c6f7e8a9{number}.reply.celery.pidbox" for number in range(3)
@@ -75,12 +75,12 @@ def look(request: pytest.FixtureRequest) -> Iterator[Look]:
         channel.basic_get("held")  # as a worker does that has it in hand
         channel.queue_declare("mine", exclusive=True)
         channel.basic_publish(amqp.Message(b"x"), routing_key="mine")
-        with looking(broker, queues=("mine",)) as look:
-            yield look
+        with local_exporter(broker, queues=("mine",)) as local:
+            yield local
 
 
 class TestSeen:
-    def test_kind_and_length_of_each_queue(self, look: Look) -> None:
+    def test_kind_and_length_of_each_queue(self, local: LocalExporter) -> None:
         # The length of one that only its owner may read comes from the API.
         expected: dict[str, float] = {
             "classic": 1,
@@ -91,7 +91,7 @@ class TestSeen:
             "mine": 1,
             "urgent": 2,
         }
-        scrape = until(look, "celery_queue_length", expected)
+        scrape = until(local, "celery_queue_length", expected)
         kinds = {
             dict(labels)["queue"]: dict(labels)["type"]
             for labels in scrape.series("celery_queue_info")
@@ -106,17 +106,19 @@ class TestSeen:
             "urgent": "classic",
         }
 
-    def test_the_oldest_message_where_its_producer_has_stamped_it(self, look: Look) -> None:
-        scrape = until(look, OLDEST, {"stamped": SENT})
+    def test_the_oldest_message_where_its_producer_has_stamped_it(
+        self, local: LocalExporter
+    ) -> None:
+        scrape = until(local, OLDEST, {"stamped": SENT})
         # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this one that of the
         # message that is held, and nobody that of the one that waits.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
-    def test_reply_queues_that_nobody_consumes(self, look: Look) -> None:
-        wait_for(lambda: look.scrape().value(ORPHANED) == 2)
+    def test_reply_queues_that_nobody_consumes(self, local: LocalExporter) -> None:
+        wait_for(lambda: local.scrape().value(ORPHANED) == 2)
 
-    def test_that_nothing_is_delayed_where_nothing_ever_is(self, look: Look) -> None:
-        assert look.scrape().value(DELAYED) == 0
+    def test_that_nothing_is_delayed_where_nothing_ever_is(self, local: LocalExporter) -> None:
+        assert local.scrape().value(DELAYED) == 0
 
 
 class TestStreamsWithoutTheApi:
@@ -130,15 +132,15 @@ class TestStreamsWithoutTheApi:
         return rabbitmq_broker
 
     def test_one_that_it_has_told_of_before(self, stream: Broker) -> None:
-        with looking(stream) as look:
-            scrape = look.scrape()
+        with local_exporter(stream) as local:
+            scrape = local.scrape()
             assert scrape.value("celery_queue_length", queue="plain") == 3
             assert scrape.value("celery_queue_length", queue="log") != 0
-            look.collector._broker.management._base = f"http://{HOST}:{free_port()}"
-            scrape = look.scrape()
+            local.collector._broker.management._base = f"http://{HOST}:{free_port()}"
+            scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
             assert scrape.value("celery_queue_consumers", queue="log") is None
-            notes = {note.subject: note.text for note in look.collector.report().blind_spots}
+            notes = {note.subject: note.text for note in local.collector.report().blind_spots}
             assert notes["queue_length"].startswith("How long streams are is not seen")
 
     def test_one_that_the_application_declares(self, stream: Broker) -> None:
@@ -147,7 +149,7 @@ class TestStreamsWithoutTheApi:
             app.conf.update(queues_conf("log", **{"x-queue-type": "stream"}))
             collector = Collector(Settings(rabbitmq_management_url=nowhere, queues=("plain",)), app)  # type: ignore[arg-type]
             try:
-                scrape = Look(collector).scrape()
+                scrape = LocalExporter(collector).scrape()
                 assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
                 assert scrape.by("queue", "celery_queue_consumers") == {"plain": 0}
             finally:
@@ -162,10 +164,10 @@ class TestDelayed:
         queue["queue_arguments"] = {"x-queue-type": "quorum"}  # type: ignore[assignment]
         conf = {"task_queues": {"safe": queue}, "task_default_queue": "safe"}
         start_worker(rabbitmq_broker, "solo", queues=("safe",), conf=conf)
-        with looking(rabbitmq_broker) as look:
-            assert look.scrape().value(DELAYED) == 0
+        with local_exporter(rabbitmq_broker) as local:
+            assert local.scrape().value(DELAYED) == 0
             publish(rabbitmq_broker, "add", 1, 2, queue="safe", count=10, countdown=3600, conf=conf)
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert scrape.value(DELAYED) == 10
             assert scrape.by("queue", "celery_queue_length") == {"safe": 0}
             assert scrape.by("queue", "celery_queue_workers") == {"safe": 1}
@@ -177,17 +179,17 @@ class TestDeleted:
     ) -> None:
         with (
             Connection(rabbitmq_broker.url) as connection,
-            looking(rabbitmq_broker, queues=("named",)) as look,
+            local_exporter(rabbitmq_broker, queues=("named",)) as local,
         ):
             channel = connection.channel()
             for name in ("one", "two", "named"):
                 for _ in range(2):  # it comes back under its name
                     channel.queue_declare(name, durable=True, auto_delete=False)
-                    assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {
+                    assert local.scrape(names=("queues",)).by("queue", "celery_queue_length") == {
                         name: 0
                     }
                     channel.queue_delete(name)
-                    assert look.scrape(names=("queues",)).by("queue", "celery_queue_length") == {}
+                    assert local.scrape(names=("queues",)).by("queue", "celery_queue_length") == {}
         said = [
             record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
         ]

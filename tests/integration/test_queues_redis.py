@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from tests.support.scraping import lengths, looking, redis_client
+from tests.support.scraping import lengths, local_exporter, redis_client
 from tests.support.servers import Broker, Publisher, Worker, publish, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -31,8 +31,8 @@ class TestOldest:
             )
             options: dict[str, Any] = {} if stamp == "header" else {"timestamp": at}
             publish(redis_broker, "add", 1, 2, headers=headers, **options)
-        with looking(redis_broker, queues=("celery",)) as look:
-            assert look.scrape().by("queue", OLDEST) == {
+        with local_exporter(redis_broker, queues=("celery",)) as local:
+            assert local.scrape().by("queue", OLDEST) == {
                 "celery": sent + (0.25 if stamp == "header" else 0)
             }
 
@@ -43,10 +43,10 @@ class TestOldest:
         publish(redis_broker, "add", 1, 2, priority=0, timestamp=now - 10)
         publish(redis_broker, "add", 1, 2, priority=9, timestamp=now - 1000)
         publish(redis_broker, "add", 1, 2, queue="other", timestamp=now - 5)
-        with looking(redis_broker, queues=("celery", "other", "empty")) as look:
-            assert look.scrape().by("queue", OLDEST) == {"celery": now - 1000, "other": now - 5}
+        with local_exporter(redis_broker, queues=("celery", "other", "empty")) as local:
+            assert local.scrape().by("queue", OLDEST) == {"celery": now - 1000, "other": now - 5}
             publish(redis_broker, "add", 1, 2, priority=3)
-            assert look.scrape().by("queue", OLDEST) == {"other": now - 5}
+            assert local.scrape().by("queue", OLDEST) == {"other": now - 5}
 
     @pytest.mark.parametrize(
         "message",
@@ -65,10 +65,10 @@ class TestOldest:
     def test_is_not_made_up(self, redis_broker: Broker, message: bytes) -> None:
         with (
             redis_client(redis_broker) as connection,
-            looking(redis_broker, queues=("celery",)) as look,
+            local_exporter(redis_broker, queues=("celery",)) as local,
         ):
             connection.lpush("celery", message)
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert lengths(scrape) == {"celery": 1}
             assert scrape.series(OLDEST) == {}
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
@@ -78,12 +78,12 @@ class TestOldest:
         publish(redis_broker, "add", "x" * 1_000_000, timestamp=sent)
         publish(redis_broker, "add", 1, 2, queue="other", timestamp=sent)
         with (
-            looking(redis_broker, queues=("celery", "other")) as look,
+            local_exporter(redis_broker, queues=("celery", "other")) as local,
             redis_client(redis_broker) as connection,
         ):
-            assert look.scrape().by("queue", OLDEST) in ({}, {"other": sent})
+            assert local.scrape().by("queue", OLDEST) in ({}, {"other": sent})
             before = connection.info("commandstats")["cmdstat_lindex"]["calls"]
-            assert look.scrape().by("queue", OLDEST) == {"other": sent}
+            assert local.scrape().by("queue", OLDEST) == {"other": sent}
             assert connection.info("commandstats")["cmdstat_lindex"]["calls"] == before + 1
 
 
@@ -103,14 +103,14 @@ class TestWhatIsSent:
                 headers={"x": "y" * size, "sent_at": time.time() - 9},
             )
         with (
-            looking(redis_broker, queues=("waiting",)) as look,
+            local_exporter(redis_broker, queues=("waiting",)) as local,
             redis_client(redis_broker) as connection,
         ):
             wait_for(
-                lambda: look.scrape().value("celery_queue_unacked_messages", queue="celery") == 3
+                lambda: local.scrape().value("celery_queue_unacked_messages", queue="celery") == 3
             )
             before = connection.info("stats")["total_net_output_bytes"]
-            scrape = look.scrape(names=("queues",))
+            scrape = local.scrape(names=("queues",))
             assert connection.info("stats")["total_net_output_bytes"] - before < size
             assert scrape.value("celery_queue_unacked_messages", queue="celery") == 3
             assert scrape.value(OLDEST, queue="waiting") is not None
@@ -128,8 +128,8 @@ class TestUnacked:
                         producer.publish({}, exchange=name, routing_key=name)
                         producer.publish({}, routing_key=name)
                         assert queue.get()  # as a worker does that has it in hand
-            with looking(redis_broker) as look:
-                scrape = look.scrape(names=("queues",))
+            with local_exporter(redis_broker) as local:
+                scrape = local.scrape(names=("queues",))
                 assert lengths(scrape) == names
                 assert scrape.by("queue", "celery_queue_unacked_messages") == names
 
@@ -139,14 +139,14 @@ class TestUnacked:
     def test_are_not_made_up(self, redis_broker: Broker, entry: bytes) -> None:
         with (
             redis_client(redis_broker) as connection,
-            looking(redis_broker, queues=("celery",)) as look,
+            local_exporter(redis_broker, queues=("celery",)) as local,
         ):
             connection.zadd("unacked_index", {"tag": time.time()})
             connection.hset("unacked", "tag", entry)
-            scrape = look.scrape(names=("queues",))
+            scrape = local.scrape(names=("queues",))
             assert scrape.value("celery_broker_unacked_messages") == 1
             assert scrape.series("celery_queue_unacked_messages") == {}
-            assert "not told apart" in look.blind_spots()["queue_unacked_messages"]
+            assert "not told apart" in local.blind_spots()["queue_unacked_messages"]
 
     def test_where_workers_keep_them_to_themselves(
         self, redis_broker: Broker, start_worker: StartWorker
@@ -154,21 +154,21 @@ class TestUnacked:
         conf = {"broker_transport_options": {"ack_emulation": False}}
         worker = start_worker(redis_broker, "solo", conf=conf)
         publish(redis_broker, "late", 30, conf=conf)
-        with looking(redis_broker, **conf) as look:
+        with local_exporter(redis_broker, **conf) as local:
             wait_for(lambda: "received" in worker.log)
-            scrape = look.scrape(names=("queues",))
+            scrape = local.scrape(names=("queues",))
             assert lengths(scrape) == {"celery": 0}
             assert scrape.series("celery_queue_unacked_messages") == {}
             assert scrape.value("celery_broker_unacked_messages") is None
-            assert "ack_emulation" in look.blind_spots()["queue_unacked_messages"]
+            assert "ack_emulation" in local.blind_spots()["queue_unacked_messages"]
 
 
 class TestPriorities:
     def test_are_shown_apart_when_asked_for(self, redis_broker: Broker) -> None:
         for priority, count in ((0, 1), (3, 2), (9, 4)):
             publish(redis_broker, "add", 1, 2, count=count, priority=priority)
-        with looking(redis_broker, queues=("celery",), queue_priorities=True) as look:
-            scrape = look.scrape()
+        with local_exporter(redis_broker, queues=("celery",), queue_priorities=True) as local:
+            scrape = local.scrape()
             assert scrape.by("priority", "celery_queue_priority_length") == {
                 "0": 1,
                 "3": 2,
@@ -176,57 +176,57 @@ class TestPriorities:
                 "9": 4,
             }
             assert lengths(scrape) == {"celery": 7}
-        with looking(redis_broker, queues=("celery",)) as look:
-            assert look.scrape().series("celery_queue_priority_length") == {}
+        with local_exporter(redis_broker, queues=("celery",)) as local:
+            assert local.scrape().series("celery_queue_priority_length") == {}
 
     def test_that_are_not_counted_are_said_to_be_there(self, redis_broker: Broker) -> None:
         conf = {"broker_transport_options": {"priority_steps": list(range(10))}}
         publish(redis_broker, "add", 1, 2, queue="many", count=3, priority=3, conf=conf)
         publish(redis_broker, "add", 1, 2, queue="many", count=4, priority=5, conf=conf)
-        with looking(redis_broker, queues=("many", "other")) as look:
-            assert lengths(look.scrape())["many"] == 3
-            assert "in many:" in look.blind_spots()["queue_priorities"]
+        with local_exporter(redis_broker, queues=("many", "other")) as local:
+            assert lengths(local.scrape())["many"] == 3
+            assert "in many:" in local.blind_spots()["queue_priorities"]
             assert (
-                look.scrape().value("celery_exporter_blind_spot", subject="queue_priorities") == 1
+                local.scrape().value("celery_exporter_blind_spot", subject="queue_priorities") == 1
             )
-        with looking(
+        with local_exporter(
             redis_broker,
             queues=("many",),
             broker_transport_options=conf["broker_transport_options"],
-        ) as look:
-            assert lengths(look.scrape())["many"] == 7
-            assert "queue_priorities" not in look.blind_spots()
+        ) as local:
+            assert lengths(local.scrape())["many"] == 7
+            assert "queue_priorities" not in local.blind_spots()
 
     def test_of_many_queues_are_all_looked_at_in_turn(self, redis_broker: Broker) -> None:
         names = [f"queue-{number}" for number in range(50)]
         with (
             redis_client(redis_broker) as connection,
-            looking(redis_broker, queues=tuple(names)) as look,
+            local_exporter(redis_broker, queues=tuple(names)) as local,
         ):
             connection.lpush("queue-7\x06\x161", b"{}")
-            wait_for(lambda: (look.scrape(), "queue_priorities" in look.blind_spots())[1])
+            wait_for(lambda: (local.scrape(), "queue_priorities" in local.blind_spots())[1])
             connection.delete("queue-7\x06\x161")
-            wait_for(lambda: (look.scrape(), "queue_priorities" not in look.blind_spots())[1])
+            wait_for(lambda: (local.scrape(), "queue_priorities" not in local.blind_spots())[1])
 
 
 class TestHarm:
     def test_reply_queues_that_were_left_behind_are_counted(self, redis_broker: Broker) -> None:
-        with redis_client(redis_broker) as connection, looking(redis_broker) as look:
-            assert look.scrape().value("celery_broker_orphaned_reply_queues") == 0
+        with redis_client(redis_broker) as connection, local_exporter(redis_broker) as local:
+            assert local.scrape().value("celery_broker_orphaned_reply_queues") == 0
             members = [
                 f"{number}\x06\x16\x06\x16{number}.reply.celery.pidbox" for number in range(3)
             ]
             connection.sadd("_kombu.binding.reply.celery.pidbox", *members)
-            assert look.scrape().value("celery_broker_orphaned_reply_queues") == 3
-            assert lengths(look.scrape()) == {}
+            assert local.scrape().value("celery_broker_orphaned_reply_queues") == 3
+            assert lengths(local.scrape()) == {}
 
     def test_the_exporter_s_own_are_none(
         self, redis_broker: Broker, start_worker: StartWorker
     ) -> None:
         start_worker(redis_broker, "solo")
-        with looking(redis_broker) as look, looking(redis_broker) as another:
+        with local_exporter(redis_broker) as local, local_exporter(redis_broker) as another:
             for _ in range(2):
-                assert look.scrape().value("celery_worker_up", worker="solo@test") == 1
+                assert local.scrape().value("celery_worker_up", worker="solo@test") == 1
                 assert another.scrape().value("celery_broker_orphaned_reply_queues") == 0
 
 
@@ -235,12 +235,12 @@ class TestDiscovery:
         def cost() -> float:
             """Milliseconds of a scrape, in the middle of some."""
             return 1000 * statistics.median(
-                look.scrape(names=("queues",)).seconds for _ in range(30)
+                local.scrape(names=("queues",)).seconds for _ in range(30)
             )
 
         publish(redis_broker, "add", 1, 2, queue="orphan")
-        with looking(redis_broker) as look, redis_client(redis_broker) as connection:
-            wait_for(lambda: lengths(look.scrape()) == {"orphan": 1})
+        with local_exporter(redis_broker) as local, redis_client(redis_broker) as connection:
+            wait_for(lambda: lengths(local.scrape()) == {"orphan": 1})
             cheap = cost()
             connection.eval(
                 "for i = 1, 300000 do redis.call('SET', 'celery-task-meta-' .. i, '') end", 0
@@ -254,11 +254,11 @@ class TestDiscovery:
                 return dear - cheap < 5
 
             wait_for(little)
-            assert lengths(look.scrape()) == {"orphan": 1}
-        with looking(redis_broker) as look:
-            first = look.scrape(names=("queues",))
+            assert lengths(local.scrape()) == {"orphan": 1}
+        with local_exporter(redis_broker) as local:
+            first = local.scrape(names=("queues",))
             print(f"the first scrape among them: {1000 * first.seconds:.0f} ms")
-            wait_for(lambda: lengths(look.scrape(names=("queues",))) == {"orphan": 1})
+            wait_for(lambda: lengths(local.scrape(names=("queues",))) == {"orphan": 1})
 
     def test_says_when_there_are_more_than_it_shows(
         self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch
@@ -266,12 +266,12 @@ class TestDiscovery:
         monkeypatch.setattr("celery_vitals.queue_registry._MOST", 3)
         for number in range(5):
             publish(redis_broker, "add", 1, 2, queue=f"queue-{number}")
-        with looking(redis_broker) as look:
-            assert len(lengths(look.scrape(names=("queues",)))) == 3
-            assert "so many queues" in look.blind_spots()["queue_discovery"]
-        with looking(redis_broker, queue_include=("queue-1",)) as look:
-            assert lengths(look.scrape(names=("queues",))) == {"queue-1": 1}
-            assert "queue_discovery" not in look.blind_spots()
+        with local_exporter(redis_broker) as local:
+            assert len(lengths(local.scrape(names=("queues",)))) == 3
+            assert "so many queues" in local.blind_spots()["queue_discovery"]
+        with local_exporter(redis_broker, queue_include=("queue-1",)) as local:
+            assert lengths(local.scrape(names=("queues",))) == {"queue-1": 1}
+            assert "queue_discovery" not in local.blind_spots()
 
     def test_is_said_to_be_under_way_until_all_keys_have_been_seen(
         self,
@@ -290,29 +290,31 @@ class TestDiscovery:
         with redis_client(redis_broker) as connection:
             connection.mset({f"key-{number}": "" for number in range(1000)})
         publish(redis_broker, "add", 1, 2, queue="orphan")
-        with looking(redis_broker) as look:
-            look.scrape(names=("queues",))
-            assert "Not all keys" in look.blind_spots()["queue_discovery"]
+        with local_exporter(redis_broker) as local:
+            local.scrape(names=("queues",))
+            assert "Not all keys" in local.blind_spots()["queue_discovery"]
             wait_for(
                 lambda: (
-                    look.scrape(names=("queues",)),
-                    "queue_discovery" not in look.blind_spots(),
+                    local.scrape(names=("queues",)),
+                    "queue_discovery" not in local.blind_spots(),
                 )[1],
                 interval=0,
             )
-            assert lengths(look.scrape(names=("queues",))) == {"orphan": 1}
+            assert lengths(local.scrape(names=("queues",))) == {"orphan": 1}
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_limits_are_shown_for_queues_that_are_known(redis_broker: Broker) -> None:
     limits: dict[str, Any] = {"celery": 100, "nosuch": 5, "*": 1000}
-    with looking(redis_broker, queues=("celery", "other"), queue_limits=limits) as look:
-        assert look.scrape().by("queue", "celery_queue_length_limit") == {
+    with local_exporter(redis_broker, queues=("celery", "other"), queue_limits=limits) as local:
+        assert local.scrape().by("queue", "celery_queue_length_limit") == {
             "celery": 100,
             "other": 1000,
         }
-    with looking(redis_broker, queues=("celery", "other"), queue_limits={"celery": 100}) as look:
-        assert look.scrape().by("queue", "celery_queue_length_limit") == {"celery": 100}
+    with local_exporter(
+        redis_broker, queues=("celery", "other"), queue_limits={"celery": 100}
+    ) as local:
+        assert local.scrape().by("queue", "celery_queue_length_limit") == {"celery": 100}
 
 
 def test_patterns_hold_for_queues_from_workers_too(
@@ -320,9 +322,9 @@ def test_patterns_hold_for_queues_from_workers_too(
 ) -> None:
     start_worker(redis_broker, "solo", queues=("served", "tmp-1"))
     publish(redis_broker, "add", 1, 2, queue="tmp-2")
-    with looking(redis_broker, queue_exclude=("tmp-*",), queues=("tmp-3",)) as look:
+    with local_exporter(redis_broker, queue_exclude=("tmp-*",), queues=("tmp-3",)) as local:
         for _ in range(2):
-            scrape = look.scrape()
+            scrape = local.scrape()
         assert lengths(scrape) == {"served": 0, "tmp-3": 0}
         assert scrape.by("queue", "celery_queue_workers") == {"served": 1, "tmp-3": 0}
-        assert {row.name for row in look.collector.report().queues} == {"served", "tmp-3"}
+        assert {row.name for row in local.collector.report().queues} == {"served", "tmp-3"}

@@ -13,7 +13,14 @@ import pytest
 from tests.support.exporter import Exporter, Scrape
 from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.servers.celery_children import SUPPORT
-from tests.support.task_series import SENT_EVENTS, following, hears, tasks_of, total, until
+from tests.support.task_series import (
+    SENT_EVENTS,
+    event_stream_is_up,
+    following,
+    tasks_of,
+    total,
+    until,
+)
 
 HOURS = 7200.0
 OFFSETS = {"ahead": HOURS, "behind": -HOURS, "newyork": 0.0, "local": 0.0}
@@ -232,7 +239,7 @@ def test_buckets_are_as_told_for_all_tasks_and_for_one(
         "1,5",
     )
     with Exporter.of(module_broker, *told) as exporter:
-        wait_for(lambda: hears(exporter))
+        wait_for(lambda: event_stream_is_up(exporter))
         publisher.send("sleep", 0.4, queue="newyork")
         publisher.send("busy", 0.01, queue="newyork")
         scrape = until(exporter, 2, "celery_task_succeeded_total", queue="newyork")

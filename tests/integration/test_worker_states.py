@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.exporter import Scrape
-from tests.support.scraping import Look, looking, state
+from tests.support.scraping import LocalExporter, local_exporter, state
 from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.task_series import FAST
 
@@ -22,7 +22,7 @@ PATIENCE = {"doubt.IDLE_FOR": 3.0, "doubt.UNCONSUMED_FOR": 1.0, "fleet._QUEUES_F
 class Farm:
     """The workers by name, each with a queue of its name, and a look at them."""
 
-    look: Look
+    local: LocalExporter
     publisher: Publisher
     workers: dict[str, Worker]
 
@@ -31,7 +31,7 @@ class Farm:
         seen: list[Scrape] = []
 
         def there() -> bool:
-            seen[:] = [self.look.scrape()]
+            seen[:] = [self.local.scrape()]
             found = state(seen[0], worker)
             assert found == expected, f"{worker} is {found}"
             return True
@@ -44,7 +44,7 @@ class Farm:
         found: list[dict[str, str]] = []
 
         def often() -> bool:
-            scrape = self.look.scrape()
+            scrape = self.local.scrape()
             found.append({worker: state(scrape, worker) for worker in expected})
             return len(found) >= rounds
 
@@ -84,12 +84,12 @@ def farm(module_broker: Broker) -> Iterator[Farm]:
             worker.launch()
         for worker in workers.values():
             worker.wait_ready()
-        look = stack.enter_context(looking(module_broker, enable_events=False))
+        local = stack.enter_context(local_exporter(module_broker, enable_events=False))
         publisher = stack.enter_context(Publisher(module_broker))
-        wait_for(lambda: look.scrape().value("celery_exporter_event_stream_up") == 1)
+        wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
         names = {f"{name}@test" for name in workers}
-        wait_for(lambda: set(look.scrape().by("worker", "celery_worker_active_tasks")) == names)
-        yield Farm(look, publisher, workers)
+        wait_for(lambda: set(local.scrape().by("worker", "celery_worker_active_tasks")) == names)
+        yield Farm(local, publisher, workers)
 
 
 def test_it_takes_no_task_though_it_answers_and_names_its_queue(farm: Farm) -> None:
@@ -137,7 +137,7 @@ def test_none_of_these_is_accused(farm: Farm) -> None:
     farm.waits_for("full", "busy")
     wait_for(
         lambda: (
-            farm.look.scrape().value("celery_worker_processed_total", worker="limited@test") == 1
+            farm.local.scrape().value("celery_worker_processed_total", worker="limited@test") == 1
         )
     )
     farm.stay({"full": "busy", "limited": "up", "idle": "up", "mute": "up"})
@@ -159,7 +159,7 @@ def test_all_its_slots_are_in_long_tasks(farm: Farm) -> None:
 
 def test_its_remote_control_is_off(farm: Farm) -> None:
     """All is by its heartbeats."""
-    scrape = farm.look.scrape()
+    scrape = farm.local.scrape()
     assert scrape.value("celery_worker_up", worker="mute@test") == 1
     assert scrape.value("celery_worker_replied", worker="mute@test") == 0
     assert (scrape.value("celery_worker_active_tasks", worker="mute@test") or 0) >= 1
@@ -168,6 +168,6 @@ def test_its_remote_control_is_off(farm: Farm) -> None:
 
 
 def test_each_of_them_was_one_process_all_the_time(farm: Farm) -> None:
-    scrape = farm.look.scrape()
+    scrape = farm.local.scrape()
     assert set(scrape.by("worker", "celery_worker_restarts_total").values()) == {0}
     assert set(scrape.by("worker", "celery_worker_instances").values()) == {1}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.exporter import Exporter, Scrape
-from tests.support.scraping import Look, looking, state
+from tests.support.scraping import LocalExporter, local_exporter, state
 from tests.support.servers import Broker, Fault, Proxy, Publisher, Worker, publish, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -71,13 +71,13 @@ def test_one_without_heartbeat_gossip_and_mingle_is_up_as_long_as_it_answers(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     start_worker(broker, "solo", "quiet", heartbeat=False, gossip=False, mingle=False)
-    with looking(broker, worker_timeout=1) as look:
-        look.scrape()
+    with local_exporter(broker, worker_timeout=1) as local:
+        local.scrape()
         for _ in range(2):
             time.sleep(
                 1.1
             )  # longer than the timeout: a scrape asks, and does not go by what it knew
-            assert up(look.scrape()) == {"quiet@test": 1}
+            assert up(local.scrape()) == {"quiet@test": 1}
 
 
 def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
@@ -85,14 +85,14 @@ def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
 ) -> None:
     monkeypatch.setattr("celery_vitals.workers.registry._QUEUES_FRESH", 0.0)
     start_worker(broker, "solo", queues=("celery", "other"))
-    with looking(broker) as look, Publisher(broker) as publisher:
-        look.scrape()
-        assert look.scrape().value("celery_worker_consumed_queues", worker="solo@test") == 2
+    with local_exporter(broker) as local, Publisher(broker) as publisher:
+        local.scrape()
+        assert local.scrape().value("celery_worker_consumed_queues", worker="solo@test") == 2
         publisher.app.control.cancel_consumer("celery", connection=publisher._connection)
         publisher.app.control.cancel_consumer("other", connection=publisher._connection)
 
         def cancelled() -> Scrape | None:
-            scrape = look.scrape()
+            scrape = local.scrape()
             return (
                 scrape
                 if scrape.value("celery_worker_consumed_queues", worker="solo@test") == 0
@@ -105,7 +105,7 @@ def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
         assert state(scrape, "solo") == "not_consuming"
         assert scrape.value("celery_queue_workers", queue="celery") == 0
         publisher.send("add", 1, 2, count=3)
-        wait_for(lambda: look.scrape().value("celery_queue_length", queue="celery") == 3)
+        wait_for(lambda: local.scrape().value("celery_queue_length", queue="celery") == 3)
 
 
 def test_a_frozen_one_has_not_replied_and_later_is_down_and_holds_nobody_up(
@@ -138,9 +138,9 @@ def test_a_frozen_one_has_not_replied_and_later_is_down_and_holds_nobody_up(
 def test_one_with_all_slots_in_long_tasks_is_up(broker: Broker, start_worker: StartWorker) -> None:
     start_worker(broker, "prefork", concurrency=2)
     publish(broker, "sleep", 60, count=4)
-    with looking(broker) as look:
-        wait_for(lambda: processed(look.scrape(), "prefork@test") == 2)
-        scrape = look.scrape()
+    with local_exporter(broker) as local:
+        wait_for(lambda: processed(local.scrape(), "prefork@test") == 2)
+        scrape = local.scrape()
         assert up(scrape) == replied(scrape) == {"prefork@test": 1}
         assert scrape.value("celery_worker_pool_slots", worker="prefork@test") == 2
         assert scrape.value("celery_queue_slots", queue="celery") == 2
@@ -151,12 +151,12 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
     broker: Broker, start_worker: StartWorker
 ) -> None:
     worker = start_worker(broker, "solo", heartbeat=False)
-    with looking(broker, worker_timeout=30) as look:
-        look.scrape()
-        before = look.scrape()
+    with local_exporter(broker, worker_timeout=30) as local:
+        local.scrape()
+        before = local.scrape()
         publish(broker, "busy", 4)
         wait_for(lambda: "project.busy" in worker.log)
-        busy = look.scrape(1.0)
+        busy = local.scrape(1.0)
         assert up(busy) == {"solo@test": 1}
         assert state(busy, "solo") == "busy"
         assert replied(busy) == {"solo@test": 0}
@@ -166,13 +166,13 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
         wait_for(lambda: "succeeded" in worker.log)
         time.sleep(0.5)  # its answer to the round before is on its way
         worker.freeze()
-        late = look.scrape()
+        late = local.scrape()
         worker.thaw()
         assert replied(late) == {"solo@test": 0}
         assert seen(late, "solo@test") > asked > seen(before, "solo@test")
         assert processed(late, "solo@test") == 1
-        assert up(look.scrape()) == replied(look.scrape()) == {"solo@test": 1}
-        assert state(look.scrape(), "solo") == "up"
+        assert up(local.scrape()) == replied(local.scrape()) == {"solo@test": 1}
+        assert state(local.scrape(), "solo") == "up"
 
 
 def test_one_that_takes_long_to_answer_is_waited_for(
@@ -188,10 +188,10 @@ def test_one_that_takes_long_to_answer_is_waited_for(
         )
         start_worker(behind, "threads", "far", heartbeat=False)
         start_worker(redis_broker, "solo", "near")
-        with looking(redis_broker) as look:
-            wait_for(lambda: replied(look.scrape()) == {"far@test": 1, "near@test": 1})
+        with local_exporter(redis_broker) as local:
+            wait_for(lambda: replied(local.scrape()) == {"far@test": 1, "near@test": 1})
             proxy.delay = 0.35  # each way; what the worker does besides may double it
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert replied(scrape) == {"far@test": 1, "near@test": 1}
             assert (scrape.value("celery_worker_reply_seconds", worker="far@test") or 0) > 0.7
             assert (scrape.value("celery_worker_reply_seconds", worker="near@test") or 9) < 0.5
@@ -206,10 +206,10 @@ def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
     start_worker(rabbitmq_broker, "threads", "w")
     with (
         Proxy(rabbitmq_broker.server.port) as proxy,
-        looking(rabbitmq_broker, broker_url=proxy.url(rabbitmq_broker.url)) as look,
+        local_exporter(rabbitmq_broker, broker_url=proxy.url(rabbitmq_broker.url)) as local,
     ):
-        wait_for(lambda: replied(look.scrape()) == {"w@test": 1})
-        scrapes = [look.scrape(names=("workers",)) for _ in range(30)]
+        wait_for(lambda: replied(local.scrape()) == {"w@test": 1})
+        scrapes = [local.scrape(names=("workers",)) for _ in range(30)]
     assert {
         scrape.value("celery_scrape_collector_success", collector="workers") for scrape in scrapes
     } == {1}
@@ -220,12 +220,12 @@ def test_more_workers_than_may_be_shown_are_told(
 ) -> None:
     for name in ("a", "b"):
         start_worker(redis_broker, "solo", name)
-    with looking(redis_broker, max_workers=1) as look:
-        wait_for(lambda: look.scrape().value("celery_exporter_blind_spot", subject="workers") == 1)
-        assert len(up(look.scrape())) == 1
-    with looking(redis_broker, max_workers=2) as look:
-        wait_for(lambda: len(up(look.scrape())) == 2)
-        assert look.scrape().value("celery_exporter_blind_spot", subject="workers") is None
+    with local_exporter(redis_broker, max_workers=1) as local:
+        wait_for(lambda: local.scrape().value("celery_exporter_blind_spot", subject="workers") == 1)
+        assert len(up(local.scrape())) == 1
+    with local_exporter(redis_broker, max_workers=2) as local:
+        wait_for(lambda: len(up(local.scrape())) == 2)
+        assert local.scrape().value("celery_exporter_blind_spot", subject="workers") is None
 
 
 def test_slots_of_eventlet_and_of_a_pool_that_scales(
@@ -233,9 +233,9 @@ def test_slots_of_eventlet_and_of_a_pool_that_scales(
 ) -> None:
     start_worker(broker, "eventlet", concurrency=5)
     start_worker(broker, "prefork", "scaled", queues=("scaled",), args=["--autoscale=10,2"])
-    with looking(broker) as look:
-        look.scrape()
-        scrape = look.scrape()
+    with local_exporter(broker) as local:
+        local.scrape()
+        scrape = local.scrape()
         assert scrape.by("worker", "celery_worker_pool_slots") == {
             "eventlet@test": 5,
             "scaled@test": 2,
@@ -247,7 +247,9 @@ def test_slots_of_eventlet_and_of_a_pool_that_scales(
         }
         publish(broker, "sleep", 30, queue="scaled", count=6)
         wait_for(
-            lambda: (look.scrape().value("celery_worker_pool_slots", worker="scaled@test") or 0) > 2
+            lambda: (
+                (local.scrape().value("celery_worker_pool_slots", worker="scaled@test") or 0) > 2
+            )
         )
 
 
@@ -256,11 +258,11 @@ def test_one_started_anew_under_its_name_has_a_new_start(
 ) -> None:
     worker = start_worker(broker, "solo")
     publish(broker, "add", 1, 2, count=3)
-    with looking(broker) as look:
-        wait_for(lambda: processed(look.scrape(), "solo@test") == 3)
+    with local_exporter(broker) as local:
+        wait_for(lambda: processed(local.scrape(), "solo@test") == 3)
 
         def start() -> float:
-            return look.scrape().by("worker", "celery_worker_start_timestamp_seconds")["solo@test"]
+            return local.scrape().by("worker", "celery_worker_start_timestamp_seconds")["solo@test"]
 
         first = start()
         assert abs(time.time() - first) < 30
@@ -271,7 +273,7 @@ def test_one_started_anew_under_its_name_has_a_new_start(
         restarted = time.time()
         wait_for(lambda: start() != first)
         assert first + 1 < start() < restarted + 2
-        scrape = look.scrape()
+        scrape = local.scrape()
         assert processed(scrape, "solo@test") == 0
         assert scrape.value("celery_worker_restarts_total", worker="solo@test") == 1
         assert scrape.value("celery_worker_consumed_queues", worker="solo@test") == 1
@@ -283,15 +285,15 @@ def test_while_the_broker_is_away_everybody_stays_what_they_were(
     (gone, _) = start_all(start_worker, broker, "gone@host", "well@host")
     with (
         Proxy(broker.server.port) as proxy,
-        looking(broker, broker_url=proxy.url(broker.url), worker_timeout=1) as look,
+        local_exporter(broker, broker_url=proxy.url(broker.url), worker_timeout=1) as local,
     ):
-        look.scrape()
+        local.scrape()
         gone.kill()
-        wait_for(lambda: up(look.scrape()) == {"gone@host": 0, "well@host": 1})
+        wait_for(lambda: up(local.scrape()) == {"gone@host": 0, "well@host": 1})
         proxy.fault = Fault.REFUSE
         until = time.monotonic() + 2.5
         while time.monotonic() < until:
-            scrape = look.scrape()
+            scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 0
             assert up(scrape) == {"gone@host": 0, "well@host": 1}
             assert replied(scrape) == {}
@@ -301,8 +303,8 @@ def test_while_the_broker_is_away_everybody_stays_what_they_were(
             time.sleep(0.2)
         assert time.time() - seen(scrape, "well@host") > 2
         proxy.fault = Fault.NONE
-        assert up(look.scrape()) == {"gone@host": 0, "well@host": 1}
-        assert replied(look.scrape())["well@host"] == 1
+        assert up(local.scrape()) == {"gone@host": 0, "well@host": 1}
+        assert replied(local.scrape())["well@host"] == 1
 
 
 def test_one_whose_application_serializes_with_pickle_is_up(
@@ -311,9 +313,9 @@ def test_one_whose_application_serializes_with_pickle_is_up(
     # It answers in pickle as well.
     conf = {"task_serializer": "pickle", "accept_content": ["json", "pickle"]}
     start_worker(broker, "solo", conf=conf, env={"C_FORCE_ROOT": "1"})
-    with looking(broker) as look:
-        look.scrape()
-        scrape = look.scrape()
+    with local_exporter(broker) as local:
+        local.scrape()
+        scrape = local.scrape()
         assert up(scrape) == replied(scrape) == {"solo@test": 1}
         assert scrape.value("celery_queue_workers", queue="celery") == 1
 
@@ -321,13 +323,13 @@ def test_one_whose_application_serializes_with_pickle_is_up(
 def test_in_the_first_scrape_all_are_there(broker: Broker, start_worker: StartWorker) -> None:
     start_all(start_worker, broker, "a@host", "b@host")
 
-    def first(look: Look) -> Scrape:
-        scrape = look.scrape()
+    def first(local: LocalExporter) -> Scrape:
+        scrape = local.scrape()
         assert scrape.seconds < 2
         return scrape
 
-    with looking(broker) as look:
-        scrape = first(look)
+    with local_exporter(broker) as local:
+        scrape = first(local)
         assert up(scrape) == replied(scrape) == {"a@host": 1, "b@host": 1}
         assert scrape.by("queue", "celery_queue_length") == {"a": 0, "b": 0}
         assert scrape.by("queue", "celery_queue_workers") == {"a": 1, "b": 1}

@@ -33,7 +33,7 @@ def state(scrape: Scrape, worker: str) -> str:
     return max(states, key=states.__getitem__)
 
 
-class Look:
+class LocalExporter:
     """A collector, and its metrics as text."""
 
     def __init__(self, collector: Collector) -> None:
@@ -67,7 +67,7 @@ class _Given:
 
 
 @contextmanager
-def looking(broker: Broker, **settings: Any) -> Iterator[Look]:
+def local_exporter(broker: Broker, **settings: Any) -> Iterator[LocalExporter]:
     """Look at a broker and its result backend, without a pause between rounds."""
     given: dict[str, Any] = {
         "broker_url": broker.url,
@@ -78,7 +78,7 @@ def looking(broker: Broker, **settings: Any) -> Iterator[Look]:
         given["rabbitmq_management_url"] = broker.management_url
     collector = Collector(Settings(**{**given, **settings}))
     try:
-        yield Look(collector)
+        yield LocalExporter(collector)
     finally:
         collector.close(Deadline.after(5.0))
 
@@ -99,9 +99,9 @@ def redis_client(broker: Broker) -> Iterator[redis.Redis]:
 EVERYTHING = {"broker", "backend", "workers", "queues", "tasks"}
 
 
-def sees_everything(look: Look, worker: str, **lengths: int) -> bool:
+def sees_everything(local: LocalExporter, worker: str, **lengths: int) -> bool:
     """Whether a scrape shows broker, backend, the worker, these queues, and that events come."""
-    scrape = look.scrape()
+    scrape = local.scrape()
     assert scrape.value("celery_broker_up") == 1
     assert scrape.value("celery_result_backend_up") == 1
     assert scrape.by("worker", "celery_worker_up") == {worker: 1}
@@ -113,9 +113,9 @@ def sees_everything(look: Look, worker: str, **lengths: int) -> bool:
     return sum(scrape.by("task", "celery_task_succeeded_total").values()) > 0
 
 
-def failure_reasons(look: Look) -> set[str]:
+def failure_reasons(local: LocalExporter) -> set[str]:
     """Why the broker's collector has failed so far."""
-    failures = look.scrape(2.0, ("broker",)).series("celery_probe_failures_total")
+    failures = local.scrape(2.0, ("broker",)).series("celery_probe_failures_total")
     return {dict(labels)["reason"] for labels in failures if dict(labels)["collector"] == "broker"}
 
 

@@ -63,7 +63,7 @@ def until(
     return seen[0]
 
 
-def hears(exporter: Exporter) -> bool:
+def event_stream_is_up(exporter: Exporter) -> bool:
     """Whether the stream of events is up."""
     return tasks_of(exporter).value("celery_exporter_event_stream_up") == 1
 
@@ -72,7 +72,7 @@ def hears(exporter: Exporter) -> bool:
 def following(broker: Broker, *arguments: str) -> Iterator[Exporter]:
     """An exporter that hears the events and has asked the workers that are there."""
     with Exporter.of(broker, "--no-collector.backend", *arguments) as exporter:
-        wait_for(lambda: hears(exporter))
+        wait_for(lambda: event_stream_is_up(exporter))
         exporter.scrape()
         yield exporter
 
