@@ -15,8 +15,9 @@ from prometheus_client.registry import Collector as PrometheusCollector
 
 from celery_vitals._version import __version__
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient, Capability, target_of
-from celery_vitals.brokers.queue_readers import QueueRegistry, shown_by
+from celery_vitals.brokers.capabilities import Capability
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import target_of
 from celery_vitals.collectors.backend import OF_DJANGO, BackendCollector
 from celery_vitals.collectors.base import Probe
 from celery_vitals.collectors.broker import BrokerCollector
@@ -29,6 +30,8 @@ from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.definitions import DEFINITIONS, families
 from celery_vitals.probe_runner import Outcome, ProbeRunner
+from celery_vitals.queue_registry import QueueRegistry, queue_filter
+from celery_vitals.result_backends import certificate_blind_spots, check_backend
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, cluster_status
 from celery_vitals.workers import WorkerRegistry
@@ -44,16 +47,19 @@ class Collector(PrometheusCollector):
 
     def __init__(self, settings: Settings, app: celery.Celery | None = None) -> None:
         target = target_of(settings, app)
+        check_backend(target)
         # Half of the time, so that after a connection that proves dead there is time for a new one.
         io_timeout = settings.timeout / 2
-        url = settings.rabbitmq_management_url
         self._settings = settings
-        self._broker = BrokerClient(target, io_timeout, url.reveal() if url else None)
+        self._broker = BrokerClient(target, io_timeout)
         self._registry = WorkerRegistry(
             settings.worker_timeout, settings.worker_forget_after, settings.max_workers
         )
-        self._known = QueueRegistry(target.queues, shown_by(settings))
-        self._absent: list[BlindSpot] = [*target.blind_spots]
+        self._known = QueueRegistry(target.queues, queue_filter(settings))
+        self._absent: list[BlindSpot] = [
+            *target.blind_spots,
+            *certificate_blind_spots(target),
+        ]
         self._probes: dict[str, Probe[Any]] = {
             probe.name: probe
             for probe in self._choose(settings, io_timeout)
@@ -107,18 +113,18 @@ class Collector(PrometheusCollector):
         capabilities = self._broker.target.capabilities
         if capabilities.events:
             follower = TasksCollector(self._broker, self._registry, settings, self._ask_the_new)
-            self._known.told = follower.queues
+            self._known.event_queues = follower.queues
             return follower
         self._cannot("task_events", "Task events are not followed", capabilities.events)
         return None
 
     def _queues(self) -> frozenset[str]:
         """All queues that are to be shown, whoever knows them."""
-        return self._known.names() | self._known.shown(self._registry.queues())
+        return self._known.names() | self._known.included(self._registry.queues())
 
     def _cannot(self, subject: str, what: str, why: Capability) -> None:
         title = self._broker.target.capabilities.title
-        self._absent.append(BlindSpot(subject, f"{what}. {title}: {why.text}.", ""))
+        self._absent.append(BlindSpot(subject, f"{what}. {title}: {why.detail}.", ""))
 
     def _ask_the_new(self) -> None:
         """A worker has come, and its tasks are told of before the next scrape: ask now which queues it consumes."""
@@ -173,7 +179,7 @@ class Collector(PrometheusCollector):
     def report(self) -> ClusterStatus:
         """What the last round found, in words and rows.  Never touches the network."""
         outcomes = {name: runner.last for name, runner in self._runners.items()}
-        consumed = self._known.shown(self._registry.queues())
+        consumed = self._known.included(self._registry.queues())
         return cluster_status(
             self._broker.target,
             self._registry,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import Target
-from celery_vitals.brokers.queue_readers import QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.target import Target
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
 from celery_vitals.workers import State, WorkerRegistry

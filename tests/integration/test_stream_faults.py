@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from celery_vitals.brokers.redis.events import envelope
+from celery_vitals.brokers.kombu_message import write as envelope
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import Reason
 from celery_vitals.events.stream import Stream

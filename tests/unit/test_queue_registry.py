@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from celery_vitals import Settings
-from celery_vitals import queue_registry as known
-from celery_vitals.brokers.queue_readers import (
+from celery_vitals import Settings, queue_registry
+from celery_vitals.brokers.kombu_message import producer_timestamp
+from celery_vitals.queue_registry import (
     QueueRegistry,
     is_control_reply,
     is_delayed,
     is_internal,
-    shown_by,
-    stamp,
+    queue_filter,
 )
 
 UUID = "0f4a6b6e-2d0c-3b1e-9a4f-5d1c6f7e8a9b"
 
 
 def test_patterns_choose_and_a_queue_that_is_named_is_always_shown() -> None:
-    shows = shown_by(
+    shows = queue_filter(
         Settings(
             queues=("tmp-1",), queue_include=("shop-*", "tmp-?"), queue_exclude=("*-1", "shop-x")
         )
@@ -29,19 +28,19 @@ def test_patterns_choose_and_a_queue_that_is_named_is_always_shown() -> None:
 
 
 def test_without_patterns_everything_is_shown_and_dots_are_only_dots() -> None:
-    assert shown_by(Settings())("any\nthing")
-    shows = shown_by(Settings(queue_exclude=("a.b",)))
+    assert queue_filter(Settings())("any\nthing")
+    shows = queue_filter(Settings(queue_exclude=("a.b",)))
     assert (shows("a.b"), shows("axb")) == (False, True)
 
 
 def test_patterns_hold_for_every_source_of_names() -> None:
     queues = QueueRegistry(
-        {"tmp-app", "named"}, shown_by(Settings(queues=("named",), queue_exclude=("tmp-*",)))
+        {"tmp-app", "named"}, queue_filter(Settings(queues=("named",), queue_exclude=("tmp-*",)))
     )
-    queues.found(["tmp-found", "found"])
-    queues.told = lambda: ["tmp-told", "told"]
+    queues.add(["tmp-found", "found"])
+    queues.event_queues = lambda: ["tmp-told", "told"]
     assert queues.names() == {"named", "found", "told"}
-    assert queues.shown(["tmp-consumed", "consumed"]) == {"consumed"}
+    assert queues.included(["tmp-consumed", "consumed"]) == {"consumed"}
 
 
 @pytest.mark.parametrize(
@@ -61,8 +60,8 @@ def test_patterns_hold_for_every_source_of_names() -> None:
 )
 def test_celery_s_own_queues_are_nobody_s_work(name: str) -> None:
     queues = QueueRegistry(())
-    queues.found([name])
-    queues.told = lambda: [name]
+    queues.add([name])
+    queues.event_queues = lambda: [name]
     assert is_internal(name)
     assert queues.names() == set()
 
@@ -76,12 +75,12 @@ def test_which_of_them_is_what() -> None:
 
 def test_what_two_looks_through_the_broker_have_not_shown_is_gone() -> None:
     queues = QueueRegistry(())
-    queues.found(["a", "b"])
+    queues.add(["a", "b"])
     for _ in range(2):
-        queues.pass_ended()
-        queues.found(["b"])
+        queues.end_scan()
+        queues.add(["b"])
         assert "a" in queues.names()
-    queues.pass_ended()
+    queues.end_scan()
     assert queues.names() == {"b"}
 
 
@@ -89,40 +88,40 @@ def test_what_only_events_tell_is_not_looked_for_each_time_when_it_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queues = QueueRegistry({"configured"})
-    queues.told = lambda: ["configured", "told", "found"]
-    queues.missing(["configured", "told", "found"])
+    queues.event_queues = lambda: ["configured", "told", "found"]
+    queues.mark_missing(["configured", "told", "found"])
     assert queues.names() == {"configured"}
-    queues.found(["found"])
+    queues.add(["found"])
     assert queues.names() == {"configured", "found"}
-    monkeypatch.setattr(known, "_MISSING_FOR", -1.0)
-    queues.missing(["told"])  # as if it had been long ago
+    monkeypatch.setattr(queue_registry, "_MISSING_FOR", -1.0)
+    queues.mark_missing(["told"])  # as if it had been long ago
     assert queues.names() == {"configured", "found", "told"}
 
 
 def test_what_was_found_and_is_missing_is_gone_until_it_is_found_again() -> None:
     queues = QueueRegistry({"configured"})
-    queues.found(["found", "configured"])
-    queues.missing(["found", "configured"])
+    queues.add(["found", "configured"])
+    queues.mark_missing(["found", "configured"])
     assert queues.names() == {"configured"}
-    queues.found(["found"])
+    queues.add(["found"])
     assert queues.names() == {"configured", "found"}
 
 
 def test_a_flood_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "_MOST", 10)
+    monkeypatch.setattr(queue_registry, "_MOST", 10)
     queues = QueueRegistry({"configured"})
     assert not queues.full
-    queues.found(f"found-{n}" for n in range(100))
+    queues.add(f"found-{n}" for n in range(100))
     assert queues.full
-    queues.told = lambda: [f"told-{n}" for n in range(100)]
+    queues.event_queues = lambda: [f"told-{n}" for n in range(100)]
     assert len(queues.names()) == 21
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 0, -5, "1e400", "nan", 1795167270123])
 def test_a_stamp_that_can_be_no_time_is_none(value: float | str | None) -> None:
-    assert stamp(value) is None
+    assert producer_timestamp(value) is None
 
 
 def test_a_stamp_is_unix_time() -> None:
-    assert stamp("1695167270.123") == 1695167270.123
-    assert stamp(1695167270) == 1695167270
+    assert producer_timestamp("1695167270.123") == 1695167270.123
+    assert producer_timestamp(1695167270) == 1695167270

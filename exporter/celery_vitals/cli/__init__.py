@@ -223,9 +223,10 @@ def _app(ctx: click.Context, settings: Settings) -> Celery | None:
 def _check(settings: Settings, app: Celery | None) -> None:
     """Check what `serve` would find out only when it starts."""
     from celery_vitals.brokers.target import target_of
+    from celery_vitals.result_backends import check_backend
     from celery_vitals.web.config_reload import LiveConfig
 
-    target_of(settings, app)
+    check_backend(target_of(settings, app))
     if settings.web_config_file:
         LiveConfig(settings.web_config_file)
 

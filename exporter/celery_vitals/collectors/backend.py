@@ -6,17 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import (
-    Backend,
-    BrokerClient,
-    BrokerConnection,
-    Session,
-    may_be_stale,
-    open_backend,
-)
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session, may_be_stale
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.result_backends import Backend, open_backend
 
 ON_THE_BROKER = frozenset({"rpc", "amqp"})
 """Backends that keep results in the broker's own queues: they work when the broker does."""
@@ -39,7 +35,7 @@ class BackendCollector:
     def measure(self, deadline: Deadline) -> bool:
         """True, or the library's error."""
         if self._target.backend in ON_THE_BROKER:
-            self._session.use(deadline, BrokerConnection.round_trip)
+            self._session.use(deadline, lambda connection: connection.round_trip())
             return True
         kept, self._backend = self._backend, None
         if kept is not None and self._works(kept, deadline):

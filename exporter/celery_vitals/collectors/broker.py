@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient, BrokerConnection, Session
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
@@ -23,7 +25,7 @@ class BrokerCollector:
 
     def measure(self, deadline: Deadline) -> bool:
         """True, or the library's error."""
-        self._session.use(deadline, BrokerConnection.round_trip)
+        self._session.use(deadline, lambda connection: connection.round_trip())
         return True
 
     def samples(self, value: bool | None) -> Iterable[Sample]:

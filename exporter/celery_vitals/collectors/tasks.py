@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient
+from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.stream import Stream

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient, BrokerConnection, Session
-from celery_vitals.brokers.generic.mailbox import KombuMailbox
-from celery_vitals.brokers.redis.mailbox import RedisMailbox
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
-from celery_vitals.remote_control import Answer, Command, Control
+from celery_vitals.remote_control import Answer, Command, RemoteControl
 from celery_vitals.workers import State, Stats, Worker, WorkerRegistry
 
 _REPLY_LIMIT = 2.5
@@ -35,11 +35,11 @@ class WorkersCollector:
         self._registry = registry
         self._known_queues = known_queues
         self._target = broker.target
-        self._session: Session[Control] = Session(broker, self._set_up)
+        self._session: Session[RemoteControl] = Session(broker, self._set_up)
 
-    def _set_up(self, connection: BrokerConnection) -> Control:
-        mailbox = RedisMailbox if self._target.driver == "redis" else KombuMailbox
-        return Control(mailbox(connection, self._target.control_exchange))
+    def _set_up(self, connection: BrokerConnection) -> RemoteControl:
+        target = self._target
+        return RemoteControl(target.kind.mailbox(connection, target.control_exchange))
 
     def measure(self, deadline: Deadline) -> bool:
         """Ask, and take down the answers in the fleet."""
@@ -52,7 +52,7 @@ class WorkersCollector:
         if limits := registry.limits_wanted():
             commands.append(Command("registered", limits))
 
-        def ask(control: Control) -> tuple[list[Answer], int | None]:
+        def ask(control: RemoteControl) -> tuple[list[Answer], int | None]:
             return control.ask(commands, expected, deadline.within(_REPLY_LIMIT)), control.silent
 
         asked = time.monotonic()

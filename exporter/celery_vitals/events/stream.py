@@ -9,12 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from celery_vitals.brokers import BrokerClient, BrokerConnection
-from celery_vitals.brokers.connection import EVENT_HEARTBEAT
-from celery_vitals.brokers.event_receiver import Receiver
-from celery_vitals.brokers.generic.events import GenericReceiver
-from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
-from celery_vitals.brokers.redis.events import RedisReceiver
+from celery_vitals.brokers.base import BrokerConnection, EventReceiver, EventSubscription
+from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events import canary
@@ -142,7 +138,7 @@ class Stream:
         """One connection, from its beginning to its end."""
         self._sink.idle()
         deadline = Deadline.after(_CONNECT_LIMIT)
-        connection = self._broker.connect(deadline, EVENT_HEARTBEAT)
+        connection = self._broker.connect(deadline, listening=True)
         try:
             receiver = self._subscribe(connection, deadline)
             self._sink.connected()
@@ -154,24 +150,19 @@ class Stream:
             self._broker.closed(connection)
             connection.abandon()
 
-    def _subscribe(self, connection: BrokerConnection, deadline: Deadline) -> Receiver:
+    def _subscribe(self, connection: BrokerConnection, deadline: Deadline) -> EventReceiver:
         target = self._broker.target
-        if target.driver == "redis":
-            return RedisReceiver(
-                connection, target.event_exchange, self._ear, self._max_buffer, deadline
-            )
-        if target.driver == "amqp":
-            return AmqpReceiver(
-                connection,
-                target.event_exchange,
-                self._ear,
-                self._max_buffer,
-                durable_queue=self._durable_queue,
-                control_exchange=f"{target.control_exchange}.pidbox" if self._enables else None,
-            )
-        return GenericReceiver(connection, target.event_exchange, self._ear)
+        subscription = EventSubscription(
+            exchange=target.event_exchange,
+            listener=self._ear,
+            max_buffer=self._max_buffer,
+            canary_key=canary.KEY,
+            durable_queue=self._durable_queue,
+            control_exchange=f"{target.control_exchange}.pidbox" if self._enables else None,
+        )
+        return target.kind.event_receiver(connection, subscription, deadline)
 
-    def _listen(self, receiver: Receiver) -> None:
+    def _listen(self, receiver: EventReceiver) -> None:
         """Receive until told to stop; raises when the connection is dead, or as good as that."""
         ear = self._ear
         ear.heard, ear.works = time.monotonic(), False
@@ -188,7 +179,7 @@ class Stream:
                 self._sink.idle()
             if ear.works:
                 self._works()
-            if receiver.muted:
+            if receiver.blocked:
                 muted = now
             if now - max(ear.heard, muted) > self._deaf_after:
                 raise ProbeError(
@@ -196,10 +187,10 @@ class Stream:
                     f"nothing was heard for {self._deaf_after:g} s, not even ourselves",
                 )
 
-    def _speak(self, receiver: Receiver) -> None:
+    def _speak(self, receiver: EventReceiver) -> None:
         """Publish what is due: the canary, and the command that switches task events on."""
         now, target = time.monotonic(), self._broker.target
-        if receiver.muted:
+        if receiver.blocked:
             return
         if now >= self._next_canary:
             self._next_canary = now + self._canary_every

@@ -17,9 +17,10 @@ from kombu import Connection
 from kombu.transport.virtual import Channel
 from kombu.utils.json import dumps as kombu_dumps
 
-from celery_vitals.brokers import BrokerConnection
-from celery_vitals.brokers.event_receiver import MAX_MESSAGE, Listener, Refused
-from celery_vitals.brokers.redis.events import RedisReceiver, body_of, envelope
+from celery_vitals.brokers.base import BrokerConnection, EventListener
+from celery_vitals.brokers.kombu_message import MAX_MESSAGE, RejectedMessage, read_json_body, write
+from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events.canary import Canary
@@ -78,13 +79,13 @@ class TestEnvelope:
             return
         read = kombu_channel.message_to_python(json.loads(written))
         theirs = read.body if isinstance(read.body, bytes) else read.body.encode()
-        assert body_of(written) == theirs == body
+        assert read_json_body(written) == theirs == body
 
     @given(event=JSON)
     def test_is_what_kombu_reads(self, kombu_channel: Channel, event: Any) -> None:
         body = json.dumps(event).encode()
         message = kombu_channel.message_to_python(
-            json.loads(envelope(body, "celeryev", "vitals.canary"))
+            json.loads(write(body, "celeryev", "vitals.canary"))
         )
         message.accept = {"application/json"}
         assert message.payload == event
@@ -100,28 +101,28 @@ class TestEnvelope:
             (b"[1]", "envelope"),
             (b'{"body": "W10="}', "envelope"),
             (b"[" * 100_000, "envelope"),
-            (envelope(BODY, "e", "k").replace(b'"W', b'"!W').replace(b'"e', b'"!', 1), "envelope"),
+            (write(BODY, "e", "k").replace(b'"W', b'"!W').replace(b'"e', b'"!', 1), "envelope"),
             (
-                envelope(BODY, "e", "k").replace(
+                write(BODY, "e", "k").replace(
                     b"application/json", b"application/x-python-serialize"
                 ),
                 "content_type",
             ),
-            (envelope(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "content_type"),
-            (envelope(BODY, "e", "k").replace(b'"application/json"', b"null"), "content_type"),
-            (envelope(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
+            (write(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "content_type"),
+            (write(BODY, "e", "k").replace(b'"application/json"', b"null"), "content_type"),
+            (write(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
         ],
     )
     def test_is_refused(self, data: bytes, reason: str) -> None:
-        with pytest.raises(Refused, match=reason):
-            body_of(data)
+        with pytest.raises(RejectedMessage, match=reason):
+            read_json_body(data)
 
     @given(st.binary(max_size=100), st.integers(0, 400))
     def test_noise_is_a_body_or_refused(self, noise: bytes, at: int) -> None:
-        data = envelope(BODY, "e", "k")
+        data = write(BODY, "e", "k")
         try:
-            body_of(data[:at] + noise + data[at + len(noise) :])
-        except Refused:
+            read_json_body(data[:at] + noise + data[at + len(noise) :])
+        except RejectedMessage:
             return
 
 
@@ -149,14 +150,20 @@ def subscribed(
         **{
             "global_keyprefix": "",
             "keyprefix_fanout": "/3.",
+            "keyprefix_queue": "_kombu.binding.%s",
             "fanout_patterns": True,
+            "sep": "\x06\x16",
+            "priority_steps": (0, 3, 6, 9),
+            "unacked_key": "unacked",
+            "unacked_index_key": "unacked_index",
+            "ack_emulation": True,
             "socket_timeout": 1.0,
             **options,
         }
     )
-    connection: Any = SimpleNamespace(channel=channel, raw_redis=lambda: RawRedis(ours))
+    connection: Any = SimpleNamespace(channel=channel, dedicated_connection=lambda: RawRedis(ours))
     theirs.sendall(answer)
-    broker: BrokerConnection = connection
+    broker: RedisConnection = connection
     return RedisReceiver(broker, "celeryev", ear, 10**6, Deadline.after(0.2))
 
 
@@ -184,12 +191,12 @@ class TestRedis:
 
     @pytest.mark.parametrize("kind", [b"*4", b">4"])
     def test_messages_are_put_together_wherever_they_are_split(self, kind: bytes) -> None:
-        data = pushed(envelope(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
+        data = pushed(write(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
         with pair() as (ours, theirs):
             ear = Ear()
             receiver = subscribed(ours, theirs, ear)
             for at in range(len(data)):
-                bodies = [*receiver._cut(data[:at]), *receiver._cut(data[at:])]
+                bodies = [*receiver._parse(data[:at]), *receiver._parse(data[at:])]
                 assert bodies == [BODY]
             assert ear.refused == ["envelope"] * len(data)
 
@@ -197,7 +204,7 @@ class TestRedis:
         with pair() as (ours, theirs):
             ear = Ear()
             receiver = subscribed(ours, theirs, ear)
-            theirs.sendall(pushed(envelope(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
+            theirs.sendall(pushed(write(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
             with pytest.raises(Exception, match="NOPERM") as caught:
                 receiver.receive(1)
             assert reason_of(caught.value) is Reason.PERMISSION
@@ -215,9 +222,9 @@ class TestRedis:
         with pair() as (ours, theirs):
             ear = Ear()
             receiver = subscribed(ours, theirs, ear)
-            receiver._cut(pushed(b"")[:-6] + b"$500000000\r\n")
+            receiver._parse(pushed(b"")[:-6] + b"$500000000\r\n")
             for _ in range(40):
-                receiver._cut(b"x" * 1024 * 1024)
+                receiver._parse(b"x" * 1024 * 1024)
             assert ear.refused[:1] == ["too_large"]
             theirs.sendall(b"x")
             with pytest.raises(ProbeError):
@@ -251,10 +258,10 @@ class TestCanary:
 
 
 class Scripted:
-    """A receiver that hears its own canary, as long as it is not muted."""
+    """A receiver that hears its own canary, as long as it is not blocked."""
 
-    def __init__(self, listener: Listener) -> None:
-        self.muted = False
+    def __init__(self, listener: EventListener) -> None:
+        self.blocked = False
         self.published: list[tuple[str, str]] = []
         self._listener = listener
 
@@ -266,7 +273,7 @@ class Scripted:
         self._listener.deliver([body], time.time())
 
     def close(self, deadline: Deadline) -> None:
-        self.muted = True
+        self.blocked = True
 
 
 class TestStream:
@@ -285,13 +292,13 @@ class TestStream:
         with streaming() as stream:
             wait_for(lambda: stream.up)
             (receiver,) = receivers
-            receiver.muted = True
+            receiver.blocked = True
             time.sleep(0.1)
             said = len(receiver.published)
             wait_for(lambda: not stream.up)
             time.sleep(0.5)
             assert len(receiver.published) == said
-            receiver.muted = False
+            receiver.blocked = False
             wait_for(lambda: stream.up)
             assert receivers == [receiver]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_vitals.brokers.event_receiver import MAX_MESSAGE
+from celery_vitals.brokers.kombu_message import MAX_MESSAGE
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.errors import Reason, reason_of
@@ -61,7 +61,7 @@ class TestWire:
             for _ in range(5):
                 fill(theirs)
                 assert len(wire.read(1)[0]) == 1024
-                assert wire._held <= 10 * 1024
+                assert wire._buffered <= 10 * 1024
 
     def test_a_wait_ends_in_time(self) -> None:
         with pair() as (ours, _):
@@ -100,12 +100,12 @@ class Cutting:
     def __init__(self, frame_max: int = 131072) -> None:
         self.methods: list[tuple[frames.Method, bytes]] = []
         self.refused: list[str] = []
-        self.cutter = frames.FrameParser(
+        self.parser = frames.FrameParser(
             frame_max, lambda *method: self.methods.append(method), self.refused.append
         )
 
     def all(self, *blocks: bytes) -> list[bytes]:
-        return [body for block in blocks for body in self.cutter.cut(block)]
+        return [body for block in blocks for body in self.parser.parse(block)]
 
 
 MIXED = b"".join(
@@ -125,7 +125,7 @@ class TestFrames:
         whole = Cutting()
         bodies = whole.all(MIXED)
         assert bodies == [BODY, b"[" + b"1," * 50 + b"1]", b"{}"]
-        assert whole.cutter.tag == 4
+        assert whole.parser.tag == 4
         for at in range(len(MIXED)):
             split = Cutting()
             assert split.all(MIXED[:at], MIXED[at:]) == bodies
@@ -154,9 +154,9 @@ class TestFrames:
     def test_a_tag_is_told_when_the_message_is_complete(self) -> None:
         cutting, message = Cutting(), delivery(BODY, 7)
         cutting.all(message[:-1])
-        assert cutting.cutter.tag == 0
+        assert cutting.parser.tag == 0
         cutting.all(message[-1:])
-        assert cutting.cutter.tag == 7
+        assert cutting.parser.tag == 7
 
     def test_a_body_of_megabytes_in_many_frames(self) -> None:
         body = json.dumps(["x" * 5_000_000]).encode()
@@ -171,7 +171,7 @@ class TestFrames:
         message = delivery(b"[" + b" " * MAX_MESSAGE + b"]", cut=131064)
         for at in range(0, len(message), 65536):
             assert cutting.all(message[at : at + 65536]) == []
-            assert sum(map(len, cutting.cutter._blocks)) < 300_000
+            assert sum(map(len, cutting.parser._blocks)) < 300_000
         assert cutting.refused == ["too_large"]
         assert cutting.all(delivery(BODY)) == [BODY]
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from celery_vitals import Secret, Settings
-from celery_vitals.brokers import BrokerClient, target_of
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import target_of
 from celery_vitals.collectors.tasks import TasksCollector
 from celery_vitals.workers import WorkerRegistry
 from tests.support.scene import WORKER, Scene
