@@ -71,7 +71,7 @@ class ConnectRequest:
     io_timeout: float
     """Seconds for one read or write."""
     listening: bool
-    """Whether the connection mostly receives, so that silence has to be told from a failure."""
+    """Whether the connection mostly receives, so that a silent broker has to be detected."""
     named: bool
     """Whether to send CLIENT_NAME."""
     blocked: threading.Event = field(default_factory=threading.Event)

@@ -88,17 +88,11 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
     scheme = scheme_of(given[0])
     kind = _kind(scheme)
     urls = kind.split_urls(given)
-    options = {
-        **(conf.broker_transport_options or {} if conf else {}),
-        **settings.broker_transport_options,
-    }
+    options = _transport_options(settings, conf)
     if settings.event_queue is not None and not kind.durable_events:
         raise ConfigError(f"--event-queue: not supported on {scheme} (requires RabbitMQ)")
-    tls = (
-        kind.tls_options(settings.broker_ssl_options)
-        or (conf.broker_use_ssl if conf else None)
-        or None
-    )
+    given_tls = kind.tls_options(settings.broker_ssl_options)
+    tls = given_tls or (conf.broker_use_ssl if conf else None) or None
     kind.check_options(options)
     _check_urls(urls, options, tls)
     management_url = settings.rabbitmq_management_url
@@ -133,6 +127,11 @@ def _broker_urls(settings: Settings, conf: Any) -> list[str]:
         raise ConfigError("no broker: set --broker-url, or --app to read it from your Celery app")
     urls = [url.strip() for url in (given.split(";") if isinstance(given, str) else given)]
     return [url for url in urls if url]
+
+
+def _transport_options(settings: Settings, conf: Any) -> dict[str, Any]:
+    of_app = conf.broker_transport_options or {} if conf else {}
+    return {**of_app, **settings.broker_transport_options}
 
 
 def _kind(scheme: str) -> BrokerKind[Any]:

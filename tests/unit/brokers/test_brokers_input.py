@@ -1,4 +1,4 @@
-"""What cannot work with a broker or a result backend is one line at the start, and exit code 2."""
+"""Invalid options of a broker or result backend are one line at the start, and exit code 2."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
         ),
     ],
 )
-def test_what_cannot_work(args: Sequence[str], message: str) -> None:
+def test_an_option_that_the_kind_of_broker_rejects_is_one_line(
+    args: Sequence[str], message: str
+) -> None:
     shown = one_line(serve(*args))
     assert shown.startswith(message)
     assert "s3cret" not in shown
@@ -96,7 +98,7 @@ def test_what_cannot_work(args: Sequence[str], message: str) -> None:
         ["--broker-url=sentinel://h/0;sentinel://i/0", "--broker-transport-option=master_name=m"],
     ],
 )
-def test_what_can(args: Sequence[str]) -> None:
+def test_valid_options_are_accepted(args: Sequence[str]) -> None:
     assert serve(*args).exit_code == 0
 
 
@@ -111,12 +113,14 @@ def test_what_can(args: Sequence[str]) -> None:
         (
             "sqlalchemy",
             [REDIS, "--result-backend=db+sqlite:///x"],
-            "--result-backend: db requires the package sqlalchemy: pip install 'celery-vitals[sqlalchemy]'",
+            "--result-backend: db requires the package sqlalchemy:"
+            " pip install 'celery-vitals[sqlalchemy]'",
         ),
         (
             "pymemcache",
             [REDIS, "--result-backend=cache+memcached://h"],
-            "--result-backend: cache requires the package pymemcache: pip install 'celery-vitals[memcached]'",
+            "--result-backend: cache requires the package pymemcache:"
+            " pip install 'celery-vitals[memcached]'",
         ),
         (
             "pymongo",
@@ -130,7 +134,7 @@ def test_what_can(args: Sequence[str]) -> None:
         ),
     ],
 )
-def test_a_library_that_is_missing(
+def test_a_missing_library_is_reported_with_how_to_install_it(
     missing: str, args: Sequence[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
@@ -145,14 +149,14 @@ def test_a_library_that_is_missing(
     assert "s3cret" not in shown
 
 
-def test_a_transport_whose_library_is_missing() -> None:
+def test_a_missing_library_of_a_transport_is_reported() -> None:
     assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
         "--broker-url: mongodb requires a library that is missing: No module named 'pymongo'"
     )
 
 
 @pytest.mark.parametrize("backend", ["disabled", "disabled://"])
-def test_a_backend_that_is_disabled_is_none(backend: str) -> None:
+def test_a_disabled_backend_is_not_probed(backend: str) -> None:
     given = Collector(Settings(broker_url=Secret("redis://h"), result_backend=Secret(backend)))
     assert "backend" not in given.names
     assert (
@@ -164,10 +168,10 @@ def test_a_backend_that_is_disabled_is_none(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["django-db", "django-cache"])
-def test_a_backend_that_only_django_can_use_is_not_said_to_be_down(backend: str) -> None:
+def test_a_django_backend_is_a_blind_spot_and_not_down(backend: str) -> None:
     collector = Collector(
         Settings(), Celery("shop", broker="redis://h", backend=backend, set_as_current=False)
     )
     assert "backend" not in collector.names
-    (note,) = (note for note in collector.report().blind_spots if note.subject == "backend")
-    assert (backend in note.reason, note.setting) == (True, "--result-backend")
+    (blind_spot,) = (one for one in collector.report().blind_spots if one.subject == "backend")
+    assert (backend in blind_spot.reason, blind_spot.setting) == (True, "--result-backend")

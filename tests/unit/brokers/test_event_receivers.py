@@ -1,4 +1,4 @@
-"""From what Redis pushes to the bodies of events; the canary; the stream over a receiver that does as it is told."""
+"""Event bodies of messages that Redis pushes; the canary; the stream on a scripted receiver."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestEnvelope:
         headers=st.dictionaries(st.text(), JSON, max_size=3),
         packed=st.sampled_from(["base64", None]),
     )
-    def test_gives_the_same_as_kombu(
+    def test_json_body_equals_what_kombu_reads(
         self, kombu_channel: Channel, event: Any, headers: dict[str, Any], packed: str | None
     ) -> None:
         body = json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -82,7 +82,7 @@ class TestEnvelope:
         assert read_json_body(written) == theirs == body
 
     @given(event=JSON)
-    def test_is_what_kombu_reads(self, kombu_channel: Channel, event: Any) -> None:
+    def test_kombu_reads_a_written_message(self, kombu_channel: Channel, event: Any) -> None:
         body = json.dumps(event).encode()
         message = kombu_channel.message_to_python(
             json.loads(write(body, "celeryev", "vitals.canary"))
@@ -113,12 +113,12 @@ class TestEnvelope:
             (write(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
         ],
     )
-    def test_is_refused(self, data: bytes, reason: str) -> None:
+    def test_unusable_message_is_rejected_with_a_reason(self, data: bytes, reason: str) -> None:
         with pytest.raises(RejectedMessage, match=reason):
             read_json_body(data)
 
     @given(st.binary(max_size=100), st.integers(0, 400))
-    def test_noise_is_a_body_or_refused(self, noise: bytes, at: int) -> None:
+    def test_noise_is_a_body_or_rejected(self, noise: bytes, at: int) -> None:
         data = write(BODY, "e", "k")
         try:
             read_json_body(data[:at] + noise + data[at + len(noise) :])
@@ -145,7 +145,7 @@ CONFIRMED = b"*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n"
 def subscribed(
     ours: socket.socket, theirs: socket.socket, ear: Ear, answer: bytes = CONFIRMED, **options: Any
 ) -> RedisReceiver:
-    """A receiver on a socket, with a Redis at the other end that gives this answer to its subscription."""
+    """A receiver on a socket, with a Redis at the other end that answers the subscription."""
     channel = SimpleNamespace(
         **{
             "global_keyprefix": "",
@@ -184,13 +184,15 @@ class TestRedis:
             ({"fanout_patterns": False}, b"/3.celeryev"),
         ],
     )
-    def test_subscribes_as_the_options_say(self, options: dict[str, Any], pattern: bytes) -> None:
+    def test_subscribes_to_the_topic_of_the_transport_options(
+        self, options: dict[str, Any], pattern: bytes
+    ) -> None:
         with pair() as (ours, theirs):
             subscribed(ours, theirs, Ear(), **options)
             assert theirs.recv(1000) == b"PSUBSCRIBE|" + pattern
 
     @pytest.mark.parametrize("kind", [b"*4", b">4"])
-    def test_messages_are_put_together_wherever_they_are_split(self, kind: bytes) -> None:
+    def test_messages_are_assembled_wherever_they_are_split(self, kind: bytes) -> None:
         data = pushed(write(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
         with pair() as (ours, theirs):
             ear = Ear()
@@ -200,7 +202,7 @@ class TestRedis:
                 assert bodies == [BODY]
             assert ear.refused == ["envelope"] * len(data)
 
-    def test_an_error_of_redis_ends_it_after_what_came_before(self) -> None:
+    def test_an_error_of_redis_is_raised_after_the_messages_before_it(self) -> None:
         with pair() as (ours, theirs):
             ear = Ear()
             receiver = subscribed(ours, theirs, ear)
@@ -210,7 +212,7 @@ class TestRedis:
             assert reason_of(caught.value) is Reason.PERMISSION
             assert ear.bodies == [BODY]
 
-    def test_a_subscription_that_is_refused_or_not_answered_is_an_error(self) -> None:
+    def test_a_refused_or_unanswered_subscription_is_an_error(self) -> None:
         with pair() as (ours, theirs):
             theirs.sendall(b"-NOPERM\r\n")
             with pytest.raises(Exception, match="NOPERM"):
@@ -218,7 +220,7 @@ class TestRedis:
         with pair() as (ours, theirs), pytest.raises(ProbeError, match="does not answer"):
             subscribed(ours, theirs, Ear(), answer=b":1\r\n")
 
-    def test_a_message_without_end_is_not_collected(self) -> None:
+    def test_an_endless_message_is_not_buffered(self) -> None:
         with pair() as (ours, theirs):
             ear = Ear()
             receiver = subscribed(ours, theirs, ear)
@@ -258,7 +260,7 @@ class TestCanary:
 
 
 class Scripted:
-    """A receiver that hears its own canary, as long as it is not blocked."""
+    """A receiver that delivers its own canaries, as long as it is not blocked."""
 
     def __init__(self, listener: EventListener) -> None:
         self.blocked = False
@@ -288,21 +290,21 @@ class TestStream:
         monkeypatch.setattr(Stream, "_subscribe", subscribe)
         return made
 
-    def test_a_broker_that_takes_no_messages_is_not_left(self, receivers: list[Scripted]) -> None:
+    def test_a_blocked_broker_is_not_disconnected(self, receivers: list[Scripted]) -> None:
         with streaming() as stream:
             wait_for(lambda: stream.up)
             (receiver,) = receivers
             receiver.blocked = True
             time.sleep(0.1)
-            said = len(receiver.published)
+            published = len(receiver.published)
             wait_for(lambda: not stream.up)
             time.sleep(0.5)
-            assert len(receiver.published) == said
+            assert len(receiver.published) == published
             receiver.blocked = False
             wait_for(lambda: stream.up)
             assert receivers == [receiver]
 
-    def test_workers_are_told_of_events_once_however_many_come(
+    def test_enable_events_is_sent_once_for_many_new_workers(
         self, receivers: list[Scripted]
     ) -> None:
         with streaming(enable_events=True) as stream:
@@ -315,7 +317,7 @@ class TestStream:
             assert receiver.published.count(("celery.pidbox", "")) == 1
             wait_for(lambda: receiver.published.count(("celery.pidbox", "")) == 2)
 
-    def test_there_is_none_where_nothing_can_be_broadcast(self) -> None:
+    def test_no_stream_on_a_broker_without_broadcast(self) -> None:
         stream = Stream(cluster_of("sqla+sqlite://"), Recorder())
         stream.start()
         assert not stream._thread.is_alive()

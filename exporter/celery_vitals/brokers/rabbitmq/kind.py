@@ -86,7 +86,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
         return None
 
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
-        """Bound each read and write, and take note when the broker blocks the connection."""
+        """Bound each read and write, and detect that the broker blocks the connection."""
         return {
             "read_timeout": request.io_timeout,
             "write_timeout": request.io_timeout,
@@ -101,7 +101,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
         }
 
     def heartbeat(self, listening: bool) -> float:
-        """Return a short interval where silence has to be told from a failure."""
+        """Return a short interval for a connection that detects a silent broker."""
         return _LISTENING_HEARTBEAT if listening else _HEARTBEAT
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[AmqpConnection]:

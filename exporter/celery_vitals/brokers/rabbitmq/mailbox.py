@@ -13,7 +13,7 @@ from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 
 
 class RabbitMQMailbox(KombuMailbox):
-    """A `Mailbox` that knows when no worker is bound to the exchange."""
+    """A `Mailbox` that detects when no worker is bound to the exchange."""
 
     publish_options = {"mandatory": True}  # noqa: RUF012 - typed in the base class
 

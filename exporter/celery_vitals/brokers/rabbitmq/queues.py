@@ -132,12 +132,12 @@ class RabbitMQQueueReader:
     def _blind_spots(
         self, unavailable: str, queues: Mapping[str, QueueStats]
     ) -> Iterator[BlindSpot]:
-        found = [*_WITHOUT_API]
+        without = [*_WITHOUT_API]
         if self._delay_queues is None:
-            found.append(_DELAYED_WITHOUT_API)
+            without.append(_DELAYED_WITHOUT_API)
         if any(one.kind == "stream" for one in queues.values()):
-            found.append(_STREAMS_WITHOUT_API)
-        for subject, sentence in found:
+            without.append(_STREAMS_WITHOUT_API)
+        for subject, sentence in without:
             yield BlindSpot(subject, sentence.format(unavailable), _SETTING)
 
     def _declared(

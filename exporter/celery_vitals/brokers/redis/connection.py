@@ -13,7 +13,7 @@ from celery_vitals.brokers.base import BrokerConnection
 
 
 class RedisConnection(BrokerConnection):
-    """Gives plain clients of redis-py on kombu's connection."""
+    """Provides plain clients of redis-py on kombu's connection."""
 
     def __init__(self, kombu: Connection, blocked: threading.Event) -> None:
         super().__init__(kombu, blocked)
