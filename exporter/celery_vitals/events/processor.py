@@ -159,10 +159,13 @@ class EventProcessor:
         yield from (self._received.family(), self._rejected.family())
         yield from self._rows.families()
 
-    def samples(self) -> Iterator[Sample]:
-        """What is put together at a scrape."""
+    def samples(self) -> list[Sample]:
+        """Return the samples that are computed at a scrape, taken at one moment.
+
+        A list, not a generator: a generator would hold the lock for as long as its reader takes.
+        """
         with self._lock:
-            yield from list(self._samples())
+            return list(self._samples())
 
     def _samples(self) -> Iterator[Sample]:
         yield definitions.TASKS_IN_FLIGHT(len(self._tasks))

@@ -264,3 +264,12 @@ def test_an_event_of_every_type_is_counted(scene: Scene) -> None:
     for kind in scene.tasks.handlers:
         scene.tell(kind, "u")
         assert scene.value("exporter_events_received_total", type=kind) == 1
+
+
+def test_a_scrape_that_is_read_halfway_holds_no_lock(scene: Scene) -> None:
+    samples = iter(scene.processor.samples())
+    next(samples)
+    assert not scene.limiter.lock.locked()
+    scene.run("u")
+    assert scene.total("task_succeeded_total") == 1
+    assert list(samples)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from celery_vitals.events.decode import Event
 from celery_vitals.events.task_labels import KwargLabel
+from celery_vitals.metrics.definitions import DEFINITIONS
+from celery_vitals.metrics.tables import HistogramTable, ValueTable
 from tests.support.scene import WORKER, Scene
 
 TENANT = KwargLabel("tenant", "customer")
@@ -274,3 +276,17 @@ def test_the_tenant_stays_with_the_task() -> None:
     scene.run("u")
     for kind in ("sent", "received", "started", "succeeded"):
         assert scene.value(f"task_{kind}_total", task="add", queue="q", tenant="acme") == 1
+
+
+def test_families_are_those_of_the_tables_in_the_order_of_their_declaration() -> None:
+    tables = Scene().tables
+    tables.comment = "an attribute that is no table"  # type: ignore[attr-defined]
+    shown = [family.name for family in tables.families()]
+    held = {
+        table.metric.name
+        for table in vars(tables).values()
+        if isinstance(table, ValueTable | HistogramTable)
+    }
+    declared = [definition.name for definition in DEFINITIONS]
+    assert {name.removesuffix("_total") for name in held} == set(shown)
+    assert shown == [name.removesuffix("_total") for name in declared if name in held]
