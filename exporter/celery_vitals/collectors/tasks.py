@@ -10,10 +10,11 @@ from prometheus_client.core import Metric
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers import BrokerClient
 from celery_vitals.deadline import Deadline
+from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.stream import Stream
-from celery_vitals.events.task_labels import KwargLabel, TaskSeriesIndex
-from celery_vitals.events.task_series import TaskTables
+from celery_vitals.events.task_series import TaskSeriesIndex
+from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
@@ -45,7 +46,13 @@ class TasksCollector:
         )
         tasks = TaskTracker(rows, settings.max_tasks, settings.task_forget_after)
         self._processor = EventProcessor(
-            registry, tasks, rows, limiter, settings.max_workers, settings.series_forget_after
+            registry,
+            tasks,
+            rows,
+            limiter,
+            max_workers=settings.max_workers,
+            idle_after=settings.series_forget_after,
+            on_new_worker=self._worker_came,
         )
         self._stream = Stream(
             broker,
@@ -54,7 +61,6 @@ class TasksCollector:
             enable_events=settings.enable_events,
         )
         self._came = came
-        self._processor.came = self._worker_came
         self._starting = threading.Lock()
         self._started = False
 
@@ -100,7 +106,7 @@ class TasksCollector:
             why = f"now: {self._stream.reason.words}" if self._stream.reason else "yet"
             yield BlindSpot("task_events", f"Task events are not heard {why}.", "")
             return
-        silent = self._processor.silent()
+        silent = self._processor.workers_without_task_events()
         if silent and not self._asked:
             names = ", ".join(sorted(silent)[:3]) + (" and others" if len(silent) > 3 else "")
             text = f"Task events are off at {names}: of the tasks that run there, no more than their number is seen."
