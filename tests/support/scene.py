@@ -65,8 +65,15 @@ class Scene:
         self.rows = TaskSeriesIndex(self.tables, worker_label, kwarg_label, kept)
         self.tasks = TaskTracker(self.rows, limit, forget_after)
         self.registry = WorkerRegistry(120.0, 3600.0)
+        self.workers_started: list[float] = []
         self.processor = EventProcessor(
-            self.registry, self.tasks, self.rows, self.limiter, hosts, idle
+            self.registry,
+            self.tasks,
+            self.rows,
+            self.limiter,
+            hosts,
+            idle,
+            lambda: self.workers_started.append(self.now),
         )
         if settled:  # it has told which queues it consumes, and nothing follows from that
             self.consumes(WORKER, "q", "r")
@@ -140,7 +147,11 @@ class Scene:
     # Reading
 
     def families(self) -> list[Metric]:
-        return [*self.processor.families(), *definitions.families(self.processor.samples())]
+        return [
+            *self.processor.families(),
+            *self.tables.families(),
+            *definitions.families(self.processor.samples()),
+        ]
 
     def text(self) -> str:
         """The exposition, by prometheus_client alone."""

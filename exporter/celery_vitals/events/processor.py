@@ -37,7 +37,10 @@ class _Kind:
 
 
 class EventProcessor:
-    """The sink of the event stream.  `lock` is held while a slice of events is worked on; readers take it shortly."""
+    """The sink of the event stream.  `lock` is held while a slice of events is worked on; readers take it shortly.
+
+    `worker_started` is called when a new worker is observed, and again until its queues are known.
+    """
 
     def __init__(
         self,
@@ -47,12 +50,13 @@ class EventProcessor:
         limiter: CardinalityLimiter,
         hosts: int,
         idle: float,
+        worker_started: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._tasks = tasks
         self._rows = rows
         self._limiter = limiter
-        self._lock = limiter.lock
+        self._lock = limiter.update_lock
         self._most_hosts = hosts
         self._idle_after = idle
         self._hosts: dict[str, WorkerTracker] = {}
@@ -60,7 +64,7 @@ class EventProcessor:
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejected = ValueTable(definitions.EVENTS_REJECTED, limiter)
         self._kinds = {
-            name: _Kind(self._received.row(name), handler)
+            name: _Kind(self._received.series(name), handler)
             for name, handler in tasks.handlers.items()
         }
         self._workers: dict[str, Callable[[Event, WorkerTracker, float], None]] = {
@@ -68,11 +72,10 @@ class EventProcessor:
             "worker-heartbeat": self._heartbeat,
             "worker-offline": self._offline,
         }
-        self._kinds |= {name: _Kind(self._received.row(name), None) for name in self._workers}
+        self._kinds |= {name: _Kind(self._received.series(name), None) for name in self._workers}
         self._expired = time.time()
         self._catching_up_until = 0.0
-        self.came: Callable[[], None] = lambda: None
-        """Called when a worker comes, and again until it is known which queues it consumes."""
+        self._worker_started = worker_started
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Take messages that arrived then (Unix seconds)."""
@@ -89,7 +92,7 @@ class EventProcessor:
     def rejected(self, reason: str, count: int = 1) -> None:
         """Note messages that could not even be opened."""
         with self._lock:
-            self._rejected.row(reason).value += count
+            self._rejected.series(reason).value += count
 
     def connected(self) -> None:
         """What was missed shows in the workers' next heartbeats.  What a named queue has kept is old, which must not be
@@ -106,7 +109,7 @@ class EventProcessor:
         with self._lock:
             self._tend_hosts(now)
             if not all(host.settled for host in self._hosts.values()):
-                self.came()
+                self._worker_started()
             self._tasks.tend(now)
             if not 0 <= now - self._expired <= _EXPIRY_EVERY:
                 self._expired = now
@@ -155,9 +158,8 @@ class EventProcessor:
             return self._rows.queues()
 
     def families(self) -> Iterator[Metric]:
-        """The families of all tables."""
+        """Yield the families of the counters of events."""
         yield from (self._received.family(), self._rejected.family())
-        yield from self._rows.families()
 
     def samples(self) -> Iterator[Sample]:
         """What is put together at a scrape."""
@@ -167,7 +169,7 @@ class EventProcessor:
     def _samples(self) -> Iterator[Sample]:
         yield definitions.TASKS_IN_FLIGHT(len(self._tasks))
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
-        for metric, count in self._limiter.folded.items():
+        for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_FOLDED(count, metric)
         for queue, since in self._tasks.oldest_waiting():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
@@ -199,24 +201,24 @@ class EventProcessor:
 
     def _shown(self, task: str) -> str:
         """A task's name, as the tables show it."""
-        return self._limiter.capped(("task",), (task,))[0]
+        return self._limiter.limit_values(("task",), (task,))[0]
 
     def _feed_parts(self, body: bytes, arrived: float) -> None:
         for part in decode_each(body):
             if isinstance(part, str):
-                self._rejected.row(part).value += 1
+                self._rejected.series(part).value += 1
             else:
                 self._take(part, arrived)
 
     def _take(self, event: Event, arrived: float) -> None:
         kind = self._kinds.get(event.type)
         if kind is None:
-            self._rejected.row("unknown_type").value += 1
+            self._rejected.series("unknown_type").value += 1
             return
         if not -_EARLY < arrived - event.timestamp < _LATE:
             event.timestamp = arrived
         if not event.hostname or (kind.task is not None and not event.uuid):
-            self._rejected.row("no_uuid" if event.hostname else "no_hostname").value += 1
+            self._rejected.series("no_uuid" if event.hostname else "no_hostname").value += 1
             return
         if kind.task is None:
             kind.count.value += 1
@@ -267,7 +269,7 @@ class EventProcessor:
             label_text(event.hostname), version, event.active, event.processed, event.pid
         )
         if new or event.type == "worker-online":
-            self.came()
+            self._worker_started()
 
     def _offline(self, event: Event, host: WorkerTracker, arrived: float) -> None:
         host.heartbeat(event.processed)

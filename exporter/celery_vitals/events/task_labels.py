@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client.core import Metric
-
 from celery_vitals.events.decode import Event
 from celery_vitals.events.task_series import TaskName, TaskSeries, TaskTables
 from celery_vitals.metrics.base import label_text
@@ -102,10 +100,6 @@ class TaskSeriesIndex:
     def queues(self) -> set[str]:
         """The queues of all rows, as far as they are known."""
         return {row.labels[1] for row in self._rows.values()} - {UNKNOWN, OTHER}
-
-    def families(self) -> Iterator[Metric]:
-        """The families of all tables."""
-        return self._tables.families()
 
     def expire(self, now: float, idle: float) -> None:
         """Remove the rows that nothing has been counted on for `idle` seconds, and the names that have none left."""

@@ -14,7 +14,7 @@ from celery_vitals.metrics.cardinality import OTHER, CardinalityLimiter
 from celery_vitals.metrics.tables import (
     HistogramSeries,
     HistogramTable,
-    Row,
+    Series,
     ValueSeries,
     ValueTable,
 )
@@ -87,7 +87,7 @@ class TaskName:
         """Note when this was last seen to happen; a time before the one noted does not count."""
         row = self._rows.get(what)
         if row is None:
-            row = self._rows[what] = self._tables[what].row(self.label)
+            row = self._rows[what] = self._tables[what].series(self.label)
         if at > row.value:
             row.value = at
 
@@ -116,12 +116,12 @@ class TaskSeries:
         """Whose events it counts, where the worker is a label."""
         self.gone = False
         """Whether it has expired; whoever holds it asks for a new one."""
-        self.sent = tables.sent.row(*labels)
-        self.received = tables.received.row(*labels)
-        self.started = tables.started.row(*labels)
-        self.succeeded = tables.succeeded.row(*labels)
-        self.retried = tables.retried.row(*labels)
-        self.rejected = tables.rejected.row(*labels)
+        self.sent = tables.sent.series(*labels)
+        self.received = tables.received.series(*labels)
+        self.started = tables.started.series(*labels)
+        self.succeeded = tables.succeeded.series(*labels)
+        self.retried = tables.retried.series(*labels)
+        self.rejected = tables.rejected.series(*labels)
         self.runtime: HistogramSeries | None = None
         self.failed_runtime: HistogramSeries | None = None
         self.wait: HistogramSeries | None = None
@@ -135,7 +135,7 @@ class TaskSeries:
         """The counter of failures by this exception."""
         row = self._failed.get(exception)
         if row is None:
-            row = self._failed[exception] = self._tables.failed.row(
+            row = self._failed[exception] = self._tables.failed.series(
                 *self.labels[:2], exception, *self.labels[2:]
             )
         return row
@@ -144,7 +144,7 @@ class TaskSeries:
         """The counter of revocations for this reason."""
         row = self._revoked.get(reason)
         if row is None:
-            row = self._revoked[reason] = self._tables.revoked.row(
+            row = self._revoked[reason] = self._tables.revoked.series(
                 *self.labels[:2], reason, *self.labels[2:]
             )
         return row
@@ -152,19 +152,19 @@ class TaskSeries:
     def ran(self, seconds: float) -> None:
         """Observe the runtime of a success."""
         if self.runtime is None:
-            self.runtime = self._tables.runtime.row(*self.labels)
+            self.runtime = self._tables.runtime.series(*self.labels)
         self.runtime.observe(seconds)
 
     def failed_after(self, seconds: float) -> None:
         """Observe the runtime of a failure."""
         if self.failed_runtime is None:
-            self.failed_runtime = self._tables.failed_runtime.row(*self.labels)
+            self.failed_runtime = self._tables.failed_runtime.series(*self.labels)
         self.failed_runtime.observe(seconds)
 
     def waited(self, seconds: float) -> None:
         """Observe a wait."""
         if self.wait is None:
-            self.wait = self._tables.wait.row(*self.labels)
+            self.wait = self._tables.wait.series(*self.labels)
         self.wait.observe(seconds)
 
     @property
@@ -183,7 +183,7 @@ class TaskSeries:
         """Remove its series."""
         self.gone = True
         tables = self._tables
-        held: list[tuple[Any, Row | None]] = [
+        held: list[tuple[Any, Series | None]] = [
             (tables.sent, self.sent),
             (tables.received, self.received),
             (tables.started, self.started),
@@ -200,7 +200,7 @@ class TaskSeries:
             if row is not None and not self._shares(row):
                 table.remove(row)
 
-    def _shares(self, row: Row) -> bool:
+    def _shares(self, row: Series) -> bool:
         """Whether others count on it: what was folded, but for an exception, which only this task's rows have."""
         own = (
             row.labels

@@ -35,12 +35,12 @@ def test_a_flood_of_workers() -> None:
 def test_a_flood_of_workers_starts_no_threads() -> None:
     """A large cluster that is heard for the first time."""
     settings = Settings(broker_url=Secret("redis://localhost/0"))
-    came: list[None] = []
+    probes: list[None] = []
     follower = TasksCollector(
         BrokerClient(target_of(settings, None), 1.0),
         WorkerRegistry(120.0, 3600.0),
         settings,
-        lambda: came.append(None),
+        lambda: probes.append(None),
     )
     before, scene = threading.active_count(), Scene()
     bodies = [
@@ -48,7 +48,7 @@ def test_a_flood_of_workers_starts_no_threads() -> None:
         for number in range(200)
     ]
     follower._processor.feed(bodies, time.time())
-    assert len(came) == 200
+    assert len(probes) == 200
     assert threading.active_count() == before
 
 

@@ -141,8 +141,6 @@ def test_producers_are_no_workers() -> None:
 
 def test_a_heartbeat_makes_a_worker_known() -> None:
     scene = Scene(settled=False)
-    came: list[int] = []
-    scene.processor.came = lambda: came.append(1)
     scene.heartbeat(0, 3, sw_ver="5.7.0")
     scene.heartbeat(0, 2)
     (worker,) = scene.registry.workers()
@@ -152,12 +150,12 @@ def test_a_heartbeat_makes_a_worker_known() -> None:
         "5.7.0",
         False,
     )
-    assert len(came) == 1
+    assert len(scene.workers_started) == 1
     scene.tell("worker-offline", processed=0, active=0)
     assert scene.registry.workers()[0].offline
     scene.tell("worker-online", processed=0, active=0)
     assert not scene.registry.workers()[0].offline
-    assert len(came) == 2
+    assert len(scene.workers_started) == 2
 
 
 def test_a_warm_shutdown(scene: Scene) -> None:
@@ -193,12 +191,10 @@ def test_a_new_workers_first_tasks_wait_for_its_queues(
     queues: list[str] | None, queue: str
 ) -> None:
     scene = Scene(settled=False)
-    came: list[int] = []
-    scene.processor.came = lambda: came.append(1)
     scene.run("u")
     assert scene.total("task_received_total") == 0
     scene.idle(0.2)
-    assert came, "whoever asks the workers should ask this one soon"
+    assert scene.workers_started, "its queues are requested at once"
     if queues is not None:
         scene.registry.queues_replied(WORKER, [{"name": name} for name in queues])
     scene.idle(3)

@@ -148,7 +148,7 @@ def test_a_flood_of_exceptions() -> None:
 
 def test_idle_rows_expire_and_counting_goes_on() -> None:
     scene = Scene(idle=HOUR, forget_after=10 * HOUR)
-    before = scene.limiter.series
+    before = scene.limiter.series_count
     scene.heartbeat(0, 0)
     scene.sent("waits", "slow")
     scene.sent("u", "slow")
@@ -165,7 +165,7 @@ def test_idle_rows_expire_and_counting_goes_on() -> None:
     scene.idle(61)
     scene.idle(HOUR + 61)
     assert "slow" not in scene.text()
-    assert scene.limiter.series == before
+    assert scene.limiter.series_count == before
 
 
 def test_what_is_counted_stays() -> None:
@@ -207,7 +207,7 @@ def test_expiry_frees_the_places_of_names() -> None:
 def test_a_row_that_only_begins_below_the_cap_of_series_keeps_its_count() -> None:
     """The last series that there is room for are one of some of its counters."""
     for room in range(1, 8):
-        scene = Scene(series=Scene().limiter.series + room)
+        scene = Scene(series=Scene().limiter.series_count + room)
         for number in range(3):
             scene.sent(f"u{number}")
             scene.run(f"u{number}")
@@ -231,7 +231,7 @@ def test_folded_names_make_room_when_places_are_free() -> None:
 def test_more_rows_than_are_kept_for_quick_finding() -> None:
     """With labels of one's own there are more rows than names; they expire all the same."""
     scene = Scene(worker_label=True, kept=10, idle=HOUR, hosts=1000, caps={"worker": 1000})
-    before = scene.limiter.series
+    before = scene.limiter.series_count
     for number in range(100):
         worker = f"w{number}@one"
         scene.heartbeat(0, 0, hostname=worker)
@@ -241,7 +241,7 @@ def test_more_rows_than_are_kept_for_quick_finding() -> None:
     for _ in range(3):
         scene.idle(HOUR + 61)
     assert scene.total("task_succeeded_total", task="add") == 0
-    assert scene.limiter.series == before
+    assert scene.limiter.series_count == before
 
 
 def test_the_worker_as_a_label() -> None:
