@@ -27,10 +27,16 @@ _MISSING_FOR = 300.0
 
 
 class QueueRegistry:
-    """The names of queues: configured, shown by the broker, told by task events.  Safe for several threads."""
+    """The names of queues: configured, found in the broker, observed in task events.
+
+    `observed` returns the names in task events.  Safe for several threads.
+    """
 
     def __init__(
-        self, configured: Iterable[str], shows: Callable[[str], bool] = lambda _: True
+        self,
+        configured: Iterable[str],
+        shows: Callable[[str], bool] = lambda _: True,
+        observed: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._configured = frozenset(filter(shows, configured))
         self._shows = shows
@@ -38,15 +44,14 @@ class QueueRegistry:
         self._found: dict[str, int] = {}
         self._passes = 0
         self._missing: dict[str, float] = {}
-        self.told: Callable[[], Iterable[str]] = tuple
-        """The names that task events tell."""
+        self._observed = observed
 
     def names(self) -> frozenset[str]:
         """All names known."""
-        told = [name for name in self.told() if self._admits(name)]
+        observed = [name for name in self._observed() if self._admits(name)]
         now = time.monotonic()
         with self._lock:
-            there = [name for name in told[:_MOST] if self._missing.get(name, 0.0) <= now]
+            there = [name for name in observed[:_MOST] if self._missing.get(name, 0.0) <= now]
             return self._configured.union(self._found, there)
 
     def shown(self, names: Iterable[str]) -> frozenset[str]:

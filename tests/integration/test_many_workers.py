@@ -13,6 +13,7 @@ from celery_vitals import Settings
 from celery_vitals.brokers import BrokerClient, target_of
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
+from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import Control, Reply
 from celery_vitals.secrets import Secret
 from celery_vitals.workers import WorkerRegistry
@@ -72,7 +73,7 @@ def crowd() -> Crowd:
 @pytest.fixture
 def probe(crowd: Crowd) -> WorkersCollector:
     cluster = BrokerClient(target_of(Settings(broker_url=Secret("redis://localhost"))), 1.0)
-    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), lambda: ())
+    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), QueueRegistry(()))
     probe._session = cast(Any, _Link(Control(crowd)))
     return probe
 

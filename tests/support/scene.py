@@ -146,7 +146,11 @@ class Scene:
     # Reading metrics
 
     def families(self) -> list[Metric]:
-        return [*self.processor.families(), *definitions.families(self.processor.samples())]
+        return [
+            *self.processor.families(),
+            *self.tables.families(),
+            *definitions.families(self.processor.samples()),
+        ]
 
     def text(self) -> str:
         """Return the exposition, encoded by prometheus_client."""

@@ -36,11 +36,12 @@ def test_without_patterns_everything_is_shown_and_dots_are_only_dots() -> None:
 
 def test_patterns_hold_for_every_source_of_names() -> None:
     queues = QueueRegistry(
-        {"tmp-app", "named"}, shown_by(Settings(queues=("named",), queue_exclude=("tmp-*",)))
+        {"tmp-app", "named"},
+        shown_by(Settings(queues=("named",), queue_exclude=("tmp-*",))),
+        lambda: ["tmp-observed", "observed"],
     )
     queues.found(["tmp-found", "found"])
-    queues.told = lambda: ["tmp-told", "told"]
-    assert queues.names() == {"named", "found", "told"}
+    assert queues.names() == {"named", "found", "observed"}
     assert queues.shown(["tmp-consumed", "consumed"]) == {"consumed"}
 
 
@@ -60,9 +61,8 @@ def test_patterns_hold_for_every_source_of_names() -> None:
     ],
 )
 def test_celery_s_own_queues_are_nobody_s_work(name: str) -> None:
-    queues = QueueRegistry(())
+    queues = QueueRegistry((), observed=lambda: [name])
     queues.found([name])
-    queues.told = lambda: [name]
     assert is_internal(name)
     assert queues.names() == set()
 
@@ -88,15 +88,14 @@ def test_what_two_looks_through_the_broker_have_not_shown_is_gone() -> None:
 def test_what_only_events_tell_is_not_looked_for_each_time_when_it_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queues = QueueRegistry({"configured"})
-    queues.told = lambda: ["configured", "told", "found"]
-    queues.missing(["configured", "told", "found"])
+    queues = QueueRegistry({"configured"}, observed=lambda: ["configured", "observed", "found"])
+    queues.missing(["configured", "observed", "found"])
     assert queues.names() == {"configured"}
     queues.found(["found"])
     assert queues.names() == {"configured", "found"}
     monkeypatch.setattr(known, "_MISSING_FOR", -1.0)
-    queues.missing(["told"])  # as if it had been long ago
-    assert queues.names() == {"configured", "found", "told"}
+    queues.missing(["observed"])  # as if it had been long ago
+    assert queues.names() == {"configured", "found", "observed"}
 
 
 def test_what_was_found_and_is_missing_is_gone_until_it_is_found_again() -> None:
@@ -110,11 +109,10 @@ def test_what_was_found_and_is_missing_is_gone_until_it_is_found_again() -> None
 
 def test_a_flood_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "_MOST", 10)
-    queues = QueueRegistry({"configured"})
+    queues = QueueRegistry({"configured"}, observed=lambda: [f"observed-{n}" for n in range(100)])
     assert not queues.full
     queues.found(f"found-{n}" for n in range(100))
     assert queues.full
-    queues.told = lambda: [f"told-{n}" for n in range(100)]
     assert len(queues.names()) == 21
 
 

@@ -1,4 +1,4 @@
-"""What waits, and where?"""
+"""The collector `queues`: queue lengths, read from the broker."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from celery_vitals.brokers.queue_readers import (
     QueueStats,
     open_queue_reader,
 )
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
@@ -23,11 +24,10 @@ _FIRST_ROUND = 0.5
 """The part of its time for which the first run waits to hear from the workers which queues they consume."""
 
 
-class QueuesCollector:
-    """Reads the lengths of all known queues, over a connection of its own."""
+class QueuesCollector(ProbingCollector[QueueSnapshot]):
+    """Reads the lengths of all known queues over a connection of its own."""
 
     name = "queues"
-    limit = 5.0
 
     def __init__(
         self,
@@ -102,6 +102,6 @@ class QueuesCollector:
                     "--queue",
                 )
 
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Close the connection."""
         self._session.close()

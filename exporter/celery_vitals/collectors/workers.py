@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers import BrokerClient, BrokerConnection, Session
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import Answer, Command, Control
 from celery_vitals.workers import State, Stats, Worker, WorkerRegistry
 
@@ -19,21 +21,20 @@ _REPLY_LIMIT = 2.5
 """Seconds that a worker which is expected to answer is waited for; what it answers later still counts, next time."""
 
 
-class WorkersCollector:
+class WorkersCollector(ProbingCollector[bool]):
     """One broadcast a round: `stats`, which doubles as ping, `active_queues` for those whose answer is old, and
     `registered`, once, for one that looks stalled and may only keep to a rate limit."""
 
     name = "workers"
-    limit = 5.0
 
     def __init__(
         self,
         broker: BrokerClient,
         registry: WorkerRegistry,
-        known_queues: Callable[[], Iterable[str]],
+        queues: QueueRegistry,
     ) -> None:
         self._registry = registry
-        self._known_queues = known_queues
+        self._queues = queues
         self._target = broker.target
         self._session: Session[Control] = Session(broker, self._set_up)
 
@@ -82,9 +83,8 @@ class WorkersCollector:
         for worker in self._registry.workers():
             yield from self._worker(worker, asked=value is not None)
         if value is not None:
-            for queue, (workers, slots) in sorted(
-                self._registry.consumers_of(self._known_queues()).items()
-            ):
+            queues = self._queues.names() | self._queues.shown(self._registry.queues())
+            for queue, (workers, slots) in sorted(self._registry.consumers_of(queues).items()):
                 yield definitions.QUEUE_WORKERS(workers, queue)
                 if slots is not None:
                     yield definitions.QUEUE_SLOTS(slots, queue)
@@ -125,7 +125,7 @@ class WorkersCollector:
                 "--app",
             )
 
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Remove the reply mailbox and close the connection."""
         self._session.close()
 

@@ -2,9 +2,9 @@
 
 Locks, in the order in which they are acquired; no thread acquires one while it holds a later one:
 
-1. `CardinalityLimiter.writing`: one scrape at a time renders the tables.
-2. `CardinalityLimiter.lock`, the event lock: held by the stream's thread while it processes a slice
-   of events, and by scrapes for as long as a copy takes.
+1. `CardinalityLimiter.encode_lock`: one scrape at a time encodes the tables.
+2. `CardinalityLimiter.update_lock`, the event lock: held by the stream's thread while it processes
+   a slice of events, and by scrapes for as long as a copy takes.
 3. The lock of `WorkerRegistry`: held within its methods, which acquire no other lock.
 
 The locks of `ProbeRunner` are not in this order: nothing calls a runner, starts a thread, logs or
@@ -67,7 +67,7 @@ class EventProcessor:
         self._tasks = tasks
         self._index = index
         self._limiter = limiter
-        self._lock = limiter.lock
+        self._lock = limiter.update_lock
         self._workers = WorkerEvents(registry, tasks, max_workers)
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
@@ -77,7 +77,7 @@ class EventProcessor:
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
-            name: _EventType(self._received.row(name), handler)
+            name: _EventType(self._received.series(name), handler)
             for name, handler in handlers.items()
         }
         self._expired_at = clock()
@@ -98,7 +98,7 @@ class EventProcessor:
     def rejected(self, reason: str, count: int = 1) -> None:
         """Count messages that the receiver could not open."""
         with self._lock:
-            self._rejected.row(reason).value += count
+            self._rejected.series(reason).value += count
 
     def connected(self) -> None:
         """Handle a new connection: events may have been lost."""
@@ -139,9 +139,8 @@ class EventProcessor:
             return self._index.queues()
 
     def families(self) -> Iterator[Metric]:
-        """Return the families of all tables."""
+        """Yield the families of the counters of events."""
         yield from (self._received.family(), self._rejected.family())
-        yield from self._index.families()
 
     def samples(self) -> list[Sample]:
         """Return the samples that are computed at a scrape, taken at one moment.
@@ -154,7 +153,7 @@ class EventProcessor:
     def _samples(self) -> Iterator[Sample]:
         yield definitions.TASKS_IN_FLIGHT(len(self._tasks))
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
-        for metric, count in self._limiter.folded.items():
+        for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_FOLDED(count, metric)
         for queue, since in self._tasks.oldest_waiting():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
@@ -186,24 +185,24 @@ class EventProcessor:
 
     def _limited(self, task: str) -> str:
         """Return the label value of a task's name, as it is in the tables."""
-        return self._limiter.capped(("task",), (task,))[0]
+        return self._limiter.limit_values(("task",), (task,))[0]
 
     def _process_parts(self, body: bytes, arrived: float) -> None:
         for part in decode_each(body):
             if isinstance(part, str):
-                self._rejected.row(part).value += 1
+                self._rejected.series(part).value += 1
             else:
                 self._process(part, arrived)
 
     def _process(self, event: Event, arrived: float) -> None:
         event_type = self._types.get(event.type)
         if event_type is None:
-            self._rejected.row("unknown_type").value += 1
+            self._rejected.series("unknown_type").value += 1
             return
         if not -_MAX_AHEAD < arrived - event.timestamp < _MAX_AGE:
             event.timestamp = arrived
         if not event.hostname or (event_type.handler is not None and not event.uuid):
-            self._rejected.row("no_uuid" if event.hostname else "no_hostname").value += 1
+            self._rejected.series("no_uuid" if event.hostname else "no_hostname").value += 1
             return
         event_type.received.value += 1
         if event_type.handler is None:

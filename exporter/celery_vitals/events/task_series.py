@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import Metric
-
 from celery_vitals.events.decode import Event
 from celery_vitals.events.kwarg_label import MAX_LABEL_LENGTH, KwargLabel
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
-from celery_vitals.metrics.tables import HistogramSeries, Row, ValueSeries
+from celery_vitals.metrics.tables import HistogramSeries, Series, ValueSeries
 
 UNKNOWN = "unknown"
 
@@ -48,7 +46,7 @@ class TaskName:
         """Record the time of an event, unless a later one is recorded."""
         series = self._last.get(what)
         if series is None:
-            series = self._last[what] = self._tables[what].row(self.label)
+            series = self._last[what] = self._tables[what].series(self.label)
         if at > series.value:
             series.value = at
 
@@ -78,12 +76,12 @@ class TaskSeries:
         """The worker whose events it counts, where the worker is a label."""
         self.expired = False
         """Whether it was removed; `TaskSeriesIndex.successor` returns the series to use instead."""
-        self.sent = tables.sent.row(*labels)
-        self.received = tables.received.row(*labels)
-        self.started = tables.started.row(*labels)
-        self.succeeded = tables.succeeded.row(*labels)
-        self.retried = tables.retried.row(*labels)
-        self.rejected = tables.rejected.row(*labels)
+        self.sent = tables.sent.series(*labels)
+        self.received = tables.received.series(*labels)
+        self.started = tables.started.series(*labels)
+        self.succeeded = tables.succeeded.series(*labels)
+        self.retried = tables.retried.series(*labels)
+        self.rejected = tables.rejected.series(*labels)
         self.runtime: HistogramSeries | None = None
         self.failed_runtime: HistogramSeries | None = None
         self.wait: HistogramSeries | None = None
@@ -97,7 +95,7 @@ class TaskSeries:
         """Return the counter of failures with this exception."""
         series = self._failed.get(exception)
         if series is None:
-            series = self._failed[exception] = self._tables.failed.row(
+            series = self._failed[exception] = self._tables.failed.series(
                 *self.labels[:2], exception, *self.labels[2:]
             )
         return series
@@ -106,7 +104,7 @@ class TaskSeries:
         """Return the counter of revocations for this reason."""
         series = self._revoked.get(reason)
         if series is None:
-            series = self._revoked[reason] = self._tables.revoked.row(
+            series = self._revoked[reason] = self._tables.revoked.series(
                 *self.labels[:2], reason, *self.labels[2:]
             )
         return series
@@ -114,19 +112,19 @@ class TaskSeries:
     def observe_runtime(self, seconds: float) -> None:
         """Observe the runtime of a success."""
         if self.runtime is None:
-            self.runtime = self._tables.runtime.row(*self.labels)
+            self.runtime = self._tables.runtime.series(*self.labels)
         self.runtime.observe(seconds)
 
     def observe_failed_runtime(self, seconds: float) -> None:
         """Observe the runtime of a failure."""
         if self.failed_runtime is None:
-            self.failed_runtime = self._tables.failed_runtime.row(*self.labels)
+            self.failed_runtime = self._tables.failed_runtime.series(*self.labels)
         self.failed_runtime.observe(seconds)
 
     def observe_wait(self, seconds: float) -> None:
         """Observe the time between sending and start."""
         if self.wait is None:
-            self.wait = self._tables.wait.row(*self.labels)
+            self.wait = self._tables.wait.series(*self.labels)
         self.wait.observe(seconds)
 
     @property
@@ -151,7 +149,7 @@ class TaskSeries:
         """Remove its series."""
         self.expired = True
         tables = self._tables
-        held: list[tuple[Any, Row | None]] = [
+        held: list[tuple[Any, Series | None]] = [
             (tables.sent, self.sent),
             (tables.received, self.received),
             (tables.started, self.started),
@@ -168,7 +166,7 @@ class TaskSeries:
             if series is not None and not self._is_shared(series):
                 table.remove(series)
 
-    def _is_shared(self, series: Row) -> bool:
+    def _is_shared(self, series: Series) -> bool:
         """Return whether others count on a series: one aggregated as `_other`.
 
         An exception or reason that is aggregated does not count: its series has this task's labels.
@@ -253,10 +251,6 @@ class TaskSeriesIndex:
     def queues(self) -> set[str]:
         """Return the known queues of all series."""
         return {series.labels[1] for series in self._series.values()} - {UNKNOWN, OTHER}
-
-    def families(self) -> Iterator[Metric]:
-        """Return the families of all tables."""
-        return self._tables.families()
 
     def expire(self, now: float, idle: float) -> None:
         """Remove the series unchanged for `idle` seconds, and the names that have none left."""

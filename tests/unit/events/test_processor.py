@@ -271,7 +271,7 @@ def test_an_event_of_every_type_is_counted(scene: Scene) -> None:
 def test_partly_read_samples_hold_no_lock(scene: Scene) -> None:
     samples = iter(scene.processor.samples())
     next(samples)
-    assert not scene.limiter.lock.locked()
+    assert not scene.limiter.update_lock.locked()
     scene.run("u")
     assert scene.total("task_succeeded_total") == 1
     assert list(samples)
@@ -282,7 +282,7 @@ def test_new_worker_callback_is_called_without_the_event_lock() -> None:
     locked: list[bool] = []
 
     def record() -> None:
-        locked.append(new.limiter.lock.locked())
+        locked.append(new.limiter.update_lock.locked())
 
     new = Scene(queues_known=False, on_new_worker=record)
     new.heartbeat(0, 0)

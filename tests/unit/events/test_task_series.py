@@ -154,7 +154,7 @@ def test_number_of_exceptions_is_limited() -> None:
 
 def test_idle_series_expire_and_later_events_are_counted() -> None:
     scene = Scene(idle_after=HOUR, forget_after=10 * HOUR)
-    before = scene.limiter.series
+    before = scene.limiter.series_count
     scene.heartbeat(0, 0)
     scene.sent("waits", "slow")
     scene.sent("u", "slow")
@@ -171,7 +171,7 @@ def test_idle_series_expire_and_later_events_are_counted() -> None:
     scene.idle(61)
     scene.idle(HOUR + 61)
     assert "slow" not in scene.text()
-    assert scene.limiter.series == before
+    assert scene.limiter.series_count == before
 
 
 def test_active_series_do_not_expire() -> None:
@@ -213,7 +213,7 @@ def test_expiry_makes_room_for_new_names() -> None:
 def test_series_partly_within_the_limit_keep_their_counts() -> None:
     """The limit of series is reached between two counters of one task."""
     for room in range(1, 8):
-        scene = Scene(max_series=Scene().limiter.series + room)
+        scene = Scene(max_series=Scene().limiter.series_count + room)
         for number in range(3):
             scene.sent(f"u{number}")
             scene.run(f"u{number}")
@@ -239,7 +239,7 @@ def test_more_series_than_the_capacity_of_the_index_expire() -> None:
     scene = Scene(
         worker_label=True, capacity=10, idle_after=HOUR, max_workers=1000, caps={"worker": 1000}
     )
-    before = scene.limiter.series
+    before = scene.limiter.series_count
     for number in range(100):
         worker = f"w{number}@one"
         scene.heartbeat(0, 0, hostname=worker)
@@ -249,7 +249,7 @@ def test_more_series_than_the_capacity_of_the_index_expire() -> None:
     for _ in range(3):
         scene.idle(HOUR + 61)
     assert scene.total("task_succeeded_total", task="add") == 0
-    assert scene.limiter.series == before
+    assert scene.limiter.series_count == before
 
 
 def test_worker_label() -> None:
