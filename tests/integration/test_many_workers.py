@@ -15,7 +15,7 @@ from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.remote_control import Control, Reply
 from celery_vitals.secrets import Secret
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from tests.support.worker_farm import PREFORK
 
 MANY = 500

@@ -16,7 +16,7 @@ from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample, label_text
 from celery_vitals.metrics.cardinality import OTHER, CardinalityLimiter
 from celery_vitals.metrics.tables import ValueSeries, ValueTable
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _LATE, _EARLY = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is none."""
@@ -127,7 +127,7 @@ class EventProcessor:
 
     def _tend_hosts(self, now: float) -> None:
         """What the fleet knows of the workers, and what it can be told."""
-        gone, shared = self._registry.gone(), self._registry.shared()
+        gone, shared = self._registry.gone_workers(), self._registry.shared_names()
         for name, host in self._hosts.items():
             queues = self._registry.queues_of(name)
             host.consumes(queues, now)
@@ -138,7 +138,7 @@ class EventProcessor:
                 host.share()
             if host.leaving and not host.running:
                 host.leaving = False
-                self._registry.finished(name)
+                self._registry.drained(name)
 
     def silent(self) -> list[str]:
         """The workers that run tasks and tell nothing of them."""

@@ -39,7 +39,7 @@ def test_in_containers_the_workers_answers_tell(monkeypatch: pytest.MonkeyPatch)
     scene.run("u", pid=1)
     scene.heartbeat(5000, 0, pid=1)
     shared: Callable[[], frozenset[str]] = lambda: frozenset({WORKER})  # noqa: E731
-    monkeypatch.setattr(scene.registry, "shared", shared)
+    monkeypatch.setattr(scene.registry, "shared_names", shared)
     scene.idle(1)
     for processed in (7, 5000) * 10:
         for _ in range(5):
