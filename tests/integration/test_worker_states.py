@@ -15,7 +15,11 @@ from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.task_series import FAST
 
 ONCE_AN_HOUR = {"task_annotations": {"project.add": {"rate_limit": "1/h"}}}
-PATIENCE = {"stall_detection.IDLE_FOR": 3.0, "stall_detection.UNCONSUMED_FOR": 1.0, "registry._QUEUES_FRESH": 1.0}
+PATIENCE = {
+    "stall_detection.IDLE_FOR": 3.0,
+    "stall_detection.UNCONSUMED_FOR": 1.0,
+    "registry._QUEUES_FRESH": 1.0,
+}
 
 
 @dataclass(frozen=True)

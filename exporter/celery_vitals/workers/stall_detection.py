@@ -160,9 +160,11 @@ class QueueObservation:
         ):
             return False
         held = sum(queue.unacked or 0 for queue in queues)
-        alone = all(self._consumers.get(queue) == {worker.name} for queue in worker.queues or ())
+        only_consumer = all(
+            self._consumers.get(queue) == {worker.name} for queue in worker.queues or ()
+        )
         limit = worker.stats.prefetch if worker.stats is not None else None
-        return not held or (alone and limit is not None and (not limit or held < limit))
+        return not held or (only_consumer and limit is not None and (not limit or held < limit))
 
     def _waiting(self, worker: Worker) -> int:
         return sum(queue.ready or 0 for queue in self._of(worker))
