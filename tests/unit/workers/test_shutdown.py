@@ -30,7 +30,7 @@ def test_a_reply_in_transit_does_not_end_draining(farm: Farm) -> None:
         assert farm.state() is DRAINING
 
 
-def test_draining_lasts_for_the_timeout_at_most(farm: Farm) -> None:
+def test_draining_ends_after_the_timeout(farm: Farm) -> None:
     farm.add(active=2)
     farm.registry.offline(W, 2)
     farm.clock.advance(TIMEOUT - 1)
