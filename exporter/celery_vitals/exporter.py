@@ -28,7 +28,7 @@ from celery_vitals.metrics.definitions import DEFINITIONS, families
 from celery_vitals.probe_runner import Outcome, ProbeRunner
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, cluster_status
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 Outcomes = Mapping[str, Outcome[Any] | None]
 

@@ -16,7 +16,7 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import Control, Reply
 from celery_vitals.secrets import Secret
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from tests.support.worker_farm import PREFORK
 
 MANY = 500

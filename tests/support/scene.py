@@ -18,7 +18,7 @@ from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.cardinality import CardinalityLimiter
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 NOW = 1_800_000_000.0
 WORKER, PRODUCER = "w@one", "gen1@two"

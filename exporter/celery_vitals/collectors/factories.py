@@ -17,7 +17,7 @@ from celery_vitals.collectors.queues import QueuesCollector
 from celery_vitals.collectors.tasks import TasksCollector
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.settings import Settings
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.settings import Settings
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _FIRST_ROUND = 0.5
 """The part of its time for which the first run waits to hear from the workers which queues they consume."""
@@ -52,7 +52,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         self._registry.first_round.wait(deadline.remaining * _FIRST_ROUND)
         consumed = self._known.shown(self._registry.queues())
         snapshot = self._session.use(deadline, lambda gauge: gauge.measure(consumed, deadline))
-        self._registry.saw_queues(snapshot.queues)
+        self._registry.observe_queues(snapshot.queues)
         return snapshot
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:

@@ -22,7 +22,7 @@ from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _NOT_CONNECTED = "The event stream is not connected yet."
 

@@ -29,7 +29,7 @@ from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import ValueSeries, ValueTable
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""

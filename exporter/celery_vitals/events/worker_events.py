@@ -7,7 +7,7 @@ from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _KEPT = 3600.0
 """Seconds without an event after which a worker that the registry does not have is dropped."""
@@ -85,7 +85,7 @@ class WorkerEvents:
 
     def update(self, now: float) -> None:
         """Exchange the state of the workers with the registry."""
-        gone, shared = self._registry.gone(), self._registry.shared()
+        gone, shared = self._registry.gone_workers(), self._registry.shared_names()
         for name, worker in self.workers.items():
             queues = self._registry.queues_of(name)
             worker.set_queues(queues, now)
@@ -98,7 +98,7 @@ class WorkerEvents:
                 worker.mark_shared()
             if worker.shutting_down and not worker.running:
                 worker.shutting_down = False
-                self._registry.finished(name)
+                self._registry.drained(name)
 
     def expire(self, now: float) -> None:
         """Drop the workers that are silent and not registered; limit what the others run."""

@@ -11,7 +11,7 @@ import pytest
 from celery_vitals import Secret, Settings
 from celery_vitals.brokers import BrokerClient, target_of
 from celery_vitals.collectors.tasks import TasksCollector
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from tests.support.scene import WORKER, Scene
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 from tests.support.scene import WORKER, Scene
 
 

@@ -41,7 +41,7 @@ def test_shared_name_in_containers_is_detected_by_the_registry(
     scene.run("u", pid=1)
     scene.heartbeat(5000, 0, pid=1)
     shared: Callable[[], frozenset[str]] = lambda: frozenset({WORKER})  # noqa: E731
-    monkeypatch.setattr(scene.registry, "shared", shared)
+    monkeypatch.setattr(scene.registry, "shared_names", shared)
     scene.idle(1)
     for processed in (7, 5000) * 10:
         for _ in range(5):
