@@ -15,10 +15,7 @@ _HOUR = 3600.0
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event of a worker or a producer, as sent by Celery 5.2 to 5.7.
-
-    Times are of the sender's clock.
-    """
+    """One event of a worker or a producer, as sent by Celery 5.2 to 5.7, in the sender's time."""
 
     type: str
     hostname: _Short

@@ -40,8 +40,5 @@ class DeferredEvents(dict[str, list[DeferredEvent]]):
 
 
 def is_due(at: float, now: float, within: float) -> bool:
-    """Return whether a time set at most `within` seconds ahead has passed.
-
-    It has passed as well when the clock was set back since.
-    """
+    """Return whether a time set `within` seconds ahead has passed, or the clock was set back."""
     return not now < at <= now + within

@@ -45,19 +45,13 @@ class Sink(Protocol):
     """Processes the events, on the stream's thread."""
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
-        """Process the bodies of messages: JSON, one event or a list of events each.
-
-        `arrived` is the Unix time at which they were read.
-        """
+        """Process messages read at `arrived` (Unix time): JSON, one event or a list in each."""
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """Count messages that could not be used."""
 
     def connected(self) -> None:
-        """Handle a new connection.
-
-        Events sent since the last one are lost, unless a durable queue has kept them.
-        """
+        """Handle a new connection: without a durable queue, the events since the last are lost."""
 
     def idle(self) -> None:
         """Do what depends on time; called about once a second, and when no event is left."""

@@ -129,10 +129,7 @@ class TaskSeries:
 
     @property
     def aggregated(self) -> bool:
-        """Whether it counts on shared `_other` series.
-
-        The first counter decides: where it exceeds a cardinality limit, the others do too.
-        """
+        """Whether it counts on shared `_other` series: where the first counter does, all do."""
         return OTHER in self.sent.labels
 
     def idle_seconds(self, now: float) -> float:

@@ -51,10 +51,7 @@ class TaskState(msgspec.Struct, gc=False):
     """Whether its end has been counted: an end that is reported twice is counted once."""
 
     def begin_attempt(self, attempt: int) -> None:
-        """Continue with a further attempt.
-
-        Its first event may arrive before the end of the attempt that sent it, or after.
-        """
+        """Continue with a further attempt, before or after the event that ends the last one."""
         unmatched = not self.sent_at and attempt <= self.attempt + 1
         self.previous_started_at = self.started_at if unmatched else 0.0
         self.attempt, self.started_at, self.early_event = attempt, 0.0, 0
@@ -72,11 +69,7 @@ class TaskState(msgspec.Struct, gc=False):
             self.begin_attempt(attempt)
 
     def record_start(self, at: float, worker: Any) -> None:
-        """Record the start of the present attempt.
-
-        It is the next attempt that starts when that one was received and the present one has
-        started already.
-        """
+        """Record a start: of the next attempt, if it was received and the present one started."""
         if self.started_at and self.early_event == _NEXT_RECEIVED:
             self.begin_attempt(self.attempt + 1)
         self.started_at, self.worker, self.ended = at, worker, False
@@ -92,10 +85,7 @@ class TaskState(msgspec.Struct, gc=False):
             self.early_event = _RETRIED
 
     def record_sent(self, attempt: int, since: float) -> float:
-        """Record when an attempt was sent.
-
-        Returns when that attempt started, if its wait is over and can be observed; else 0.
-        """
+        """Record when an attempt was sent; return its start if its wait is over, else 0."""
         started_at = 0.0
         if attempt > self.attempt:
             self.next_sent_at = since

@@ -115,11 +115,7 @@ class WorkerTracker:
         self._unmatched_heartbeats = 0
 
     def set_process(self, pid: int | None) -> None:
-        """Record the process that an event comes from.
-
-        A new pid means that the worker was restarted; one that was here before, that two processes
-        share the name.
-        """
+        """Record the pid of an event: a new one shows a restart, a previous one a shared name."""
         if pid is None or pid == self.pid:
             return
         if pid in self._previous_pids:
@@ -150,9 +146,7 @@ class WorkerTracker:
         self.sends_task_events = True
 
     def count_missed(self, processed: int | None) -> int:
-        """Compare the worker's own count of started tasks with the task-started events.
-
-        Returns how many more are missed since the last heartbeat.
+        """Compare the worker's own count of started tasks with the events; return the newly missed.
 
         Events may arrive after their heartbeat, so the starts that one counts are compared at the
         next.  Or before it (on gevent and eventlet), so the events seen until one must be in the
@@ -243,10 +237,7 @@ class WorkerTracker:
             self.forget_running()
 
     def limit_running(self, slots: int | None, since: float) -> None:
-        """Without heartbeats, cap the running tasks at the worker's concurrency and at an age.
-
-        `since` is the earliest start of a task that is still considered running.
-        """
+        """Without heartbeats, cap the running tasks at `slots`, and expire those before `since`."""
         if self.reports_active_count:
             return
         over = len(self.running) - slots if slots is not None and not self.shared else 0
