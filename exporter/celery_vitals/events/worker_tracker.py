@@ -108,9 +108,12 @@ class WorkerTracker:
         self._previous_pids: tuple[int, ...] = ()
         self._shared_until = 0.0
         self._restart_heartbeats = 0
+        """Heartbeats left until the process before this one is considered ended."""
         self._processed_base: int | None = None
+        """Its own count of starts, less those in `starts`; None before the first heartbeat."""
         self._last_processed: int | None = None
         self._last_active = (0, 0.0)
+        """The number of running tasks in the last heartbeat, and its corrected time."""
         self._starts_at_heartbeat = 0
         self._unmatched_heartbeats = 0
 
