@@ -28,10 +28,16 @@ _MISSING_FOR = 300.0
 
 
 class QueueRegistry:
-    """The names of queues: configured, found in the broker, named by events.  Thread-safe."""
+    """The names of queues: configured, discovered in the broker, observed in task events.
+
+    `observed` returns the names in task events.  Thread-safe.
+    """
 
     def __init__(
-        self, configured: Iterable[str], includes: Callable[[str], bool] = lambda _: True
+        self,
+        configured: Iterable[str],
+        includes: Callable[[str], bool] = lambda _: True,
+        observed: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._configured = frozenset(filter(includes, configured))
         self._includes = includes
@@ -39,12 +45,11 @@ class QueueRegistry:
         self._discovered: dict[str, int] = {}
         self._scans = 0
         self._missing: dict[str, float] = {}
-        self.event_queues: Callable[[], Iterable[str]] = tuple
-        """Returns the names in task events."""
+        self._observed = observed
 
     def names(self) -> frozenset[str]:
         """Return all known names."""
-        named = [name for name in self.event_queues() if self._admits(name)]
+        named = [name for name in self._observed() if self._admits(name)]
         now = time.monotonic()
         with self._lock:
             present = [name for name in named[:_MOST] if self._missing.get(name, 0.0) <= now]

@@ -11,7 +11,8 @@ from celery_vitals.brokers.base import QueueSnapshot, QueueStats
 from celery_vitals.brokers.target import Target
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
-from celery_vitals.workers import State, WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.state import State
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.target import target_of
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
+from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import RemoteControl
 from celery_vitals.secrets import Secret
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from tests.support.worker_farm import PREFORK
 
 MANY = 500
@@ -74,7 +75,7 @@ def crowd() -> Crowd:
 @pytest.fixture
 def probe(crowd: Crowd) -> WorkersCollector:
     cluster = BrokerClient(target_of(Settings(broker_url=Secret("redis://localhost"))), 1.0)
-    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), lambda: ())
+    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), QueueRegistry(()))
     probe._session = cast(Any, _Link(RemoteControl(crowd)))
     return probe
 

@@ -70,7 +70,7 @@ def cluster_of(
 def listening(cluster: BrokerClient, sink: Recorder, **options: Any) -> Iterator[Stream]:
     """A stream that is up."""
     stream = Stream(
-        cluster, sink, **{"canary_every": CANARY_EVERY, "deaf_after": DEAF_AFTER, **options}
+        cluster, sink, **{"canary_every": CANARY_EVERY, "silence_timeout": DEAF_AFTER, **options}
     )
     stream.start()
     try:

@@ -35,11 +35,12 @@ def test_without_patterns_all_queues_are_included_and_dots_are_literal() -> None
 
 def test_patterns_apply_to_every_source_of_names() -> None:
     queues = QueueRegistry(
-        {"tmp-app", "named"}, queue_filter(Settings(queues=("named",), queue_exclude=("tmp-*",)))
+        {"tmp-app", "named"},
+        queue_filter(Settings(queues=("named",), queue_exclude=("tmp-*",))),
+        lambda: ["tmp-observed", "observed"],
     )
     queues.add(["tmp-discovered", "discovered"])
-    queues.event_queues = lambda: ["tmp-event", "event"]
-    assert queues.names() == {"named", "discovered", "event"}
+    assert queues.names() == {"named", "discovered", "observed"}
     assert queues.included(["tmp-consumed", "consumed"]) == {"consumed"}
 
 
@@ -59,9 +60,8 @@ def test_patterns_apply_to_every_source_of_names() -> None:
     ],
 )
 def test_celerys_own_queues_are_not_read(name: str) -> None:
-    queues = QueueRegistry(())
+    queues = QueueRegistry((), observed=lambda: [name])
     queues.add([name])
-    queues.event_queues = lambda: [name]
     assert is_internal(name)
     assert queues.names() == set()
 
@@ -87,15 +87,16 @@ def test_a_queue_missing_in_two_scans_is_forgotten() -> None:
 def test_a_missing_queue_that_only_events_name_is_not_read_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queues = QueueRegistry({"configured"})
-    queues.event_queues = lambda: ["configured", "event", "discovered"]
-    queues.mark_missing(["configured", "event", "discovered"])
+    queues = QueueRegistry(
+        {"configured"}, observed=lambda: ["configured", "observed", "discovered"]
+    )
+    queues.mark_missing(["configured", "observed", "discovered"])
     assert queues.names() == {"configured"}
     queues.add(["discovered"])
     assert queues.names() == {"configured", "discovered"}
     monkeypatch.setattr(queue_registry, "_MISSING_FOR", -1.0)
-    queues.mark_missing(["event"])  # as if it had been long ago
-    assert queues.names() == {"configured", "discovered", "event"}
+    queues.mark_missing(["observed"])  # as if it had been long ago
+    assert queues.names() == {"configured", "discovered", "observed"}
 
 
 def test_a_missing_queue_is_forgotten_until_it_is_discovered_again() -> None:
@@ -109,11 +110,10 @@ def test_a_missing_queue_is_forgotten_until_it_is_discovered_again() -> None:
 
 def test_the_number_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_registry, "_MOST", 10)
-    queues = QueueRegistry({"configured"})
+    queues = QueueRegistry({"configured"}, observed=lambda: [f"observed-{n}" for n in range(100)])
     assert not queues.full
     queues.add(f"discovered-{n}" for n in range(100))
     assert queues.full
-    queues.event_queues = lambda: [f"event-{n}" for n in range(100)]
     assert len(queues.names()) == 21
 
 

@@ -1,4 +1,4 @@
-"""What waits, and where?"""
+"""The collector `queues`: queue lengths, read from the broker."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection, QueueReader, QueueSnapshot, QueueStats
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _FIRST_ROUND = 0.5
 """The part of its time for which the first run waits to hear from the workers which queues they consume."""
 
 
-class QueuesCollector:
-    """Reads the lengths of all known queues, over a connection of its own."""
+class QueuesCollector(ProbingCollector[QueueSnapshot]):
+    """Reads the lengths of all known queues over a connection of its own."""
 
     name = "queues"
-    limit = 5.0
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class QueuesCollector:
         self._registry.first_round.wait(deadline.remaining * _FIRST_ROUND)
         consumed = self._known.included(self._registry.queues())
         snapshot = self._session.use(deadline, lambda reader: reader.measure(consumed, deadline))
-        self._registry.saw_queues(snapshot.queues)
+        self._registry.observe_queues(snapshot.queues)
         return snapshot
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:
@@ -100,6 +100,6 @@ class QueuesCollector:
                     "--queue",
                 )
 
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Close the connection."""
         self._session.close()

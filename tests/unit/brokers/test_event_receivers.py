@@ -27,7 +27,7 @@ from celery_vitals.events.canary import Canary
 from celery_vitals.events.stream import Stream
 from tests.support.event_streams import Recorder, cluster_of
 from tests.support.servers import wait_for
-from tests.support.sockets import BODY, Ear, pair
+from tests.support.sockets import BODY, RecordingListener, pair
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -143,7 +143,11 @@ CONFIRMED = b"*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n"
 
 
 def subscribed(
-    ours: socket.socket, theirs: socket.socket, ear: Ear, answer: bytes = CONFIRMED, **options: Any
+    ours: socket.socket,
+    theirs: socket.socket,
+    ear: RecordingListener,
+    answer: bytes = CONFIRMED,
+    **options: Any,
 ) -> RedisReceiver:
     """A receiver on a socket, with a Redis at the other end that answers the subscription."""
     channel = SimpleNamespace(
@@ -188,23 +192,23 @@ class TestRedis:
         self, options: dict[str, Any], pattern: bytes
     ) -> None:
         with pair() as (ours, theirs):
-            subscribed(ours, theirs, Ear(), **options)
+            subscribed(ours, theirs, RecordingListener(), **options)
             assert theirs.recv(1000) == b"PSUBSCRIBE|" + pattern
 
     @pytest.mark.parametrize("kind", [b"*4", b">4"])
     def test_messages_are_assembled_wherever_they_are_split(self, kind: bytes) -> None:
         data = pushed(write(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
         with pair() as (ours, theirs):
-            ear = Ear()
+            ear = RecordingListener()
             receiver = subscribed(ours, theirs, ear)
             for at in range(len(data)):
                 bodies = [*receiver._parse(data[:at]), *receiver._parse(data[at:])]
                 assert bodies == [BODY]
-            assert ear.refused == ["envelope"] * len(data)
+            assert ear.rejected == ["envelope"] * len(data)
 
     def test_an_error_of_redis_is_raised_after_the_messages_before_it(self) -> None:
         with pair() as (ours, theirs):
-            ear = Ear()
+            ear = RecordingListener()
             receiver = subscribed(ours, theirs, ear)
             theirs.sendall(pushed(write(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
             with pytest.raises(Exception, match="NOPERM") as caught:
@@ -216,18 +220,18 @@ class TestRedis:
         with pair() as (ours, theirs):
             theirs.sendall(b"-NOPERM\r\n")
             with pytest.raises(Exception, match="NOPERM"):
-                subscribed(ours, theirs, Ear(), answer=b"")
+                subscribed(ours, theirs, RecordingListener(), answer=b"")
         with pair() as (ours, theirs), pytest.raises(ProbeError, match="does not answer"):
-            subscribed(ours, theirs, Ear(), answer=b":1\r\n")
+            subscribed(ours, theirs, RecordingListener(), answer=b":1\r\n")
 
     def test_an_endless_message_is_not_buffered(self) -> None:
         with pair() as (ours, theirs):
-            ear = Ear()
+            ear = RecordingListener()
             receiver = subscribed(ours, theirs, ear)
             receiver._parse(pushed(b"")[:-6] + b"$500000000\r\n")
             for _ in range(40):
                 receiver._parse(b"x" * 1024 * 1024)
-            assert ear.refused[:1] == ["too_large"]
+            assert ear.rejected[:1] == ["too_large"]
             theirs.sendall(b"x")
             with pytest.raises(ProbeError):
                 receiver.receive(1)
@@ -236,7 +240,7 @@ class TestRedis:
 class TestCanary:
     def test_finds_its_own_and_ignores_those_of_others(self) -> None:
         mine, other = Canary(), Canary()
-        assert mine.catch([BODY, mine.body(), other.body(), BODY]) == [BODY, BODY]
+        assert mine.remove([BODY, mine.body(), other.body(), BODY]) == [BODY, BODY]
         assert (mine.returned, other.returned) == (1, 0)
         assert mine.lag is not None
         assert 0 <= mine.lag < 1
@@ -256,7 +260,7 @@ class TestCanary:
         ],
     )
     def test_leaves_everything_else(self, body: bytes) -> None:
-        assert Canary().catch([body]) == [body]
+        assert Canary().remove([body]) == [body]
 
 
 class Scripted:
@@ -284,7 +288,7 @@ class TestStream:
         made: list[Scripted] = []
 
         def subscribe(stream: Stream, connection: BrokerConnection, deadline: Deadline) -> Scripted:
-            made.append(Scripted(stream._ear))
+            made.append(Scripted(stream._listener))
             return made[-1]
 
         monkeypatch.setattr(Stream, "_subscribe", subscribe)
@@ -328,7 +332,7 @@ class TestStream:
 @contextmanager
 def streaming(**options: Any) -> Iterator[Stream]:
     stream = Stream(
-        cluster_of("memory://"), Recorder(), canary_every=0.05, deaf_after=0.3, **options
+        cluster_of("memory://"), Recorder(), canary_every=0.05, silence_timeout=0.3, **options
     )
     stream.start()
     yield stream

@@ -14,7 +14,7 @@ from celery_vitals.errors import Reason
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, QueueStatus, WorkerStatus
 from celery_vitals.web.pages import Page
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 from tests.support.web_fakes import FakeCollector, cluster_status, healthy_report, make_probe
 from tests.unit.web.conftest import Start
 
@@ -145,8 +145,8 @@ def test_the_state_of_each_worker_is_said_in_words() -> None:
         "1 worker is down.",
         "busy@h ✓ busy: no slot is free",
         "not_consuming@h ✗ up, but takes no tasks",
-        "stalled@h ✗ stalled: tasks wait, slots are free, and it begins none",
-        "draining@h • shuts down, and still ends its tasks",
+        "stalled@h ✗ stalled: tasks wait, slots are free, and none starts",
+        "draining@h • shutting down: completes its running tasks",
         "gone@h ✗ down",
     ):
         assert words in found, words
