@@ -164,12 +164,16 @@ def list_sqs_queues(channel: Any, prefix: str) -> list[str]:
     return list(channel._queue_cache)
 
 
-def sqs_queue_url(channel: Any, queue: str) -> str:
-    """Return the URL of a queue; raises an error of kombu when the queue does not exist.
+def sqs_queue_url(channel: Any, name: str) -> str | None:
+    """Return the URL of a queue by its name on SQS; None when it does not exist.
 
-    kombu `SQS.Channel._resolve_queue_url`: the public ways create a missing queue.
+    kombu `SQS.Channel._update_queue_cache`, `_queue_cache`: the public ways create a missing queue,
+    and `_resolve_queue_url` exists since kombu 5.5 only.
     """
-    return str(channel._resolve_queue_url(queue))
+    if name not in channel._queue_cache:
+        channel._update_queue_cache(name)
+    url = channel._queue_cache.get(name)
+    return str(url) if url is not None else None
 
 
 def forget_sqs_queue(channel: Any, name: str) -> None:
@@ -216,7 +220,10 @@ def discard_redis_replies(connection: Any) -> None:
 
 
 def redis_tls_options() -> set[str]:
-    """Return the names of redis-py's TLS options: parameters of `SSLConnection.__init__`."""
+    """Return the names of redis-py's TLS options; none when they cannot be determined.
+
+    redis-py `SSLConnection.__init__`, whose parameters they are: no list is documented.
+    """
     return {name for name in _parameters(redis.SSLConnection.__init__) if name.startswith("ssl_")}
 
 
@@ -224,11 +231,12 @@ def redis_tls_options() -> set[str]:
 
 
 def amqp_tls_options() -> set[str]:
-    """Return the names of py-amqp's TLS options.
+    """Return the names of py-amqp's TLS options; none when they cannot be determined.
 
     py-amqp `SSLTransport._wrap_socket_sni`, whose parameters they are: no list is documented.
     """
-    return _parameters(SSLTransport._wrap_socket_sni) - {"self", "sock", "kwargs"}
+    function = getattr(SSLTransport, "_wrap_socket_sni", None)
+    return _parameters(function) - {"self", "sock", "kwargs"}
 
 
 def amqp_socket(connection: Any) -> Any:

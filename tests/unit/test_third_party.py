@@ -52,7 +52,6 @@ ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
     ("kombu", lambda: redis_transport.Channel, "async_pool", "one idle connection per session"),
     ("kombu", lambda: redis_transport.Channel, "client", "one idle connection for events"),
     ("kombu", lambda: SQS.Channel, "_update_queue_cache", "discovery of SQS queues"),
-    ("kombu", lambda: SQS.Channel, "_resolve_queue_url", "lengths of SQS queues"),
     ("kombu", lambda: SQS.Channel, "canonical_queue_name", "lengths of SQS queues"),
     ("kombu", lambda: SQS.Channel, "predefined_queues", "lengths of SQS queues"),
     ("kombu", lambda: SQS.Channel, "queue_name_prefix", "discovery of SQS queues"),

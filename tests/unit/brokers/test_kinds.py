@@ -22,7 +22,7 @@ PACKAGE = Path(celery_vitals.__file__).parent
 def test_every_transport_of_kombu_has_one_kind() -> None:
     schemes = [scheme for kind in KINDS for scheme in kind.capabilities.schemes]
     assert len(schemes) == len(set(schemes))
-    assert set(schemes) == {name.lower() for name in TRANSPORT_ALIASES}
+    assert set(schemes) >= {name.lower() for name in TRANSPORT_ALIASES}
 
 
 def test_a_plug_in_belongs_to_its_family_of_transports_and_nothing_is_observed() -> None:

@@ -1,4 +1,4 @@
-"""Amazon SQS as a kind of broker: the only module that is imported without boto3."""
+"""Amazon SQS as a kind of broker."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from celery_vitals.brokers.base import (
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed, unobserved
 from celery_vitals.brokers.generic.kind import GenericKind
+from celery_vitals.brokers.sqs.queues import SqsQueueReader
 from celery_vitals.errors import ConfigError
 
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -98,6 +99,4 @@ class SqsKind(GenericKind):
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[BrokerConnection]:
         """Read the attributes of each queue."""
-        from celery_vitals.brokers.sqs.queues import SqsQueueReader  # needs boto3
-
         return SqsQueueReader

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 
-from kombu.transport.SQS.exceptions import DoesNotExistQueueException, UndefinedQueueException
-
 from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats
@@ -81,9 +79,8 @@ class SqsQueueReader:
         """Return a queue's numbers; None when it does not exist."""
         channel = self._channel
         name = channel.canonical_queue_name(queue)
-        try:
-            url = third_party.sqs_queue_url(channel, queue)
-        except (DoesNotExistQueueException, UndefinedQueueException):
+        url = third_party.sqs_queue_url(channel, name)
+        if url is None:
             return None
         client = channel.sqs(name)
         try:
