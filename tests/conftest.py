@@ -158,8 +158,9 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
         yield start
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest applies `-m "not server"`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note for each test which servers it runs against."""
+    """Mark each test that runs against a server, with the kind of the server."""
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
         params = getattr(getattr(item, "callspec", None), "params", {})
@@ -170,6 +171,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         }
         kinds |= {kind for kind in BOTH if names & {f"{kind}_server", f"{kind}_broker"}}
         item.user_properties += [("server", kind) for kind in sorted(kinds)]
+        if kinds:
+            item.add_marker("server")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,19 +1,14 @@
-"""The parts of the manual that are generated: docs/options.md, docs/metrics.md and docs/brokers.md.
-
-`python -m tools.reference_pages FOLDER` writes them; with `--check` it fails when they are not what it would write.
-"""
+"""The generated pages of the manual: docs/options.md, docs/metrics.md and docs/brokers.md."""
 
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
-
-import click
 
 from celery_vitals.metrics.base import MetricDefinition
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.settings.click_options import all_options
 from celery_vitals.settings.options import Option
+from tools.base import ROOT, Files, Generator
 from tools.brokers_page import brokers_markdown
 
 _OPTIONS = """\
@@ -44,7 +39,7 @@ _TABLE = "| Flag | Environment | File key | Default | Meaning |\n|---|---|---|--
 
 
 def options_markdown() -> str:
-    """The whole page, in Markdown."""
+    """Return the whole page, in Markdown."""
     parts = [_OPTIONS]
     for group, options in groupby(all_options(), key=lambda declared: declared.group):
         parts.append("\n".join([f"## {group}\n", _TABLE, *map(_row, options), ""]))
@@ -58,7 +53,7 @@ def _row(declared: Option) -> str:
 
 
 def metrics_markdown() -> str:
-    """The whole page, in Markdown."""
+    """Return the whole page, in Markdown."""
     parts = [_METRICS]
     for collector, metrics in groupby(DEFINITIONS, key=lambda declared: declared.collector):
         parts.append(
@@ -74,25 +69,14 @@ def _metric_row(metric: MetricDefinition) -> str:
     return f"| `{metric.name}` | {metric.kind.value} | {labels} | {metric.help} |"
 
 
-@click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--check", is_flag=True, help="Write nothing; fail when a page is not what would be written."
-)
-def main(folder: Path, check: bool) -> None:
-    """Write the generated pages of the manual into FOLDER."""
-    pages = {
-        "options.md": options_markdown(),
-        "metrics.md": metrics_markdown(),
-        "brokers.md": brokers_markdown(),
+def files() -> Files:
+    """Return the pages by their paths."""
+    docs = ROOT / "docs"
+    return {
+        docs / "options.md": options_markdown(),
+        docs / "metrics.md": metrics_markdown(),
+        docs / "brokers.md": brokers_markdown(),
     }
-    for name, text in pages.items():
-        page = folder / name
-        if not check:
-            page.write_text(text)
-        elif not page.exists() or page.read_text() != text:
-            raise click.ClickException(f"{page} is stale: run `make docs`")
 
 
-if __name__ == "__main__":
-    main()
+GENERATOR = Generator("reference pages", files)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.ops.chart import NAMESPACE, Object, chart
+from tools.chart.helm import NAMESPACE, Object, chart
 
 SECRET = {"broker": {"existingSecret": "celery"}}
 ENABLED = {"enabled": True}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.ops.chart import CASES, Object, objects, values_of
+from tools.chart.helm import CASES, Object, objects, values_of
 
 Pod = Object
 # Of the Pod Security Standards: what `restricted` lets a volume be.

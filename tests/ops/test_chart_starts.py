@@ -14,8 +14,8 @@ import trustme
 
 from tests.support.command_line import serve
 from tests.support.exporter import Exporter
-from tests.support.ops.chart import CASES, Object, of_kind, values_of
 from tests.support.servers import RedisServer
+from tools.chart.helm import CASES, Object, of_kind, values_of
 
 PLACE = "/etc/celery-vitals"
 

@@ -7,7 +7,7 @@ from typing import Any
 import helm_python as helm
 import pytest
 
-from tests.support.ops.chart import notes, texts
+from tools.chart.helm import notes, texts
 
 SECRET = {"broker": {"existingSecret": "celery"}}
 CLUSTER = {"name": "shop", **SECRET}

@@ -15,8 +15,8 @@ from cloudcoil.models.prometheus_operator import v1
 
 from celery_vitals._version import __version__
 from tests.support.command_line import serve
-from tests.support.ops.chart import ROOT
 from tests.support.servers import promtool
+from tools.base import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 RULES = ROOT / "alerts" / "celery-vitals.rules.yml"
