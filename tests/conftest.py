@@ -21,7 +21,7 @@ from tests.support.servers import (
     RedisServer,
     Worker,
 )
-from tests.support.servers.warden import members, warden
+from tests.support.servers.process_reaper import members, process_reaper
 
 KINDS: dict[str, Callable[[], BrokerServer]] = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
 BOTH = tuple(KINDS)
@@ -43,7 +43,7 @@ def or_fail(factory: Callable[[], S]) -> S:
 def nothing_left_behind() -> Iterator[None]:
     """Every process that the tests started is gone in the end."""
     before = {one.pid for one in psutil.Process().children()}
-    cleaner = warden()
+    cleaner = process_reaper()
     yield
     strangers = [
         one for one in psutil.Process().children() if one.pid not in before | {cleaner.pid}
@@ -180,7 +180,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     """Show with a failure what the servers and workers wrote last."""
     report = yield
     if report.failed:
-        for child in warden().children:
+        for child in process_reaper().children:
             if child.log:
                 tail = "\n".join(child.log.splitlines()[-LOG_LINES:])
                 report.sections.append((f"last lines of {child.name}", tail))

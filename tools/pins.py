@@ -64,6 +64,12 @@ FILES = (
 )
 
 
+def load_pyproject() -> dict[str, Any]:
+    """Read pyproject.toml."""
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return found
+
+
 def faults(file: PinFile, pyproject: dict[str, Any]) -> Iterator[str]:
     """Yield each requirement that a file does not satisfy, and each version that differs from its base."""
     pins = read_pins(ROOT / file.path)
@@ -72,7 +78,7 @@ def faults(file: PinFile, pyproject: dict[str, Any]) -> Iterator[str]:
     wanted += [line for name in file.extras for line in project["optional-dependencies"][name]]
     wanted += [line for name in file.groups for line in pyproject["dependency-groups"][name]]
     for requirement in map(Requirement, wanted):
-        version = pins.get(_normal(requirement.name))
+        version = pins.get(normal(requirement.name))
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             yield f"pins {version or 'no version'} of {requirement}"
     base = read_pins(ROOT / file.base) if file.base else pins
@@ -82,12 +88,18 @@ def faults(file: PinFile, pyproject: dict[str, Any]) -> Iterator[str]:
 
 def read_pins(path: Path) -> dict[str, str]:
     """Return the pinned version of each distribution."""
+    found = pinned_requirements(path)
+    return {normal(one.name): str(one.specifier).removeprefix("==") for one in found}
+
+
+def pinned_requirements(path: Path) -> list[Requirement]:
+    """Return the requirements of a constraints file; a name occurs once for each marker."""
     lines = [line for line in path.read_text().splitlines() if "==" in line.partition(";")[0]]
-    found = (Requirement(line.rstrip(" \\")) for line in lines)
-    return {_normal(one.name): str(one.specifier).removeprefix("==") for one in found}
+    return [Requirement(line.rstrip(" \\")) for line in lines]
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """Return the name of a distribution as constraints files spell it."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
@@ -101,7 +113,7 @@ def main(check: bool) -> None:
                 [Path(sys.executable).with_name("uv"), *file.arguments()], check=True, cwd=ROOT
             )
         return
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pyproject = load_pyproject()
     found = [f"{file.path} {fault}" for file in FILES for fault in faults(file, pyproject)]
     for line in found:
         click.echo(f"{line}: run `make constraints`", err=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     HOST,
@@ -76,7 +76,7 @@ class TestRedis:
             assert client.keys("*") == []
 
     @pytest.mark.parametrize(
-        ("fault", "reason"), [(Fault.REFUSE, "refused"), (Fault.MUTE, "timeout")]
+        ("fault", "reason"), [(Fault.REFUSE, "refused"), (Fault.SILENT, "timeout")]
     )
     def test_away_and_back(self, waiting: Broker, proxy: Proxy, fault: Fault, reason: str) -> None:
         with local_exporter(waiting, result_backend=proxy.url(waiting.url), timeout=2) as local:

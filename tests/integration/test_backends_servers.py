@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     Broker,
@@ -218,7 +219,7 @@ def test_one_that_stands_still_costs_no_scrape_more_than_its_time(
 
 def stand_still(culprit: Server | Proxy) -> None:
     if isinstance(culprit, Proxy):
-        culprit.fault = Fault.MUTE
+        culprit.fault = Fault.SILENT
     else:
         culprit.freeze()
 

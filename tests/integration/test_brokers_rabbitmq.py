@@ -145,7 +145,7 @@ class TestTls:
         self, tls_broker: Broker, certificates: Certificates
     ) -> None:
         with Proxy(tls_broker.server.port) as proxy:
-            proxy.fault = Fault.MUTE
+            proxy.fault = Fault.SILENT
             options = certificates.amqp_options()
             url = proxy.url(tls_broker.url)
             with local_exporter(
@@ -201,7 +201,7 @@ class TestSeveralAddresses:
             assert second.connections == 0
             assert first.connections > 0
 
-    @pytest.mark.parametrize("fault", [Fault.MUTE, Fault.BLACKHOLE])
+    @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.BLACKHOLE])
     def test_one_that_hangs_leaves_time_for_the_other(
         self, fault: Fault, rabbitmq_broker: Broker, proxies: tuple[Proxy, Proxy]
     ) -> None:

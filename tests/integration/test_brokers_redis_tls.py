@@ -93,7 +93,7 @@ class TestTls:
         self, broker: Broker, certificates: Certificates
     ) -> None:
         with Proxy(broker.server.port) as proxy:
-            proxy.fault = Fault.MUTE
+            proxy.fault = Fault.SILENT
             options = certificates.redis_options()
             with local_exporter(
                 broker,

@@ -19,9 +19,7 @@ from tests.support.task_series import (
     event,
     event_stream_is_up,
     following,
-    split,
     tasks_of,
-    total,
     until,
     writing,
 )
@@ -39,10 +37,10 @@ def test_a_backlog_is_counted_under_its_queue_with_its_waits(
         start_worker(broker, "threads", queues=("bulk", "other"), events=True)
         scrape = until(exporter, BACKLOG, "celery_task_succeeded_total", timeout=60, queue="bulk")
         for what in ("received", "started", "succeeded"):
-            assert split(scrape, f"celery_task_{what}_total", "queue") == {"bulk": BACKLOG}
-        assert split(scrape, "celery_task_queue_wait_seconds_count", "queue") == {"bulk": BACKLOG}
-        assert split(scrape, "celery_task_runtime_seconds_count", "queue") == {"bulk": BACKLOG}
-        assert total(scrape, "celery_exporter_events_missed_total") == 0
+            assert scrape.total_by("queue", f"celery_task_{what}_total") == {"bulk": BACKLOG}
+        assert scrape.total_by("queue", "celery_task_queue_wait_seconds_count") == {"bulk": BACKLOG}
+        assert scrape.total_by("queue", "celery_task_runtime_seconds_count") == {"bulk": BACKLOG}
+        assert scrape.total("celery_exporter_events_missed_total") == 0
         assert scrape.value("celery_exporter_tasks_in_flight_evicted_total") == 0
         wait_for(lambda: tasks_of(exporter).value("celery_exporter_tasks_in_flight") == 0, 10)
 
@@ -97,7 +95,7 @@ def test_broken_events_are_counted_by_reason_and_the_others_with_them(
             "celery_exporter_events_rejected_total",
             reason=reason,
         )
-    rejected = split(tasks_of(exporter), "celery_exporter_events_rejected_total", "reason")
+    rejected = tasks_of(exporter).total_by("reason", "celery_exporter_events_rejected_total")
     undecoded = rejected.pop("malformed", 0), rejected.pop("not_json", 0)
     assert rejected == expected
     assert sum(undecoded) == 14  # what is no JSON, and what is JSON and no event
@@ -120,9 +118,11 @@ def test_events_in_any_order_make_one_task(exporter: Exporter, events: Events) -
     events.write(*story)
     scrape = until(exporter, 1, "celery_task_succeeded_total", task="hand.any")
     for what in ("received", "started", "succeeded"):
-        assert split(scrape, f"celery_task_{what}_total", "queue", task="hand.any") == {"right": 1}
-    assert total(scrape, "celery_task_queue_wait_seconds_count", task="hand.any") == 1
-    assert total(scrape, "celery_task_queue_wait_seconds_sum", task="hand.any") == pytest.approx(
+        assert scrape.total_by("queue", f"celery_task_{what}_total", task="hand.any") == {
+            "right": 1
+        }
+    assert scrape.total("celery_task_queue_wait_seconds_count", task="hand.any") == 1
+    assert scrape.total("celery_task_queue_wait_seconds_sum", task="hand.any") == pytest.approx(
         0.11, abs=0.05
     )
 
@@ -138,16 +138,16 @@ def test_a_moment_is_never_in_the_future(exporter: Exporter, events: Events) -> 
 
 
 def test_odd_names_are_labels_that_can_be_read_or_none(exporter: Exporter, events: Events) -> None:
-    before = total(tasks_of(exporter), "celery_task_received_total")
+    before = tasks_of(exporter).total("celery_task_received_total")
     odd = ['quote"', "back\\slash", "new\nline", "ünï", "", None, "\x00", "x" * 100_000, "\ud800"]
     for number, name in enumerate(odd):
         events.write(event("task-received", f"odd{number}", name=name, hostname="odd@test"))
     scrape = tasks_of(exporter)
     wait_for(
-        lambda: total(tasks_of(exporter), "celery_task_received_total") >= before + len(odd) - 1
+        lambda: tasks_of(exporter).total("celery_task_received_total") >= before + len(odd) - 1
     )
     scrape = tasks_of(exporter)
-    names = split(scrape, "celery_task_received_total", "task")
+    names = scrape.total_by("task", "celery_task_received_total")
     assert names["_other"] == 1
     assert {'quote"', "back\\slash", "new\nline", "ünï"} <= set(names)
     assert max(map(len, names)) <= 200
@@ -169,10 +169,10 @@ def test_workers_that_tell_nothing_are_named_and_told_to_where_that_is_wanted(
             lambda: tasks_of(exporter).value("celery_worker_task_events", worker="mute@test") == 0
         )
         scrape = exporter.scrape()
-        accepted = split(scrape, "celery_worker_tasks_accepted_total", "task", worker="mute@test")
+        accepted = scrape.total_by("task", "celery_worker_tasks_accepted_total", worker="mute@test")
         assert accepted == {"project.add": 20, "project.fail": 5}
         assert scrape.value("celery_exporter_blind_spot", subject="task_events") == 1
-        assert total(scrape, "celery_exporter_events_missed_total") == 0
+        assert scrape.total("celery_exporter_events_missed_total") == 0
         _, page = exporter.get("/")
         assert "mute@test" in page
         assert "--enable-events" in page
@@ -197,8 +197,8 @@ def check_enabled(broker: Broker, exporter: Exporter, name: str) -> None:
         publish(broker, "sleep", 0.0, queue=name)
         exporter.scrape()
         return (
-            total(
-                tasks_of(exporter), "celery_task_succeeded_total", task="project.sleep", queue=name
+            tasks_of(exporter).total(
+                "celery_task_succeeded_total", task="project.sleep", queue=name
             )
             > 0
         )
@@ -217,7 +217,7 @@ def test_a_worker_that_goes_is_down_at_once_and_its_last_results_do_not_bring_it
         worker.child.send_signal(signal.SIGTERM)
         wait_for(lambda: exporter.scrape().value("celery_worker_up", worker="w@test") == 0, 3)
         assert worker.alive
-        assert total(tasks_of(exporter), "celery_task_succeeded_total") == 0
+        assert tasks_of(exporter).total("celery_task_succeeded_total") == 0
         scrape = until(exporter, 2, "celery_task_succeeded_total")
         assert scrape.value("celery_task_running", task="project.sleep") == 0
         wait_for(lambda: not worker.alive)

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.servers import (
     HOST,
     Broker,
@@ -105,7 +106,7 @@ def test_twenty_scrapes_at_once_of_a_frozen_broker_all_answer(broker: Broker) ->
             assert len(names) < 20 + 4 + 8
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.MUTE, Fault.BLACKHOLE, Fault.SLOW])
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.SILENT, Fault.BLACKHOLE, Fault.SLOW])
 def test_every_fault_on_the_way_ends_in_time_and_passes(broker: Broker, fault: Fault) -> None:
     port = urlsplit(broker.url).port
     assert port

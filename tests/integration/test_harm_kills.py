@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.support.broker_inventory import client_of, inventory
 from tests.support.exporter import Exporter
-from tests.support.leftovers import client_of, state
 from tests.support.servers import Broker, RabbitMQServer, Worker, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -109,7 +109,7 @@ def let_a_minute_pass(broker: Broker) -> None:
 
 def held(broker: Broker) -> dict[str, Any]:
     """What the broker holds, without the key that expires."""
-    found = state(broker)
+    found = inventory(broker)
     if broker.kind == "redis" and REGISTRY in found["keys"]:
         with client_of(broker) as client:
             assert client.ttl(REGISTRY) > 0

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from kombu import Exchange, Queue
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, answering, local_exporter
 from tests.support.servers import (
     HOST,

@@ -14,7 +14,7 @@ from kombu import Connection
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.conftest import namespace_on
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import HOST, Broker, Worker, free_port, publish, queues_conf, wait_for
 

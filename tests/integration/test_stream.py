@@ -34,7 +34,7 @@ from tests.support.servers import (
 )
 from tests.support.servers.child import Child
 from tests.support.servers.finding import find_redis
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 
 StartWorker = Callable[..., Worker]
 
@@ -185,7 +185,7 @@ class TestWays:
                 heard(sink, send)
 
     def test_through_sentinel(self, redis_broker: Broker) -> None:
-        program, port, folder = find_redis(), free_port(), warden().folder("s")
+        program, port, folder = find_redis(), free_port(), process_reaper().folder("s")
         (folder / "sentinel.conf").write_text(
             f"port {port}\nbind {HOST}\nsentinel monitor mymaster {HOST} {redis_broker.server.port} 1\n"
         )

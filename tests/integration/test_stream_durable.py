@@ -23,7 +23,7 @@ from tests.support.event_streams import (
 )
 from tests.support.servers import Broker, Fault, Proxy, RabbitMQServer, wait_for
 from tests.support.servers.child import Child
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 
 
 def queues(broker: Broker) -> dict[str, dict[str, Any]]:
@@ -34,7 +34,7 @@ def queues(broker: Broker) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def reader(rabbitmq_broker: Broker) -> Iterator[Child]:
-    folder = warden().folder("reader")
+    folder = process_reaper().folder("reader")
     path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     argv = [
         sys.executable,

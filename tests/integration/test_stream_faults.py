@@ -43,7 +43,7 @@ class TestDeaf:
             cluster = cluster_of(proxy.url(broker.url), io_timeout=0.5)
             with listening(cluster, sink) as stream:
                 heard(sink, send)
-                proxy.fault, began = Fault.MUTE, time.monotonic()
+                proxy.fault, began = Fault.SILENT, time.monotonic()
                 wait_for(lambda: not stream.up and stream.reason is Reason.TIMEOUT)
                 assert time.monotonic() - began < DEAF_AFTER + SLACK
                 time.sleep(2)
@@ -95,7 +95,7 @@ class TestGone:
             assert sink.connects == 1
             stop(stream)
 
-    @pytest.mark.parametrize("fault", [Fault.MUTE, Fault.BLACKHOLE, Fault.REFUSE, Fault.NONE])
+    @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.BLACKHOLE, Fault.REFUSE, Fault.NONE])
     def test_it_stops_in_time_whatever_the_broker_does(self, broker: Broker, fault: Fault) -> None:
         with Proxy(broker.server.port) as proxy:
             stream = Stream(cluster_of(proxy.url(broker.url), io_timeout=0.5), Recorder())

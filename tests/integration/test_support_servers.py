@@ -129,11 +129,11 @@ def test_prometheus() -> None:
 SCRIPT = """
 import time
 from tests.support.servers import RabbitMQServer, RedisServer, Worker
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 rabbitmq, redis = RabbitMQServer().start(), RedisServer().start()
 with redis.namespace() as broker:
     worker = Worker(broker).start()
-    print(warden().root, *(one.pid for child in warden().children for one in child.processes()), flush=True)
+    print(process_reaper().root, *(one.pid for child in process_reaper().children for one in child.processes()), flush=True)
     time.sleep(600)
 """
 
@@ -201,7 +201,7 @@ class TestProxy:
     def test_accepts_but_is_mute(self, proxy: Proxy, connect: Callable[[], socket.socket]) -> None:
         old = connect()
         ping(old)
-        proxy.fault = Fault.MUTE
+        proxy.fault = Fault.SILENT
         new = connect()
         for connection in (old, new):
             with pytest.raises(TimeoutError):

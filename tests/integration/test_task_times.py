@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.servers.celery_children import SUPPORT
 from tests.support.task_series import (
@@ -18,7 +19,6 @@ from tests.support.task_series import (
     event_stream_is_up,
     following,
     tasks_of,
-    total,
     until,
 )
 
@@ -124,12 +124,12 @@ def test_waits_and_runtimes_are_right_whatever_the_worker_s_clock(
     assert scrape.by("worker", "celery_worker_clock_offset_seconds")[
         f"{name}@test"
     ] == pytest.approx(OFFSETS[name], abs=1)
-    assert total(scrape, "celery_task_queue_wait_seconds_count", queue=name) == 4
-    assert 0 <= total(scrape, "celery_task_queue_wait_seconds_sum", queue=name) < 3
-    assert total(scrape, "celery_task_runtime_seconds_sum", queue=name) == pytest.approx(
+    assert scrape.total("celery_task_queue_wait_seconds_count", queue=name) == 4
+    assert 0 <= scrape.total("celery_task_queue_wait_seconds_sum", queue=name) < 3
+    assert scrape.total("celery_task_runtime_seconds_sum", queue=name) == pytest.approx(
         0.6, abs=0.4
     )
-    assert total(scrape, "celery_task_failed_runtime_seconds_sum", queue=name) == pytest.approx(
+    assert scrape.total("celery_task_failed_runtime_seconds_sum", queue=name) == pytest.approx(
         1, abs=0.4
     )
     now = time.time()
@@ -149,15 +149,13 @@ def test_an_eta_is_understood_whatever_the_time_zone(
         if name == "local"
         else SENT_EVENTS
     )
-    before = total(tasks_of(exporter), "celery_task_queue_wait_seconds_sum", task="project.bill")
+    before = tasks_of(exporter).total("celery_task_queue_wait_seconds_sum", task="project.bill")
     with Publisher(module_broker, conf) as publisher:
         publisher.send("bill", queue=name, countdown=2)
     scrape = until(
         exporter, 1, "celery_task_queue_wait_seconds_count", task="project.bill", queue=name
     )
-    assert (
-        0 <= total(scrape, "celery_task_queue_wait_seconds_sum", task="project.bill") - before < 1
-    )
+    assert 0 <= scrape.total("celery_task_queue_wait_seconds_sum", task="project.bill") - before < 1
 
 
 def test_a_producer_s_wrong_clock_does_not_count_as_waiting(
@@ -168,8 +166,8 @@ def test_a_producer_s_wrong_clock_does_not_count_as_waiting(
     )  # each of which sends one, two hours ahead of its time
     publisher.send("parent", queue="behind", count=3)
     scrape = until(exporter, 6, "celery_task_succeeded_total", task="project.add", queue="celery")
-    assert total(scrape, "celery_task_queue_wait_seconds_count", task="project.add") == 6
-    assert 0 <= total(scrape, "celery_task_queue_wait_seconds_sum", task="project.add") < 3
+    assert scrape.total("celery_task_queue_wait_seconds_count", task="project.add") == 6
+    assert 0 <= scrape.total("celery_task_queue_wait_seconds_sum", task="project.add") < 3
     assert moment(scrape, "task_last_sent", task="project.add") == pytest.approx(time.time(), abs=3)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter, state
 from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.task_series import FAST
@@ -55,7 +55,13 @@ class Farm:
 def workers_on(broker: Broker) -> Iterator[Worker]:
     """One for each situation."""
     solo = ("solo",)
-    yield Worker(broker, *solo, "deaf", queues=("deaf",), args=[*FAST, "--include", "project.deaf"])
+    yield Worker(
+        broker,
+        *solo,
+        "deaf",
+        queues=("deaf",),
+        args=[*FAST, "--include", "project.broken_consumer"],
+    )
     yield Worker(broker, *solo, "cancelled", queues=("cancelled",), args=FAST)
     yield Worker(broker, *solo, "limited", queues=("limited",), args=FAST, conf=ONCE_AN_HOUR)
     yield Worker(broker, "threads", "idle", queues=("idle",), args=FAST)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter, state
 from tests.support.servers import Broker, Fault, Proxy, Publisher, Worker, publish, wait_for
 

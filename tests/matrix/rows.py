@@ -101,6 +101,23 @@ def _python(series: str, *, live: bool) -> Row:
     return Row(f"python-{series}", NOT_LIVE, "all but live", set_up)
 
 
+def _oldest(series: str) -> Row:
+    def set_up() -> Setup:
+        python = environments.with_oldest(series)
+        names = ("celery", "kombu", "redis", "amqp", "uvicorn")
+        found = ", ".join(
+            f"{name} {version}"
+            for name, version in zip(names, environments.versions(python, *names), strict=True)
+        )
+        title = f"Oldest libraries on Python {environments.release(python)}: {found}"
+        # Workers of the newest Celery: an old one loses events itself, which other rows show.
+        return Setup(title, python, {"CELERY_VITALS_TEST_WORKER_PYTHON": sys.executable})
+
+    return Row(
+        "oldest-libraries", ("tests/unit", *SOME_LIVE), "unit; live as `python-3.13-live`", set_up
+    )
+
+
 ROWS = {
     row.name: row
     for row in (
@@ -116,5 +133,6 @@ ROWS = {
         _workers("5.7", everything=True),
         *(_python(series, live=False) for series in ("3.10", "3.12", "3.13")),
         _python("3.13", live=True),
+        _oldest("3.10"),
     )
 }

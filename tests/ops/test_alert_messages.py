@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ops.quick import quick_alertmanager
 from tests.support.ops.rules import ALERTS
+from tests.support.ops.short_rules import short_alertmanager
 from tests.support.servers import HOST, AlertmanagerServer, wait_for
 from tests.support.servers.finding import find_program
 from tests.support.servers.http import request
@@ -28,7 +28,7 @@ OTHERS = (
 @pytest.fixture(scope="module")
 def alertmanager() -> Iterator[AlertmanagerServer]:
     """One with the example's inhibitions, which tells nobody."""
-    config = quick_alertmanager(f"http://{HOST}:1")
+    config = short_alertmanager(f"http://{HOST}:1")
     files = {TEMPLATE: (ALERTS / TEMPLATE).read_text()}
     quiet = {**config, "route": {"receiver": "nobody"}}
     with AlertmanagerServer({**quiet, "receivers": [{"name": "nobody"}]}, files) as server:

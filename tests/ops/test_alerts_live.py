@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.exporter import Exporter
-from tests.support.ops.quick import overrides, quick_alertmanager, quick_groups
 from tests.support.ops.rules import ALERTS
+from tests.support.ops.short_rules import overrides, short_alertmanager, short_groups
 from tests.support.ops.webhook import Message, Webhook
 from tests.support.servers import (
     HOST,
@@ -138,12 +138,12 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
             (ALERTS / TEMPLATE).read_text().replace('runbooks" }}', f'runbooks" }}}}{ADDRESS}', 1)
         )
         alertmanager = stack.enter_context(
-            AlertmanagerServer(quick_alertmanager(webhook.url), {TEMPLATE: template})
+            AlertmanagerServer(short_alertmanager(webhook.url), {TEMPLATE: template})
         )
         # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and
         # the stream takes some seconds to come back to a broker that was away.
         patient = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
-        rules = [overrides(scrape_budget_ratio=9), *quick_groups(*patient)]
+        rules = [overrides(scrape_budget_ratio=9), *short_groups(*patient)]
         prometheus = stack.enter_context(
             PrometheusServer([listen], rules=rules, alertmanagers=[f"{HOST}:{alertmanager.port}"])
         )

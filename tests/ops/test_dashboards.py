@@ -16,7 +16,7 @@ import yaml
 
 from celery_vitals.metrics.base import Kind
 from celery_vitals.metrics.definitions import DEFINITIONS
-from tests.support.ops.dashboards_read import (
+from tests.support.ops.dashboard_files import (
     DASHBOARDS,
     FOLDER,
     Query,

@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.servers import HOST, Broker, RedisServer
 
 STATES = {"up", "busy", "not_consuming", "stalled", "draining", "gone"}

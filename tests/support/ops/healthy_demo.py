@@ -22,8 +22,8 @@ from celery_vitals.demo.cluster import (
     start_broker,
     start_workers,
 )
-from tests.support.ops.quick import quick_groups
 from tests.support.ops.rules import groups
+from tests.support.ops.short_rules import short_groups
 from tests.support.servers import HOST, PrometheusServer, free_port, wait_for
 
 EVERY = 5.0
@@ -69,7 +69,7 @@ def watch(
 
 def main(minutes: float) -> int:
     """Run it; the exit code."""
-    quick = [{**group, "name": f"{group['name']}-quick"} for group in quick_groups(copy="quick")]
+    quick = [{**group, "name": f"{group['name']}-quick"} for group in short_groups(copy="quick")]
     quick = [
         {**group, "rules": [rule for rule in group["rules"] if "alert" in rule]} for group in quick
     ]

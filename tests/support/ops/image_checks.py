@@ -15,9 +15,9 @@ import pytest
 import urllib3
 import yaml
 
-from tests.support.exporter import scrape_url
 from tests.support.ops.image_engine import ROOT, Engine
 from tests.support.ops.image_standins import ALERTMANAGER, PROMETHEUS, PYTHON, REDIS, provide
+from tests.support.scrape import scrape_url
 from tests.support.servers import HOST, free_port, wait_for
 
 IMAGE = "celery-vitals:check"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tests.support.ops.world import (
+from tests.support.ops.simulated_cluster import (
     DAY,
     WORKERS,
     Scenario,
@@ -22,14 +22,14 @@ from tests.support.ops.world import (
     without_broker,
 )
 
-NOBODY: tuple[str, ...] = ()
+NO_ALERT: tuple[str, ...] = ()
 
 
 def fires(
     name: str, alert: str, changes: Mapping[str, Value], quiet: int, firing: int, over: int
 ) -> Scenario:
     """One alert and no other: silent still at minute `quiet`, fires at `firing`, silent again at `over`."""
-    return Scenario(name, changes, [(quiet, NOBODY), (firing, [alert]), (over, NOBODY)])
+    return Scenario(name, changes, [(quiet, NO_ALERT), (firing, [alert]), (over, NO_ALERT)])
 
 
 def state(worker: str, name: str, start: int, end: int) -> dict[str, Value]:
@@ -154,11 +154,11 @@ def of_workers() -> Iterator[Scenario]:
         {**dead, **ended},
         # The second one comes after the first, which inhibits it (alertmanager.example.yml).
         [
-            (17, NOBODY),
+            (17, NO_ALERT),
             (18, ["CeleryNoWorkers"]),
             (21, ["CeleryNoWorkers", "CeleryWorkerDown"]),
             (100, ["CeleryNoWorkers"]),
-            (156, NOBODY),
+            (156, NO_ALERT),
         ],
     )
     yield fires(
@@ -298,7 +298,7 @@ def of_times() -> Iterator[Scenario]:
     slow = histogram(
         "celery_task_runtime_seconds", labels, 30, between(DAY + 60, DAY + 160, 2, 0.5)
     )
-    expect = [(DAY + 60, NOBODY), (DAY + 120, ["CeleryTaskSlow"]), (DAY + 200, NOBODY)]
+    expect = [(DAY + 60, NO_ALERT), (DAY + 120, ["CeleryTaskSlow"]), (DAY + 200, NO_ALERT)]
     yield Scenario("a task takes four times as long as yesterday", slow, expect, step=2)
     yield fires(
         "a task that is expected every hour has not run, and the exporter has forgotten it",

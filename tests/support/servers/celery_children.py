@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Broker
 from .child import Child
+from .process_reaper import process_reaper
 from .waiting import wait_for
-from .warden import warden
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,7 +54,7 @@ class CeleryChild:
     ) -> None:
         self.name = name
         self.broker = broker
-        folder = warden().folder(name.partition("@")[0])
+        folder = process_reaper().folder(name.partition("@")[0])
         python = os.environ.get("CELERY_VITALS_TEST_WORKER_PYTHON", sys.executable)
         argv = [python, "-m", "celery", "-A", "project.app", *arguments]
         # What its pool writes to the temporary folder goes with it, even when it is killed.

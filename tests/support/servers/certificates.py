@@ -8,7 +8,7 @@ from typing import Any
 import trustme
 
 from .finding import HOST
-from .warden import warden
+from .process_reaper import process_reaper
 
 CLIENT = "vitals-client"
 """The common name of the client's certificate."""
@@ -18,7 +18,7 @@ class Certificates:
     """Made anew for each server; the files go with the tests."""
 
     def __init__(self) -> None:
-        self.folder = warden().folder("certificates")
+        self.folder = process_reaper().folder("certificates")
         self.folder.chmod(0o755)
         (
             self.authority,

@@ -9,7 +9,7 @@ from .base import Runner, Server
 from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
-from .warden import warden
+from .process_reaper import process_reaper
 
 
 class MemcachedServer(Server):
@@ -22,7 +22,7 @@ class MemcachedServer(Server):
     def _runner(self, port: int) -> Runner:
         program = find_program("memcached")
         if program is not None:
-            folder = warden().folder("memcached")
+            folder = process_reaper().folder("memcached")
             # As root it insists on another user; "root" is one it accepts, and as anybody else it ignores the option.
             argv = [str(program), "-l", HOST, "-p", str(port), "-U", "0", "-m", "16", "-u", "root"]
             return Child("memcached", argv, os.environ, folder)

@@ -15,7 +15,7 @@ from .base import Runner, Server
 from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
-from .warden import warden
+from .process_reaper import process_reaper
 
 USER = "vitals"
 PASSWORD = "vitals-secret"
@@ -33,7 +33,7 @@ class PostgresServer(Server):
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         program = programs[-1] if programs else find_program("postgres")
         if program is not None:
-            folder = warden().folder("postgres")
+            folder = process_reaper().folder("postgres")
             become = _become(folder)
             data = _initialized(program, folder, become)
             options = {

@@ -15,7 +15,7 @@ from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
 
 def promtool() -> Path:
@@ -44,7 +44,7 @@ class PrometheusServer(Server):
         rules: Sequence[Mapping[str, Any]] = (),
         alertmanagers: Sequence[str] = (),
     ) -> None:
-        self.folder = warden().folder("prometheus")
+        self.folder = process_reaper().folder("prometheus")
         every = _duration(interval)
         config = {
             "global": {

@@ -24,7 +24,7 @@ class Fault(Enum):
     NONE = "none"
     REFUSE = "refuse"
     """New connections are refused, the established ones are reset."""
-    MUTE = "mute"
+    SILENT = "silent"
     """Connections are accepted, and nothing is ever answered."""
     BLACKHOLE = "blackhole"
     """Packets are lost: even connecting hangs."""
@@ -172,7 +172,7 @@ class Proxy:
     def _may_pass(self, link: _Link) -> bool:
         """Wait while the fault holds data back; False when the connection is over instead."""
         with self._changed:
-            held = (Fault.MUTE, Fault.BLACKHOLE)
+            held = (Fault.SILENT, Fault.BLACKHOLE)
             while self._fault in held and not self._closed and not link.was_reset:
                 self._changed.wait(0.1)
         return not self._closed and not link.was_reset

@@ -17,7 +17,7 @@ from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
 # The script itself: the wrapper on PATH changes to the user rabbitmq and to the folders of the system's own server.
 PLACES = ("/usr/lib/rabbitmq/bin/rabbitmq-server",)
@@ -52,7 +52,7 @@ class RabbitMQServer(BrokerServer):
     def _runner(self, port: int) -> Runner:
         program = find_program("rabbitmq-server", *PLACES)
         if program is not None:
-            folder = warden().folder("rabbitmq")
+            folder = process_reaper().folder("rabbitmq")
             self._configure(folder, port)
             return Child("rabbitmq", [str(program)], self._environment(folder, port), folder)
         if docker_answers():

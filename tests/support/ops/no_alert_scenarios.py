@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from tests.support.ops.rules import COMPAT, OVERRIDES, RULES
-from tests.support.ops.world import (
+from tests.support.ops.simulated_cluster import (
     DAY,
     TARGET,
     WORKERS,
@@ -28,15 +28,19 @@ from tests.support.ops.world import (
     worker,
 )
 
-NOBODY: tuple[str, ...] = ()
+NO_ALERT: tuple[str, ...] = ()
 A, B = WORKERS
-DOWN: Sequence[tuple[int, Sequence[str]]] = [(11, NOBODY), (20, ["CeleryBrokerDown"]), (86, NOBODY)]
+DOWN: Sequence[tuple[int, Sequence[str]]] = [
+    (11, NO_ALERT),
+    (20, ["CeleryBrokerDown"]),
+    (86, NO_ALERT),
+]
 """While the broker is away from minute 10 to 80."""
 
 
 def throughout(last: int, every: int = 5) -> list[tuple[int, Sequence[str]]]:
     """No alert at any time up to this minute."""
-    return [(minute, NOBODY) for minute in range(every, last + 1, every)]
+    return [(minute, NO_ALERT) for minute in range(every, last + 1, every)]
 
 
 def good_days() -> Iterator[Scenario]:
@@ -196,7 +200,7 @@ def other_setups() -> Iterator[Scenario]:
     yield Scenario(
         "two replicas, of which only one misses the broker: it alone is slow",
         {**without_broker(10, 80), **replica(healthy())},
-        [(24, NOBODY), (30, ["CeleryExporterScrapeSlow"]), (81, NOBODY)],
+        [(24, NO_ALERT), (30, ["CeleryExporterScrapeSlow"]), (81, NO_ALERT)],
     )
     one_away: Series = {
         'celery_exporter_build_info{version="1"}': between(10, 99, None, 1),
@@ -209,7 +213,7 @@ def other_setups() -> Iterator[Scenario]:
     yield Scenario(
         "both replicas are away",
         both_away,
-        [(14, NOBODY), (16, ["CeleryExporterDown"]), (100, NOBODY)],
+        [(14, NO_ALERT), (16, ["CeleryExporterDown"]), (100, NO_ALERT)],
     )
     staging = {
         name.replace('"shop"', '"staging"'): value for name, value in replica(healthy()).items()
@@ -222,12 +226,12 @@ def other_setups() -> Iterator[Scenario]:
     yield Scenario(
         "the exporter of one of two clusters is replaced by one that never answers",
         {**ends, **staging, **broken},
-        [(15, NOBODY), (17, ["CeleryExporterDown"]), (41, NOBODY)],
+        [(15, NO_ALERT), (17, ["CeleryExporterDown"]), (41, NO_ALERT)],
     )
     yield Scenario(
         "a queue without a consumer, and two replicas",
         {**(lost := queue("reports", 5, 0)), **replica({**healthy(), **lost})},
-        [(4, NOBODY), (6, ["CeleryQueueUnserved"])],
+        [(4, NO_ALERT), (6, ["CeleryQueueUnserved"])],
     )
     moved = {
         name: between(10, 99, None, value) for name, value in {**healthy(), **killed(A, 5)}.items()
@@ -237,7 +241,7 @@ def other_setups() -> Iterator[Scenario]:
     yield Scenario(
         "the exporter moves to another pod while a worker is down",
         moved,
-        [(9, NOBODY), (16, NOBODY), (90, NOBODY)],
+        [(9, NO_ALERT), (16, NO_ALERT), (90, NO_ALERT)],
     )
 
 
@@ -260,7 +264,7 @@ def beside_others() -> Iterator[Scenario]:
     yield Scenario(
         "waits of 100 s, over a threshold of one's own",
         waits,
-        [(5, NOBODY), (30, ["CeleryQueueWaitHigh"])],
+        [(5, NO_ALERT), (30, ["CeleryQueueWaitHigh"])],
         (RULES, OVERRIDES),
     )
     yield Scenario(
@@ -272,7 +276,7 @@ def beside_others() -> Iterator[Scenario]:
     expected: Series = {
         'celery_vitals:expected_interval_seconds{task="shop.never",job=""}': always(3600)
     }
-    late = [(85, NOBODY), (100, ["CeleryTaskOverdue"])]
+    late = [(85, NO_ALERT), (100, ["CeleryTaskOverdue"])]
     yield Scenario("an expected task never runs at all", expected, late)
 
 
@@ -303,6 +307,6 @@ def leader() -> Series:
     }
 
 
-def all_quiet() -> list[Scenario]:
+def no_alert_scenarios() -> list[Scenario]:
     """Every one of them."""
     return list(chain(good_days(), changes_of_the_fleet(), other_setups(), beside_others()))

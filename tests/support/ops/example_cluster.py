@@ -71,7 +71,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Shop:
+class ExampleCluster:
     """The cluster."""
 
     broker: Broker
@@ -82,12 +82,12 @@ class Shop:
 
 
 @contextmanager
-def shop(
+def example_cluster(
     broker: Broker,
     interval: float = 1.0,
     replicas: Sequence[str] = ("127.0.0.1",),
     rules: Sequence[Mapping[str, Any]] = (),
-) -> Iterator[Shop]:
+) -> Iterator[ExampleCluster]:
     """Three workers, three queues that they serve and one that nobody does; a replica is a way to the exporter."""
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
@@ -114,7 +114,7 @@ def shop(
         stack.callback(sender.join)
         stack.callback(traffic.end)
         sender.start()
-        yield Shop(broker, workers, traffic, exporter, prometheus)
+        yield ExampleCluster(broker, workers, traffic, exporter, prometheus)
 
 
 def _worker(broker: Broker, name: str) -> Worker:

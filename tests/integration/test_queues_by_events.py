@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.servers import HOST, Broker, Publisher, free_port, publish, wait_for
 from tests.support.task_series import SENT_EVENTS, event, following, tasks_of, writing
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from tests.support.ops.dashboards_shop import Shop
+from tests.support.ops.example_cluster import ExampleCluster
 
 BOARDS = ("overview", "tasks", "queues", "workers", "exporter")
 
 
 @dataclass(frozen=True)
-class Scene:
+class ClusterState:
     """One state."""
 
     name: str
-    begin: Callable[[Shop], None]
+    begin: Callable[[ExampleCluster], None]
     lasts: float
     """Seconds from its beginning to the picture: an incident needs time to be seen as one."""
     says: Mapping[str, Sequence[str]]
@@ -32,31 +32,31 @@ class Scene:
         return self.begin is healthy
 
 
-def healthy(_: Shop) -> None:
+def healthy(_: ExampleCluster) -> None:
     """Everything runs."""
 
 
-def no_consumer(shop: Shop) -> None:
+def no_consumer(cluster: ExampleCluster) -> None:
     """Reports are sent and nobody consumes their queue."""
-    shop.traffic.unserved.set()
+    cluster.traffic.unserved.set()
 
 
-def not_consuming(shop: Shop) -> None:
+def not_consuming(cluster: ExampleCluster) -> None:
     """One worker answers and consumes nothing."""
-    with Celery(broker=shop.broker.url, set_as_current=False) as app:
+    with Celery(broker=cluster.broker.url, set_as_current=False) as app:
         for queue in ("orders", "mail"):
             app.control.cancel_consumer(queue, destination=["web-2@shop"])
 
 
-def broker_down(shop: Shop) -> None:
+def broker_down(cluster: ExampleCluster) -> None:
     """The broker stands still."""
-    shop.traffic.pause()
-    shop.broker.server.freeze()
+    cluster.traffic.pause()
+    cluster.broker.server.freeze()
 
 
-def failing(shop: Shop) -> None:
+def failing(cluster: ExampleCluster) -> None:
     """One task fails."""
-    shop.traffic.failing.set()
+    cluster.traffic.failing.set()
 
 
 def _unhealthy(
@@ -70,8 +70,8 @@ def _unhealthy(
     }
 
 
-SCENES = (
-    Scene(
+CLUSTER_STATES = (
+    ClusterState(
         "healthy",
         healthy,
         0,
@@ -83,28 +83,28 @@ SCENES = (
         BOARDS,
         light=("overview",),
     ),
-    Scene(
+    ClusterState(
         "no-consumer",
         no_consumer,
         60,
         _unhealthy(("reports", "no worker consumes the queue"), "CeleryQueueUnserved"),
         ("overview", "queues"),
     ),
-    Scene(
+    ClusterState(
         "not-consuming",
         not_consuming,
         90,
         _unhealthy(("web-2@shop", "consumes no queue"), "CeleryWorkerNotConsuming"),
         ("overview", "workers"),
     ),
-    Scene(
+    ClusterState(
         "broker-down",
         broker_down,
         45,
         _unhealthy(("broker does not answer",), "CeleryBrokerDown", Broker=("DOWN",)),
         ("overview",),
     ),
-    Scene(
+    ClusterState(
         "failing",
         failing,
         75,

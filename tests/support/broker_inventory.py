@@ -26,7 +26,7 @@ def named_clients(client: redis.Redis) -> int:
     return sum(row["name"] == "celery-vitals" for row in rows)
 
 
-def state(broker: Broker) -> dict[str, Any]:
+def inventory(broker: Broker) -> dict[str, Any]:
     """Everything that a broker holds but for the messages.
 
     Without the exchange of the events: nobody can listen for them before it is there, so the exporter declares it as

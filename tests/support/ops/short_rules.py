@@ -25,7 +25,7 @@ def _shorter(duration: str, speed: int = SPEED) -> str:
     return f"{max(1, round(seconds(duration) / speed))}s"
 
 
-def quick_groups(*patient: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
+def short_groups(*patient: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
     """The groups of rules, their times shorter but those of the `patient` alerts; `labels` go onto the alerts."""
     found = groups(RULES)
     for group in found:
@@ -50,7 +50,7 @@ def overrides(**thresholds: float) -> dict[str, Any]:
     return {"name": "overrides", "rules": rules}
 
 
-def quick_alertmanager(webhook: str) -> dict[str, Any]:
+def short_alertmanager(webhook: str) -> dict[str, Any]:
     """The example, its waits shorter; each receiver posts to a path of its own name at `webhook`."""
     config: dict[str, Any] = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text())
     config["route"] |= {

@@ -50,7 +50,7 @@ def kill_session(session: int) -> list[psutil.Process]:
     return hit
 
 
-class Warden:
+class ProcessReaper:
     """The handle on the cleaning process, and the folder that every temporary file of the tests is in."""
 
     def __init__(self) -> None:
@@ -102,9 +102,9 @@ class Warden:
 
 
 @cache
-def warden() -> Warden:
+def process_reaper() -> ProcessReaper:
     """The one warden of this test process, started at first use."""
-    return Warden()
+    return ProcessReaper()
 
 
 def main(root: str) -> None:
