@@ -104,7 +104,7 @@ def masked(text: str) -> str:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_exposition_is_as_agreed(state: str, expositions: dict[str, str]) -> None:
+def test_exposition_equals_golden_file(state: str, expositions: dict[str, str]) -> None:
     golden, text = HERE / f"{state}.prom", masked(expositions[state])
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
@@ -112,7 +112,7 @@ def test_the_exposition_is_as_agreed(state: str, expositions: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_promtool_finds_nothing_to_say(state: str, expositions: dict[str, str]) -> None:
+def test_promtool_check_metrics_passes(state: str, expositions: dict[str, str]) -> None:
     check = subprocess.run(
         [promtool(), "check", "metrics"],
         input=expositions[state],

@@ -94,7 +94,7 @@ class TestPostgres:
             ({"database": "no"}, "not_found"),
         ],
     )
-    def test_what_is_wrong_has_a_reason(
+    def test_failure_reason_matches_the_cause(
         self, wrong: dict[str, str], reason: str, redis_broker: Broker, postgres: PostgresServer
     ) -> None:
         with local_exporter(redis_broker, result_backend=postgres.url_of(**wrong)) as local:
@@ -112,7 +112,7 @@ class TestPostgres:
             assert up(local.scrape()) == 0
             assert reasons(local) == {"permission"}
 
-    def test_a_server_that_shuts_down_while_somebody_still_works(
+    def test_server_shutting_down_with_open_sessions_is_unavailable(
         self, redis_broker: Broker
     ) -> None:
         with PostgresServer() as server:
@@ -156,7 +156,7 @@ def test_memcached_keeps_no_key(redis_broker: Broker, memcached: MemcachedServer
     assert memcached.items() == 0
 
 
-def test_none(redis_broker: Broker) -> None:
+def test_without_result_backend_broker_and_workers_are_scraped(redis_broker: Broker) -> None:
     with local_exporter(redis_broker, result_backend="disabled") as local:
         assert up(local.scrape()) is None
         assert "backend" in local.scrape().by("subject", "celery_exporter_blind_spot")
@@ -190,7 +190,7 @@ def hanging(
             yield redis_broker, server.url, server
 
 
-def test_one_that_stands_still_costs_no_scrape_more_than_its_time(
+def test_hanging_backend_does_not_exceed_the_scrape_timeout(
     hanging: tuple[Broker, str, Server | Proxy],
 ) -> None:
     broker, url, culprit = hanging

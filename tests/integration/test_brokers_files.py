@@ -87,7 +87,7 @@ class TestFileSystem:
             if "celery-vitals" in path.name
         ] == []
 
-    def test_two_exporters_hear_every_event(
+    def test_two_exporters_receive_every_event(
         self, broker: Broker, folders: dict[str, str], start_worker: Callable[..., Worker]
     ) -> None:
         conf = {"broker_transport_options": folders}
@@ -220,7 +220,7 @@ class TestOthers:
             name.lower() for name in TRANSPORT_ALIASES
         }
 
-    def test_nothing_is_claimed_or_created_where_nothing_is_known(self, tmp_path: Path) -> None:
+    def test_unknown_transport_exports_no_series_and_creates_nothing(self, tmp_path: Path) -> None:
         file = tmp_path / "broker.db"
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA user_version = 7")

@@ -97,7 +97,7 @@ class TestTls:
             ({"server_hostname": ""}, "but not its name"),
         ],
     )
-    def test_a_certificate_that_is_not_verified_is_said(
+    def test_unverified_certificate_is_a_blind_spot(
         self, without: dict[str, str], said: str, tls_broker: Broker, certificates: Certificates
     ) -> None:
         options = {
@@ -118,7 +118,7 @@ class TestTls:
             )
             assert said in text
 
-    def test_what_is_wrong_has_a_reason(
+    def test_failure_reason_matches_the_cause(
         self, tls_broker: Broker, certificates: Certificates
     ) -> None:
         good = certificates.amqp_options()
@@ -157,7 +157,7 @@ class TestTls:
                 proxy.fault = Fault.NONE
                 wait_for(lambda: local.scrape().value("celery_broker_up") == 1)
 
-    def test_where_the_server_speaks_no_tls(self, rabbitmq_broker: Broker) -> None:
+    def test_tls_client_against_plain_server_fails(self, rabbitmq_broker: Broker) -> None:
         assert reason(
             rabbitmq_broker, broker_url=rabbitmq_broker.url.replace("amqp:", "amqps:")
         ) in ("tls", "closed")
@@ -215,6 +215,6 @@ class TestSeveralAddresses:
             assert scrape.seconds < 4
             assert scrape.value("celery_broker_up") == 1
 
-    def test_all_dead(self, rabbitmq_broker: Broker) -> None:
+    def test_all_addresses_unreachable(self, rabbitmq_broker: Broker) -> None:
         url = f"amqp://u:p@{HOST}:{free_port()}//;amqp://u:p@{HOST}:{free_port()}//"
         assert reason(rabbitmq_broker, broker_url=url) == "refused"

@@ -109,7 +109,7 @@ class TestTls:
                 proxy.fault = Fault.NONE
                 wait_for(lambda: local.scrape().value("celery_broker_up") == 1)
 
-    def test_a_certificate_that_is_not_verified_is_said(
+    def test_unverified_certificate_is_a_blind_spot(
         self, broker: Broker, certificates: Certificates
     ) -> None:
         options = certificates.redis_options() | {
@@ -127,7 +127,7 @@ class TestTls:
             assert "not verified" in notes["broker_certificate"].text
             assert "ssl_cert_reqs" in notes["broker_certificate"].setting
 
-    def test_without_options_it_does_as_kombu_does_and_says_so(
+    def test_without_options_certificate_is_not_verified_and_a_blind_spot(
         self, certificates: Certificates
     ) -> None:
         with RedisServer(tls=certificates, extra_args=["--tls-auth-clients", "no"]) as server:
@@ -158,7 +158,7 @@ class TestTls:
             assert local.scrape().value("celery_broker_up") == 0
             assert failure_reasons(local) == {"tls"}
 
-    def test_where_the_server_speaks_no_tls(self, redis_broker: Broker) -> None:
+    def test_tls_client_against_plain_server_fails(self, redis_broker: Broker) -> None:
         url = redis_broker.url.replace("redis:", "rediss:")
         with local_exporter(redis_broker, broker_url=url, timeout=1) as local:
             assert local.scrape(2.0).value("celery_broker_up") == 0
@@ -168,7 +168,7 @@ class TestTls:
                 "timeout",
             }  # Redis waits for the rest of such a command
 
-    def test_where_only_the_server_speaks_tls(self, broker: Broker) -> None:
+    def test_plain_client_against_tls_server_fails(self, broker: Broker) -> None:
         with local_exporter(
             broker, broker_url=broker.url.replace("rediss:", "redis:"), result_backend=None
         ) as local:

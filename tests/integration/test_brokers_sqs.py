@@ -160,7 +160,7 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
     )  # so it is known that a creation would have been seen
 
 
-def test_delayed_messages_are_told_apart(
+def test_delayed_messages_are_counted_separately(
     sqs_server: SqsServer, broker: Broker, account: Any
 ) -> None:
     url = account.create_queue(QueueName="celery")["QueueUrl"]
@@ -199,7 +199,7 @@ def test_queues_with_a_prefix_stay_however_often_they_are_looked_for(
             assert lengths(local) == {"orders": 1, "mail.out": 1}
 
 
-def test_a_queue_that_this_user_may_not_read_costs_itself_only(
+def test_queue_without_permission_does_not_affect_other_queues(
     sqs_server: SqsServer, broker: Broker, account: Any
 ) -> None:
     for name in ("mine", "theirs"):
@@ -219,7 +219,7 @@ def test_a_queue_that_this_user_may_not_read_costs_itself_only(
 @pytest.mark.parametrize(
     "code", ["RequestThrottled", "ThrottlingException", "ServiceUnavailable", "InternalError"]
 )
-def test_an_account_that_is_asked_too_much_or_ails_is_no_error_of_the_exporter(
+def test_throttling_and_service_errors_have_reason_unavailable(
     sqs_server: SqsServer, broker: Broker, account: Any, code: str
 ) -> None:
     account.create_queue(QueueName="celery")
@@ -256,7 +256,7 @@ def test_only_predefined_queues_are_requested(
     assert set(sqs_server.calls(key)) == {"GetQueueAttributes"}
 
 
-def test_a_queue_that_is_deleted_ends(sqs_server: SqsServer, broker: Broker, account: Any) -> None:
+def test_deleted_queue_has_no_series(sqs_server: SqsServer, broker: Broker, account: Any) -> None:
     url = account.create_queue(QueueName="celery")["QueueUrl"]
     with exporting(sqs_server, broker, queues=("celery",)) as local:
         assert lengths(local) == {"celery": 0}
@@ -266,7 +266,7 @@ def test_a_queue_that_is_deleted_ends(sqs_server: SqsServer, broker: Broker, acc
         assert lengths(local) == {"celery": 0}
 
 
-def test_in_the_wrong_region_no_length_is_invented(
+def test_wrong_region_exports_no_length(
     sqs_server: SqsServer, broker: Broker, account: Any
 ) -> None:
     account.create_queue(QueueName="celery")
@@ -279,7 +279,7 @@ def test_in_the_wrong_region_no_length_is_invented(
         assert REGION not in notes
 
 
-def test_credentials_that_nobody_knows(sqs_server: SqsServer, broker: Broker) -> None:
+def test_unknown_credentials(sqs_server: SqsServer, broker: Broker) -> None:
     sqs_server.require_credentials(True)
     try:
         with exporting(sqs_server, broker) as local:

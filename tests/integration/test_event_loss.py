@@ -80,7 +80,7 @@ def test_tasks_that_run_while_the_stream_is_cut_are_counted_as_missed(
         assert witness.scrape().total(MISSED) == 0
 
 
-def test_a_broker_and_a_worker_that_are_restarted_cost_no_task(own_broker: Broker) -> None:
+def test_restarts_of_broker_and_worker_lose_no_task(own_broker: Broker) -> None:
     with (
         Worker(own_broker, "threads", "w", events=True, args=FAST) as worker,
         following(own_broker) as exporter,

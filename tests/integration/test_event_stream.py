@@ -127,7 +127,7 @@ def test_events_in_any_order_make_one_task(exporter: Exporter, events: Events) -
     )
 
 
-def test_a_moment_is_never_in_the_future(exporter: Exporter, events: Events) -> None:
+def test_timestamps_are_never_in_the_future(exporter: Exporter, events: Events) -> None:
     future = time.time() + 3e9
     events.write(event("task-received", "future", name="hand.future", timestamp=future))
     events.write(event("task-succeeded", "future", runtime=1e9, timestamp=future))
@@ -137,7 +137,7 @@ def test_a_moment_is_never_in_the_future(exporter: Exporter, events: Events) -> 
     assert last < time.time() + 1
 
 
-def test_odd_names_are_labels_that_can_be_read_or_none(exporter: Exporter, events: Events) -> None:
+def test_unusual_task_names_are_escaped_or_dropped(exporter: Exporter, events: Events) -> None:
     before = tasks_of(exporter).total("celery_task_received_total")
     odd = ['quote"', "back\\slash", "new\nline", "ünï", "", None, "\x00", "x" * 100_000, "\ud800"]
     for number, name in enumerate(odd):
@@ -155,7 +155,7 @@ def test_odd_names_are_labels_that_can_be_read_or_none(exporter: Exporter, event
     assert exporter.scrape().status == 200
 
 
-def test_workers_that_tell_nothing_are_named_and_told_to_where_that_is_wanted(
+def test_workers_without_task_events_are_listed_and_enabled_on_request(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     start_worker(broker, "threads", "mute", queues=("mute",), args=FAST)
@@ -206,7 +206,7 @@ def check_enabled(broker: Broker, exporter: Exporter, name: str) -> None:
     wait_for(counted, 10, interval=0.5)
 
 
-def test_a_worker_that_goes_is_down_at_once_and_its_last_results_do_not_bring_it_back(
+def test_offline_event_sets_worker_down_and_late_results_do_not_revive_it(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     worker: Worker = start_worker(broker, "prefork", "w", events=True)

@@ -74,7 +74,7 @@ def broker_reason(collector: Collector, timeout: float = 5.0) -> str:
     )
 
 
-def test_a_frozen_broker_costs_no_scrape_more_than_its_timeout_and_piles_up_nothing(
+def test_frozen_broker_exceeds_no_scrape_timeout_and_accumulates_no_threads(
     broker: Broker,
 ) -> None:
     with Exporter.of(broker) as exporter:
@@ -239,7 +239,7 @@ def test_the_reason_for_an_address_without_a_broker(url: str, reason: str) -> No
         assert broker_reason(collector) == reason
 
 
-def test_the_reason_for_something_else_on_the_port(
+def test_the_reason_for_another_protocol_on_the_port(
     redis_broker: Broker, rabbitmq_broker: Broker
 ) -> None:
     redis_port, rabbit_port = urlsplit(redis_broker.url).port, urlsplit(rabbitmq_broker.url).port
@@ -257,7 +257,7 @@ class TurnAway(socketserver.BaseRequestHandler):
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_the_reason_for_one_that_closes_without_a_word(scheme: str) -> None:
+def test_the_reason_for_a_port_that_closes_connections(scheme: str) -> None:
     with socketserver.ThreadingTCPServer((HOST, 0), TurnAway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with collecting(broker_url=f"{scheme}://{HOST}:{server.server_address[1]}/") as collector:

@@ -229,7 +229,9 @@ class TestFew:
                 )
             wait_for(lambda: connected() == 0)
 
-    def test_questions_to_workers(self, broker: Broker, start_worker: StartWorker) -> None:
+    def test_number_of_broadcasts_to_workers(
+        self, broker: Broker, start_worker: StartWorker
+    ) -> None:
         start_worker(broker, "solo", heartbeat=False)
         with Exporter.of(broker, "--min-interval", "1") as exporter, broadcasts_on(broker) as count:
             exporter.scrape()

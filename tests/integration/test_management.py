@@ -93,7 +93,7 @@ class TestManagementByConvention:
             assert "queue_discovery" not in local.blind_spots()
         server.api("DELETE", "users/zoe")
 
-    def test_that_of_another_broker_on_the_host_is_not_taken_for_ours(
+    def test_api_of_another_broker_on_the_host_is_ignored(
         self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows = [
@@ -139,7 +139,7 @@ class TestManagement:
             b"\xff\xfe",
         ],
     )
-    def test_half_an_answer_is_none(self, rabbitmq_broker: Broker, body: bytes) -> None:
+    def test_incomplete_answer_is_a_failure(self, rabbitmq_broker: Broker, body: bytes) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
         with (
             answering({"": body}) as url,
@@ -154,7 +154,7 @@ class TestManagement:
             assert [name for name in told if scrape.series(name)] == []
             assert "queue_delayed_messages" in scrape.by("subject", "celery_exporter_blind_spot")
 
-    def test_a_row_without_numbers_tells_none(self, rabbitmq_broker: Broker) -> None:
+    def test_row_without_numbers_has_no_samples(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
         rows: list[dict[str, Any]] = [
             {"name": "known", "messages_unacknowledged": "many", "head_message_timestamp": ""},

@@ -114,7 +114,7 @@ class TestLength:
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
-    def test_of_one_that_nobody_has_ever_served(self, broker: Broker) -> None:
+    def test_of_a_queue_that_never_had_consumers(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="orphan", count=7)
         with local_exporter(broker) as local:
             scrape = found(local, "orphan")
@@ -221,7 +221,7 @@ class TestShown:
             for _ in range(3):
                 assert lengths(local.scrape()) == lengths(another.scrape()) == {"celery": 0}
 
-    def test_none_that_has_vanished(self, broker: Broker) -> None:
+    def test_no_deleted_queue(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="fleeting", count=2)
         publish(broker, "add", 1, 2, queue="lasting", count=2)
         with local_exporter(broker) as local:

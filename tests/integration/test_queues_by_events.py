@@ -26,7 +26,7 @@ def lengths(exporter: Exporter) -> dict[str, float]:
 
 
 class TestNames:
-    def test_a_queue_that_a_producer_tells_of_is_looked_at(self, broker: Broker) -> None:
+    def test_queue_in_a_sent_event_is_measured(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="there", count=4)
         # On Redis an empty queue and one that is not there are the same, and `there` would be found in any case.
         expected = {"there": 4} | ({"told": 0} if broker.kind == "redis" else {})
@@ -36,7 +36,7 @@ class TestNames:
                     events.write(event("task-sent", f"id-{queue}", name="t", queue=queue))
             wait_for(lambda: lengths(exporter) == expected)
 
-    def test_one_that_is_not_there_costs_the_others_nothing(self, rabbitmq_broker: Broker) -> None:
+    def test_missing_queue_does_not_affect_other_queues(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="there", count=4)
         with following(
             rabbitmq_broker, *nothing_else_tells(rabbitmq_broker), "--log.level", "debug"
@@ -53,7 +53,7 @@ class TestNames:
 
 
 class TestOldest:
-    def test_is_the_broker_s_where_it_can_tell_else_the_events(self, redis_broker: Broker) -> None:
+    def test_is_from_the_broker_if_available_else_from_events(self, redis_broker: Broker) -> None:
         stamp = int(time.time()) - 500
         with following(redis_broker) as exporter, Publisher(redis_broker, SENT_EVENTS) as publisher:
             publisher.send("add", 1, 2, queue="stamped", timestamp=stamp)

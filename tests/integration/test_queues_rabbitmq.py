@@ -114,7 +114,7 @@ class TestSeen:
         # message that is held, and nobody that of the one that waits.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
-    def test_reply_queues_that_nobody_consumes(self, local: LocalExporter) -> None:
+    def test_reply_queues_without_consumers(self, local: LocalExporter) -> None:
         wait_for(lambda: local.scrape().value(ORPHANED) == 2)
 
     def test_that_nothing_is_delayed_where_nothing_ever_is(self, local: LocalExporter) -> None:
@@ -131,7 +131,7 @@ class TestStreamsWithoutTheApi:
         publish(rabbitmq_broker, "add", 1, 2, queue="plain", count=3)
         return rabbitmq_broker
 
-    def test_one_that_it_has_told_of_before(self, stream: Broker) -> None:
+    def test_stream_that_the_api_listed_before(self, stream: Broker) -> None:
         with local_exporter(stream) as local:
             scrape = local.scrape()
             assert scrape.value("celery_queue_length", queue="plain") == 3
@@ -143,7 +143,7 @@ class TestStreamsWithoutTheApi:
             notes = {note.subject: note.text for note in local.collector.report().blind_spots}
             assert notes["queue_length"].startswith("How long streams are is not seen")
 
-    def test_one_that_the_application_declares(self, stream: Broker) -> None:
+    def test_stream_that_the_application_declares(self, stream: Broker) -> None:
         nowhere = f"http://{HOST}:{free_port()}"
         with Celery("app", broker=stream.url, set_as_current=False) as app:
             app.conf.update(queues_conf("log", **{"x-queue-type": "stream"}))
@@ -174,7 +174,7 @@ class TestDelayed:
 
 
 class TestDeleted:
-    def test_queues_that_come_and_go_are_no_news(
+    def test_queues_that_come_and_go_are_not_logged(
         self, rabbitmq_broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         with (

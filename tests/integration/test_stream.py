@@ -44,7 +44,7 @@ def client(broker: Broker) -> redis.Redis:
     return broker.server.client(int(broker.namespace))
 
 
-class TestHears:
+class TestReceives:
     def test_events_alone_and_in_batches(self, broker: Broker) -> None:
         sink = Recorder()
         with listening(cluster_of(broker.url), sink) as stream, sending(broker) as send:
@@ -222,7 +222,7 @@ class TestWays:
 
 
 class TestRefuses:
-    def test_what_is_no_event_and_goes_on(self, broker: Broker) -> None:
+    def test_rejects_invalid_events_and_continues(self, broker: Broker) -> None:
         sink = Recorder(keep=False)
         bodies = [b"junk", b"null", b"[" * 5000, b"\xff\xfe", b" " * 10_000_000]
         with listening(cluster_of(broker.url), sink) as stream:
@@ -234,7 +234,7 @@ class TestRefuses:
             assert stream.up
             assert sink.connects == 1
 
-    def test_what_is_no_message_of_kombu(self, redis_broker: Broker) -> None:
+    def test_rejects_messages_without_kombu_envelope(self, redis_broker: Broker) -> None:
         sink = Recorder(keep=False)
         with listening(cluster_of(redis_broker.url), sink), client(redis_broker) as writer:
             for data in (b"", b"junk", b"{}", b'{"body": 1}', b"\x00\xff", b"[" * 1000):

@@ -69,7 +69,7 @@ def test_nothing_is_lost_when_the_reader_is_killed(rabbitmq_broker: Broker, read
             )
 
 
-def test_little_is_heard_twice_when_the_connection_is_cut(rabbitmq_broker: Broker) -> None:
+def test_few_events_are_received_twice_after_a_cut_connection(rabbitmq_broker: Broker) -> None:
     """Also of events that come without a pause."""
     sink = Recorder()
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def test_arguments_bound_it(rabbitmq_broker: Broker) -> None:
     assert list(queues(rabbitmq_broker)) == ["celeryev.vitals"]
 
 
-def test_a_second_reader_stands_by_and_takes_over(rabbitmq_broker: Broker) -> None:
+def test_second_reader_is_on_standby_and_takes_over(rabbitmq_broker: Broker) -> None:
     first, second = Recorder(), Recorder()
     cluster, options = cluster_of(rabbitmq_broker.url), {"durable_queue": "vitals"}
     with ExitStack() as later, sending(rabbitmq_broker) as send:

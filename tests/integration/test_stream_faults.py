@@ -33,8 +33,8 @@ BODY = (
 )
 
 
-class TestDeaf:
-    def test_a_half_open_connection_is_found_and_left(
+class TestSilentBroker:
+    def test_half_open_connection_is_detected_and_closed(
         self, broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "celery_vitals")
@@ -55,7 +55,9 @@ class TestDeaf:
         assert said[0] == said[-1] == "task events are followed"
         assert len(said) <= 4
 
-    def test_not_while_others_are_heard_but_its_own_canary_is_late(self, broker: Broker) -> None:
+    def test_stream_stays_up_while_events_arrive_and_the_canary_is_late(
+        self, broker: Broker
+    ) -> None:
         sink = Recorder()
         with (
             listening(cluster_of(broker.url), sink, canary_every=60.0) as stream,
@@ -71,7 +73,7 @@ class TestDeaf:
             assert stream.reason is Reason.TIMEOUT
 
 
-class TestGone:
+class TestUnreachableBroker:
     def test_a_broker_that_restarts(self, own_broker: Broker) -> None:
         sink = Recorder()
         with listening(cluster_of(own_broker.url), sink) as stream:
@@ -129,7 +131,7 @@ class TestGone:
             wait_for(lambda: stream.up)
             heard(sink, send)
 
-    def test_a_user_who_may_not(self, own_broker: Broker) -> None:
+    def test_user_without_permission_to_subscribe(self, own_broker: Broker) -> None:
         cluster = cluster_of(forbidden(own_broker))
         stream = Stream(cluster, Recorder())
         stream.start()
@@ -194,7 +196,7 @@ class TestFlood:
             assert (sink.messages, sink.connects, stream.reason) == (count, 1, None)
             assert stream.up
 
-    def test_one_that_is_too_large_for_its_memory_is_cut_off_and_recovered_from(self) -> None:
+    def test_burst_over_the_output_buffer_limit_is_recovered_from(self) -> None:
         sink = Recorder(keep=False)
         small = ["--client-output-buffer-limit", "pubsub 4mb 4mb 1"]
         with RedisServer(extra_args=small) as server, server.namespace() as broker:
@@ -230,7 +232,7 @@ def sleeping_now_and_then() -> Callable[[], None]:
     return sleep
 
 
-def test_a_sink_that_fails_costs_its_messages_only(
+def test_failing_sink_loses_only_its_messages(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> Any:

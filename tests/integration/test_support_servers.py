@@ -198,7 +198,9 @@ class TestProxy:
         proxy.fault = Fault.NONE
         assert ping(connect()) == b"+PONG\r\n"
 
-    def test_accepts_but_is_mute(self, proxy: Proxy, connect: Callable[[], socket.socket]) -> None:
+    def test_accepts_and_stays_silent(
+        self, proxy: Proxy, connect: Callable[[], socket.socket]
+    ) -> None:
         old = connect()
         ping(old)
         proxy.fault = Fault.SILENT
@@ -242,7 +244,7 @@ def ping(connection: socket.socket) -> bytes:
 
 
 class TestInstall:
-    def test_says_what_to_install(self) -> None:
+    def test_reports_what_to_install(self) -> None:
         script = [sys.executable, str(ROOT / "tests/support/servers/install.py")]
         done = subprocess.run(script, env={"PATH": ""}, capture_output=True, text=True, check=False)
         assert done.returncode == 1

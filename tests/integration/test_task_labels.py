@@ -78,7 +78,7 @@ def test_the_queue_is_unknown_where_the_worker_consumes_two(
     assert 'queue="celery"' not in scrape.text
 
 
-def test_the_queue_is_the_one_that_the_producer_tells(
+def test_the_queue_is_from_the_sent_event_of_the_producer(
     module_broker: Broker, exporter: Exporter
 ) -> None:
     publish(module_broker, "ignore", queue="left", conf=SENT_EVENTS)
@@ -95,7 +95,7 @@ def test_the_queue_is_the_one_that_the_producer_tells(
     assert scrape.total("celery_task_queue_wait_seconds_count", task="project.busy") == 7
 
 
-def test_the_queue_is_known_before_anybody_scrapes(
+def test_the_queue_is_known_before_the_first_scrape(
     module_broker: Broker, workers: dict[str, Worker]
 ) -> None:
     with Exporter.of(module_broker) as exporter:

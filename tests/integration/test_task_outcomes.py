@@ -46,9 +46,7 @@ def watched(module_broker: Broker) -> Iterator[WatchedWorker]:
 
 
 @pytest.mark.parametrize("kind", ["Unreadable", "Silent", "Rpc", "Invalid"])
-def test_an_exception_that_looks_like_none_is_counted_by_its_class(
-    watched: WatchedWorker, kind: str
-) -> None:
+def test_unusual_exceptions_are_counted_by_class(watched: WatchedWorker, kind: str) -> None:
     before = tasks_of(watched.exporter).total(
         "celery_task_failed_total", task="project.odd_failure"
     )
@@ -114,7 +112,7 @@ def test_a_rejected_task_is_rejected_and_nothing_else(watched: WatchedWorker) ->
     assert watched.running("reject") == 0
 
 
-def test_expired_revoked_and_terminated_are_told_apart_and_do_not_run(
+def test_expired_revoked_and_terminated_are_distinguished_and_do_not_run(
     watched: WatchedWorker,
 ) -> None:
     control, connection = watched.publisher.app.control, watched.publisher._connection
@@ -199,7 +197,7 @@ def test_a_task_that_no_worker_knows_has_failed(watched: WatchedWorker) -> None:
     assert scrape.total("celery_task_received_total", task="project.nowhere") == 0
 
 
-def test_no_end_is_left_over(watched: WatchedWorker) -> None:
+def test_no_task_stays_running(watched: WatchedWorker) -> None:
     """After all of the above."""
     scrape = wait_for(
         lambda: (

@@ -171,7 +171,7 @@ def test_a_producer_s_wrong_clock_does_not_count_as_waiting(
     assert moment(scrape, "task_last_sent", task="project.add") == pytest.approx(time.time(), abs=3)
 
 
-def test_what_runs_is_told_with_the_start_of_the_oldest(
+def test_running_tasks_have_the_start_time_of_the_oldest(
     exporter: Exporter, publisher: Publisher
 ) -> None:
     began = time.time()
@@ -189,7 +189,7 @@ def test_what_runs_is_told_with_the_start_of_the_oldest(
     )
 
 
-def test_the_oldest_that_waits_in_a_queue_is_told_until_it_is_served(
+def test_oldest_waiting_task_is_exported_until_it_starts(
     exporter: Exporter, publisher: Publisher
 ) -> None:
     name = "celery_queue_oldest_message_timestamp_seconds"
@@ -225,7 +225,7 @@ def test_workers_with_a_wrong_clock_stay_up_by_their_heartbeats(exporter: Export
         assert seen == pytest.approx(time.time(), abs=5)
 
 
-def test_buckets_are_as_told_for_all_tasks_and_for_one(
+def test_buckets_follow_the_options_for_all_tasks_and_for_one(
     module_broker: Broker, publisher: Publisher
 ) -> None:
     told = (

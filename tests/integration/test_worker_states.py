@@ -98,7 +98,7 @@ def farm(module_broker: Broker) -> Iterator[Farm]:
         yield Farm(local, publisher, workers)
 
 
-def test_it_takes_no_task_though_it_answers_and_names_its_queue(farm: Farm) -> None:
+def test_worker_with_broken_consumer_is_not_consuming(farm: Farm) -> None:
     farm.publisher.send("add", 1, 2, queue="deaf", count=5)
     scrape = farm.waits_for("deaf", "not_consuming")
     assert scrape.value("celery_worker_up", worker="deaf@test") == 1
@@ -133,7 +133,7 @@ def test_its_pool_is_frozen_and_thaws(farm: Farm) -> None:
     assert (thawed.value("celery_worker_processed_total", worker="frozen@test") or 0) > 0
 
 
-def test_none_of_these_is_accused(farm: Farm) -> None:
+def test_busy_and_idle_workers_are_never_stalled(farm: Farm) -> None:
     """Each of them has messages, and begins nothing for long: as it should be."""
     send = farm.publisher.send
     send("sleep", 600, queue="full", count=20)
@@ -149,7 +149,7 @@ def test_none_of_these_is_accused(farm: Farm) -> None:
     farm.stay({"full": "busy", "limited": "up", "idle": "up", "mute": "up"})
 
 
-def test_all_its_slots_are_in_long_tasks(farm: Farm) -> None:
+def test_worker_with_long_tasks_in_all_slots_is_busy(farm: Farm) -> None:
     scrape = farm.waits_for("full", "busy")
     assert scrape.value("celery_worker_up", worker="full@test") == 1
     assert scrape.value("celery_worker_pool_slots", worker="full@test") == 2
@@ -163,7 +163,7 @@ def test_all_its_slots_are_in_long_tasks(farm: Farm) -> None:
     assert oldest > started - 2
 
 
-def test_its_remote_control_is_off(farm: Farm) -> None:
+def test_worker_without_remote_control_has_a_state_from_heartbeats(farm: Farm) -> None:
     """All is by its heartbeats."""
     scrape = farm.local.scrape()
     assert scrape.value("celery_worker_up", worker="mute@test") == 1
@@ -173,7 +173,7 @@ def test_its_remote_control_is_off(farm: Farm) -> None:
     assert scrape.value("celery_worker_instances", worker="mute@test") is None
 
 
-def test_each_of_them_was_one_process_all_the_time(farm: Farm) -> None:
+def test_no_restart_was_counted(farm: Farm) -> None:
     scrape = farm.local.scrape()
     assert set(scrape.by("worker", "celery_worker_restarts_total").values()) == {0}
     assert set(scrape.by("worker", "celery_worker_instances").values()) == {1}

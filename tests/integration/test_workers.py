@@ -43,7 +43,7 @@ def start_all(start: StartWorker, broker: Broker, *names: str) -> list[Worker]:
     ]
 
 
-def test_one_that_is_stopped_or_killed_is_down_in_time_and_then_forgotten(
+def test_stopped_or_killed_worker_is_down_and_forgotten_after_the_timeouts(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     _, stopped, killed = start_all(start_worker, broker, "a@host1", "b@host1", "c@host1")
@@ -81,7 +81,7 @@ def test_one_without_heartbeat_gossip_and_mingle_is_up_as_long_as_it_answers(
             assert up(local.scrape()) == {"quiet@test": 1}
 
 
-def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
+def test_worker_without_consumers_is_up_and_has_no_consumed_queues(
     broker: Broker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("celery_vitals.workers.registry._QUEUES_FRESH", 0.0)
@@ -109,7 +109,7 @@ def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
         wait_for(lambda: local.scrape().value("celery_queue_length", queue="celery") == 3)
 
 
-def test_a_frozen_one_has_not_replied_and_later_is_down_and_holds_nobody_up(
+def test_frozen_worker_is_down_after_the_timeout_and_does_not_delay_scrapes(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     frozen, _ = start_all(start_worker, broker, "frozen@host", "well@host")
@@ -176,9 +176,7 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
         assert state(local.scrape(), "solo") == "up"
 
 
-def test_one_that_takes_long_to_answer_is_waited_for(
-    redis_broker: Broker, start_worker: StartWorker
-) -> None:
+def test_slow_answer_is_waited_for(redis_broker: Broker, start_worker: StartWorker) -> None:
     with Proxy(redis_broker.server.port) as proxy:
         behind = Broker(
             "redis",
@@ -199,7 +197,7 @@ def test_one_that_takes_long_to_answer_is_waited_for(
             assert scrape.seconds < 2.5
 
 
-def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
+def test_answer_before_the_last_packet_of_the_broadcast_counts(
     rabbitmq_broker: Broker, start_worker: StartWorker
 ) -> None:
     """The proxy's kernel holds a small packet back until the one before is acknowledged, which takes up to 40 ms: the
@@ -216,7 +214,7 @@ def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
     } == {1}
 
 
-def test_more_workers_than_may_be_shown_are_told(
+def test_workers_over_the_limit_are_a_blind_spot(
     redis_broker: Broker, start_worker: StartWorker
 ) -> None:
     for name in ("a", "b"):
@@ -254,9 +252,7 @@ def test_slots_of_eventlet_and_of_a_pool_that_scales(
         )
 
 
-def test_one_started_anew_under_its_name_has_a_new_start(
-    broker: Broker, start_worker: StartWorker
-) -> None:
+def test_restarted_worker_has_a_new_start_time(broker: Broker, start_worker: StartWorker) -> None:
     worker = start_worker(broker, "solo")
     publish(broker, "add", 1, 2, count=3)
     with local_exporter(broker) as local:
@@ -280,7 +276,7 @@ def test_one_started_anew_under_its_name_has_a_new_start(
         assert scrape.value("celery_worker_consumed_queues", worker="solo@test") == 1
 
 
-def test_while_the_broker_is_away_everybody_stays_what_they_were(
+def test_worker_states_stay_while_the_broker_is_unreachable(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     (gone, _) = start_all(start_worker, broker, "gone@host", "well@host")
@@ -321,7 +317,7 @@ def test_one_whose_application_serializes_with_pickle_is_up(
         assert scrape.value("celery_queue_workers", queue="celery") == 1
 
 
-def test_in_the_first_scrape_all_are_there(broker: Broker, start_worker: StartWorker) -> None:
+def test_first_scrape_has_all_workers(broker: Broker, start_worker: StartWorker) -> None:
     start_all(start_worker, broker, "a@host", "b@host")
 
     def first(local: LocalExporter) -> Scrape:

@@ -27,7 +27,7 @@ KNOWN = (
         for part in (
             "event_loss.py",
             "event_stream.py::test_a_backlog",
-            "stream.py::TestHears::test_a_real_worker",
+            "stream.py::TestReceives::test_a_real_worker",
             "task_labels.py",
             "task_times.py",
         )

@@ -57,7 +57,7 @@ def silenced(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[d
         ("CeleryWorkerNotConsuming", "CeleryQueueUnserved"),
     ],
 )
-def test_what_follows_is_silent_where_it_follows_and_nowhere_else(
+def test_inhibition_silences_consequences_of_the_same_cluster_only(
     alertmanager: AlertmanagerServer, alert: str, follows: str
 ) -> None:
     here, *elsewhere = (
@@ -74,7 +74,7 @@ def test_a_task_that_cannot_run_without_workers_is_no_second_message(
     assert silenced(alertmanager, [{**SHOP, "alertname": "CeleryNoWorkers"}, late]) == [late]
 
 
-def test_a_queue_that_nobody_serves_is_told_though_results_are_lost(
+def test_queue_without_consumers_is_notified_while_the_backend_is_down(
     alertmanager: AlertmanagerServer,
 ) -> None:
     lost, slow, unserved = (
@@ -84,7 +84,7 @@ def test_a_queue_that_nobody_serves_is_told_though_results_are_lost(
     assert silenced(alertmanager, [lost, unserved, slow]) == [slow]
 
 
-def test_a_title_says_which_cluster_it_is_about(tmp_path: Path) -> None:
+def test_title_names_the_cluster(tmp_path: Path) -> None:
     firing = [{"status": "firing"}]
     message = {
         "status": "firing",

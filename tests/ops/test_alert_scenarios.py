@@ -12,10 +12,10 @@ from tests.support.ops.simulated_cluster import Scenario, run
 
 
 @pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
-def test_what_happens_and_which_alerts_fire(scenario: Scenario, tmp_path: Path) -> None:
+def test_alert_scenarios_fire_and_clear(scenario: Scenario, tmp_path: Path) -> None:
     assert run(scenario, tmp_path) == ""
 
 
 @pytest.mark.parametrize("scenario", no_alert_scenarios(), ids=lambda scenario: scenario.name)
-def test_nobody_is_woken_without_need(scenario: Scenario, tmp_path: Path) -> None:
+def test_no_alert_scenarios_stay_silent(scenario: Scenario, tmp_path: Path) -> None:
     assert run(scenario, tmp_path) == ""

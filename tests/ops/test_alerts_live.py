@@ -157,7 +157,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 
 @on_redis
-def test_nothing_is_said_of_a_healthy_cluster(scene: Scene) -> None:
+def test_a_healthy_cluster_sends_no_message(scene: Scene) -> None:
     publish(scene.broker, "add", 1, 2, count=30)
     wait_for(lambda: scene.prometheus.query("celery_task_succeeded_total == 30"), 30)
     assert scene.firing() == set()
@@ -184,7 +184,7 @@ def test_a_worker_is_frozen(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_worker_says_goodbye_and_comes_back(scene: Scene) -> None:
+def test_a_worker_is_stopped_and_started_again(scene: Scene) -> None:
     scene.workers["two"].stop()
     wait_for(lambda: scene.prometheus.query('celery_worker_up{worker="two@test"} == 0'), 30)
     # For longer than the alert on a killed one takes.
@@ -214,7 +214,7 @@ def test_a_consumer_is_cancelled(scene: Scene) -> None:
 
 
 @on_both
-def test_a_queue_is_filled_that_nobody_serves(scene: Scene) -> None:
+def test_a_queue_without_consumers_is_filled(scene: Scene) -> None:
     with scene.one_message("CeleryQueueUnserved", "critical") as message:
         publish(scene.broker, "add", 1, 2, queue="reports", count=7)
         assert "7 messages wait in the queue reports" in message().text

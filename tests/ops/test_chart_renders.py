@@ -62,7 +62,7 @@ def test_every_value_is_described() -> None:
 
 
 @each_case
-def test_the_linter_has_nothing_to_say(case: str) -> None:
+def test_linter_finds_nothing(case: str) -> None:
     report = helm.lint(CHART, values_of(case), strict=True)
     assert report["errors"] == []
     assert [one for one in report["messages"] if one["severity"] > 1] == []

@@ -137,7 +137,7 @@ def test_the_committed_files_are_what_the_source_makes() -> None:
 
 
 @needs_grafana_types
-def test_a_stale_file_is_told(tmp_path: Any) -> None:
+def test_stale_file_is_reported(tmp_path: Any) -> None:
     for name, board in DASHBOARDS.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(board | {"title": "by hand"}))
     check = [sys.executable, "-m", "grafana.source", "--check", str(tmp_path)]
@@ -184,7 +184,7 @@ def test_a_dashboard_keeps_the_conventions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_panel_says_what_is_good_what_is_bad_and_what_to_do(name: str) -> None:
+def test_every_panel_description_has_good_bad_and_action(name: str) -> None:
     for panel in panels(DASHBOARDS[name]):
         defaults = panel["fieldConfig"]["defaults"]
         assert panel["title"]
@@ -251,7 +251,7 @@ def test_a_legend_names_labels_that_the_query_keeps(query: Query) -> None:
         ("rate(celery_queue_length[5m])", "celery_queue_length inside rate"),
     ],
 )
-def test_a_wrong_query_is_told(expr: str, complaint: str) -> None:
+def test_wrong_query_is_reported(expr: str, complaint: str) -> None:
     assert complaints(expr) == [complaint]
 
 

@@ -70,7 +70,7 @@ def test_calm_panels_and_annotations_can_be_asked(busy: ExampleCluster) -> None:
         busy.prometheus.query(filled(expr))
 
 
-def test_a_healthy_shop_has_no_problem(busy: ExampleCluster) -> None:
+def test_healthy_cluster_has_no_problem(busy: ExampleCluster) -> None:
     [verdict] = [one for one in QUERIES if one.panel["title"] == "Is it all right?"]
     [problems] = [one for one in QUERIES if one.panel["title"] == "What is wrong now"]
     assert answer(busy, problems.expr) == {}

@@ -23,7 +23,7 @@ RULES = ROOT / "alerts" / "celery-vitals.rules.yml"
 
 
 @pytest.mark.parametrize("path", ["Dockerfile", "compose/app/Dockerfile"])
-def test_the_linter_has_nothing_to_say(path: str) -> None:
+def test_linter_finds_nothing(path: str) -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     done = subprocess.run(
         [hadolint, ROOT / path], capture_output=True, text=True, timeout=60, check=False
