@@ -34,7 +34,7 @@ _INSTEAD = {
     "runner": ("lane", "lanes"),
     "blind spot": ("note", "notes", "doubt", "doubts"),
     "capability": ("ability", "abilities"),
-    "started": ("begun", "began"),
+    "started": ("begun",),
     "aggregated": ("folded",),
     "collector": ("follower", "followers"),
     "limit": ("patience", "patient", "most"),

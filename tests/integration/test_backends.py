@@ -1,4 +1,4 @@
-"""Result backends of every kind to be had here: whether they work is told, all else is normal, nothing stays."""
+"""Result backends of each available kind: celery_result_backend_up is right, no key or file is left."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TestRedis:
             assert scrape.seconds < 2.5
             assert all_else_is_normal(scrape)
             assert scrape.value("celery_result_backend_up") == 0
-            # The connection that was open may say so in its own words; what it was follows from a new one.
+            # An open connection may fail with another reason; a new connection has the right one.
             wait_for(lambda: local.scrape(2.0) and reason in reasons(local))
             proxy.fault = Fault.NONE
             wait_for(lambda: is_up(local))

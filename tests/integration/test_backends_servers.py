@@ -1,4 +1,4 @@
-"""Result backends on servers: the probe leaves nothing behind, cannot hang, and says what is wrong."""
+"""Result backends on servers: the probe leaves no data, has a deadline and a failure reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def memcached() -> Iterator[MemcachedServer]:
 
 
 def up(scrape: Scrape) -> float | None:
-    """The backend's; the broker is well in any case."""
+    """The samples of the backend; the broker is up in every test."""
     assert scrape.status == 200
     assert scrape.value("celery_broker_up") == 1
     return scrape.value("celery_result_backend_up")
@@ -172,10 +172,10 @@ def usage(exporter: Exporter) -> tuple[int, int]:
 def hanging(
     request: pytest.FixtureRequest, redis_broker: Broker
 ) -> Iterator[tuple[Broker, str, Server | Proxy]]:
-    """A broker, the URL of a result backend, and what stands still when it is told to."""
+    """A broker, the URL of a result backend, and the server to freeze."""
     with ExitStack() as stack:
         if request.param == "rpc":
-            # On the broker's own connections: a second address of the same RabbitMQ stands still for both.
+            # rpc:// uses the connections of the broker: freezing RabbitMQ freezes both.
             rabbitmq: RabbitMQServer = request.getfixturevalue("rabbitmq_server")
             broker = stack.enter_context(rabbitmq.namespace())
             proxy = stack.enter_context(Proxy(rabbitmq.port))
@@ -207,10 +207,10 @@ def test_hanging_backend_does_not_exceed_the_scrape_timeout(
         assert max(scrape.seconds for scrape in scrapes) < 2.5
         assert {scrape.value("celery_result_backend_up") for scrape in scrapes} == {0}
         failures = scrapes[-1].series("celery_probe_failures_total")
-        told = {
+        reasons = {
             dict(labels)["reason"] for labels in failures if dict(labels)["collector"] == "backend"
         }
-        assert told <= {"timeout", "stuck"}
+        assert reasons <= {"timeout", "stuck"}
         assert after[0] <= before[0] + 1
         assert after[1] <= before[1] + 1
         go_on(culprit)

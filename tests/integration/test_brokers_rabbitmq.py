@@ -1,4 +1,4 @@
-"""RabbitMQ behind TLS, and at several addresses: everything is seen, or the reason is."""
+"""RabbitMQ with TLS and with several addresses: full data, or a failure with its reason."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ class TestTls:
             assert scrape.value("celery_result_backend_up") == 1
 
     @pytest.mark.parametrize(
-        ("without", "said"),
+        ("without", "expected"),
         [
             ({"cert_reqs": "none", "ca_certs": ""}, "is not verified"),
             ({"server_hostname": ""}, "but not its name"),
         ],
     )
     def test_unverified_certificate_is_a_blind_spot(
-        self, without: dict[str, str], said: str, tls_broker: Broker, certificates: Certificates
+        self, without: dict[str, str], expected: str, tls_broker: Broker, certificates: Certificates
     ) -> None:
         options = {
             name: value
@@ -112,18 +112,21 @@ class TestTls:
             assert scrape.value("celery_broker_up") == 1
             assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
             (text,) = (
-                note.text
-                for note in local.collector.report().blind_spots
-                if note.subject == "broker_certificate"
+                spot.text
+                for spot in local.collector.report().blind_spots
+                if spot.subject == "broker_certificate"
             )
-            assert said in text
+            assert expected in text
 
     def test_failure_reason_matches_the_cause(
         self, tls_broker: Broker, certificates: Certificates
     ) -> None:
         good = certificates.amqp_options()
         assert (
-            reason(tls_broker, broker_ssl_options=good | {"ca_certs": str(certificates.stranger)})
+            reason(
+                tls_broker,
+                broker_ssl_options=good | {"ca_certs": str(certificates.other_authority)},
+            )
             == "tls"
         )
         assert (

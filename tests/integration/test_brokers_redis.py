@@ -144,7 +144,7 @@ def test_with_a_prefix_before_all_keys(
         publish(redis_broker, "add", 1, 2, conf=conf)
         wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=2))
         assert [key for key in client.keys("*") if not key.startswith(b"team:")] == []
-    # Another prefix is another cluster: nobody is there.
+    # Another prefix is another cluster, without workers.
     with local_exporter(
         redis_broker, broker_transport_options={"global_keyprefix": "other:"}
     ) as local:

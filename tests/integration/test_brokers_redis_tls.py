@@ -1,4 +1,4 @@
-"""Redis behind TLS, with real workers on it: everything is seen, or the reason is."""
+"""Redis with TLS and real workers: full data, or a failure with its reason."""
 
 from __future__ import annotations
 
@@ -114,18 +114,18 @@ class TestTls:
     ) -> None:
         options = certificates.redis_options() | {
             "ssl_cert_reqs": "none",
-            "ssl_ca_certs": str(certificates.stranger),
+            "ssl_ca_certs": str(certificates.other_authority),
         }
         backend = f"{broker.url}?{in_url(options)}"
         with local_exporter(broker, broker_ssl_options=options, result_backend=backend) as local:
             scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_result_backend_up") == 1
-            spots = scrape.by("subject", "celery_exporter_blind_spot")
-            assert {"broker_certificate", "result_backend_certificate"} <= spots.keys()
-            notes = {note.subject: note for note in local.collector.report().blind_spots}
-            assert "not verified" in notes["broker_certificate"].text
-            assert "ssl_cert_reqs" in notes["broker_certificate"].setting
+            found = scrape.by("subject", "celery_exporter_blind_spot")
+            assert {"broker_certificate", "result_backend_certificate"} <= found.keys()
+            blind_spots = {spot.subject: spot for spot in local.collector.report().blind_spots}
+            assert "not verified" in blind_spots["broker_certificate"].text
+            assert "ssl_cert_reqs" in blind_spots["broker_certificate"].setting
 
     def test_without_options_certificate_is_not_verified_and_a_blind_spot(
         self, certificates: Certificates
@@ -138,7 +138,7 @@ class TestTls:
                 assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
 
     def test_with_the_wrong_authority(self, broker: Broker, certificates: Certificates) -> None:
-        wrong = certificates.redis_options() | {"ssl_ca_certs": str(certificates.stranger)}
+        wrong = certificates.redis_options() | {"ssl_ca_certs": str(certificates.other_authority)}
         backend = f"{broker.url}?{in_url(wrong)}"
         with local_exporter(broker, broker_ssl_options=wrong, result_backend=backend) as local:
             scrape = local.scrape()

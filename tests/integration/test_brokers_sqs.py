@@ -1,4 +1,4 @@
-"""Amazon SQS, as moto answers for it, with a real worker: lengths are seen, and nothing is created in the account."""
+"""Amazon SQS on moto with a real worker: queue lengths are read, nothing is created."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def queues_of(account: Any) -> list[str]:
 
 @contextmanager
 def refusing(server: SqsServer, queue: str, code: str) -> Iterator[str]:
-    """The account behind a front that answers for one queue with an error of Amazon's; its URL for kombu."""
+    """Yield the URL of a proxy that answers requests for one queue with an error of SQS."""
 
     class Front(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -97,7 +97,7 @@ def refusing(server: SqsServer, queue: str, code: str) -> Iterator[str]:
 def exporting(
     server: SqsServer, broker: Broker, options: dict[str, Any] = OPTIONS, **settings: Any
 ) -> Any:
-    """Look with a key of the exporter's own, so that its calls can be told from a worker's."""
+    """Use an access key of the exporter, so that its calls are counted apart from a worker's."""
     given = {
         "broker_url": server.url_of(KEY),
         "result_backend": None,
@@ -148,9 +148,9 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
             "task_events",
             "queues",
         }
-        notes = " ".join(note.text for note in local.collector.report().blind_spots)
-        assert "missing" in notes
-        assert "would create topics" in notes
+        texts = " ".join(spot.text for spot in local.collector.report().blind_spots)
+        assert "missing" in texts
+        assert "would create topics" in texts
         assert queues_of(account) == before
     calls = sqs_server.calls(KEY)
     assert calls["GetQueueAttributes"] > 0
@@ -190,7 +190,7 @@ def test_queues_with_a_prefix_stay_however_often_they_are_looked_for(
     sqs_server: SqsServer, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("celery_vitals.brokers.sqs.queues._LIST_EVERY", 0.0)
-    # What SQS takes in no name, kombu has replaced: the queues are shop-prod_orders and shop-prod_mail-out.
+    # kombu replaces invalid characters: the queues are shop-prod_orders and shop-prod_mail-out.
     options = {**OPTIONS, "queue_name_prefix": "shop.prod:"}
     for queue in ("orders", "mail.out"):
         publish(broker, "add", 1, 2, queue=queue, conf={"broker_transport_options": options})
@@ -274,9 +274,9 @@ def test_wrong_region_exports_no_length(
         sqs_server, broker, {**OPTIONS, "region": "us-west-2"}, queues=("celery",)
     ) as local:
         assert lengths(local) == {}
-        notes = " ".join(note.text for note in local.collector.report().blind_spots)
-        assert "the region us-west-2" in notes
-        assert REGION not in notes
+        texts = " ".join(spot.text for spot in local.collector.report().blind_spots)
+        assert "the region us-west-2" in texts
+        assert REGION not in texts
 
 
 def test_unknown_credentials(sqs_server: SqsServer, broker: Broker) -> None:

@@ -1,4 +1,4 @@
-"""A healthy cluster with a worker of every pool: what the exporter says of it, on Redis and on RabbitMQ."""
+"""A healthy cluster with a worker of every pool, on Redis and on RabbitMQ."""
 
 from __future__ import annotations
 

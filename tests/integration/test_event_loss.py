@@ -1,4 +1,4 @@
-"""Events that are lost, or not: a stream that is cut, a broker and a worker that restart, a queue that keeps them."""
+"""Lost and kept events: cut streams, restarts of broker and worker, durable event queues."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MISSED = "celery_exporter_events_missed_total"
 
 
 def executed(worker: Worker) -> int:
-    """How many tasks a worker has run, by its own log, over all its starts."""
+    """Return the number of executed tasks in the log of a worker, over all its starts."""
     return worker.log.count("] succeeded in ")
 
 
 @contextmanager
 def watching_through_a_proxy(broker: Broker) -> Iterator[tuple[Exporter, Proxy]]:
-    """An exporter whose way to the broker can be cut."""
+    """Start an exporter behind a proxy that can cut its connections."""
     port = urlsplit(broker.url).port
     assert port
     with Proxy(port) as proxy, following(replace(broker, url=proxy.url(broker.url))) as exporter:
@@ -98,13 +98,13 @@ def test_restarts_of_broker_and_worker_lose_no_task(own_broker: Broker) -> None:
         wait_heartbeats(exporter, "w@test", 1, 40)
         send(own_broker, 5)
         wait_for(lambda: executed(worker) == 10, 30)
-        wait_for(lambda: all_told(exporter, 10))
+        wait_for(lambda: all_counted(exporter, 10))
         assert tasks_of(exporter).total_by("queue", SUCCEEDED) == {"celery": 10}
         worker.stop()
         worker.start()
         send(own_broker, 10)
         wait_for(lambda: executed(worker) == 20)
-        wait_for(lambda: all_told(exporter, 20))
+        wait_for(lambda: all_counted(exporter, 20))
         assert exporter.pid == pid
         assert exporter.child.alive
         assert "level=error" not in exporter.log
@@ -115,8 +115,8 @@ def send(broker: Broker, count: int) -> None:
         publisher.send("add", 1, 2, count=count)
 
 
-def all_told(exporter: Exporter, expected: int) -> bool:
-    """Whether as many tasks were counted as were run, or are said to be missed."""
+def all_counted(exporter: Exporter, expected: int) -> bool:
+    """Check that started and missed tasks add up to the executed ones."""
     scrape = tasks_of(exporter)
     started, missed = scrape.total(STARTED), scrape.total(MISSED)
     assert started + missed == expected, (

@@ -1,4 +1,4 @@
-"""The stream of events: a backlog, broken and disordered events, workers that tell nothing, and one that goes."""
+"""The event stream: a backlog, invalid and unordered events, workers without events, shutdown."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_backlog_is_counted_under_its_queue_with_its_waits(
 
 @pytest.fixture(scope="module")
 def exporter(module_broker: Broker) -> Iterator[Exporter]:
-    """One that hears what is written by hand."""
+    """An exporter that receives events of the test itself."""
     with following(module_broker) as exporter:
         yield exporter
 
@@ -158,30 +158,34 @@ def test_unusual_task_names_are_escaped_or_dropped(exporter: Exporter, events: E
 def test_workers_without_task_events_are_listed_and_enabled_on_request(
     broker: Broker, start_worker: StartWorker
 ) -> None:
-    start_worker(broker, "threads", "mute", queues=("mute",), args=FAST)
+    start_worker(broker, "threads", "eventless", queues=("eventless",), args=FAST)
     with following(broker) as exporter:
         wait_for(
-            lambda: "mute@test" in exporter.scrape().by("worker", "celery_worker_active_tasks")
+            lambda: "eventless@test" in exporter.scrape().by("worker", "celery_worker_active_tasks")
         )
-        publish(broker, "add", 1, 2, queue="mute", count=20)
-        publish(broker, "fail", queue="mute", count=5)
+        publish(broker, "add", 1, 2, queue="eventless", count=20)
+        publish(broker, "fail", queue="eventless", count=5)
         wait_for(
-            lambda: tasks_of(exporter).value("celery_worker_task_events", worker="mute@test") == 0
+            lambda: (
+                tasks_of(exporter).value("celery_worker_task_events", worker="eventless@test") == 0
+            )
         )
         scrape = exporter.scrape()
-        accepted = scrape.total_by("task", "celery_worker_tasks_accepted_total", worker="mute@test")
+        accepted = scrape.total_by(
+            "task", "celery_worker_tasks_accepted_total", worker="eventless@test"
+        )
         assert accepted == {"project.add": 20, "project.fail": 5}
         assert scrape.value("celery_exporter_blind_spot", subject="task_events") == 1
         assert scrape.total("celery_exporter_events_missed_total") == 0
         _, page = exporter.get("/")
-        assert "mute@test" in page
+        assert "eventless@test" in page
         assert "--enable-events" in page
-        assert "Task events are off at mute@test" in page
+        assert "Task events are off at eventless@test" in page
         with following(broker, "--enable-events") as asking:
-            check_enabled(broker, asking, "mute")
+            check_enabled(broker, asking, "eventless")
             start_worker(broker, "threads", "later", queues=("later",), args=FAST)
             check_enabled(broker, asking, "later")
-        events_on = {"mute@test": 1.0, "later@test": 1.0}
+        events_on = {"eventless@test": 1.0, "later@test": 1.0}
         wait_for(lambda: tasks_of(exporter).by("worker", "celery_worker_task_events") == events_on)
         wait_for(
             lambda: (

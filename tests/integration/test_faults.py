@@ -1,4 +1,4 @@
-"""A broker that hangs, is gone, is slow, refuses or is none: every scrape answers, in time, with a reason."""
+"""Broker failures: hanging, down, slow, refusing; every scrape answers in time with a reason."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_broker_killed_and_started_again_is_found_again(own_broker: Broker) ->
         assert gone.value("celery_broker_up") == 0
         assert (
             gone.value("celery_worker_up", worker="w@test") == 1
-        )  # silence proves nothing while nobody can be heard
+        )  # silence is no evidence while the stream is down
         assert gone.value("celery_worker_replied", worker="w@test") is None
         own_broker.server.start()
 
@@ -250,7 +250,7 @@ def test_the_reason_for_another_protocol_on_the_port(
 
 
 class TurnAway(socketserver.BaseRequestHandler):
-    """What a load balancer with nothing behind it does: it lets everybody in, and closes without a word."""
+    """Accept and close every connection, as a load balancer without targets does."""
 
     def handle(self) -> None:
         self.request.recv(65536)

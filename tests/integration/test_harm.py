@@ -1,4 +1,4 @@
-"""A monitor must not disturb what it watches: nothing is left behind or run twice; few connections and questions."""
+"""The exporter does not disturb the cluster: no data left, no task run twice, few connections."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def mailboxes(client: redis.Redis) -> list[bytes]:
 
 
 def assert_nothing_stays(client: redis.Redis) -> None:
-    """No reply of anybody, and nothing that does not expire by itself."""
+    """Check that no replies are left and every key expires."""
     assert mailboxes(client) == []
     kept: Any = client.keys("celery-vitals*")
     assert [key for key in kept if client.ttl(key) < 0] == []
@@ -134,7 +134,7 @@ def unused_for(client: redis.Redis, seconds: float) -> None:
 
 
 def asked_in_vain(worker: Worker, exporter: Exporter) -> None:
-    """Freeze a worker and have the exporter wait for its answer; returns in the middle of the round."""
+    """Freeze a worker and return while the exporter waits for its reply."""
     worker.freeze()
 
     def scrape() -> None:
@@ -163,7 +163,7 @@ class TestNoTaskRunsTwice:
             scrape = exporter.scrape()
             assert (
                 scrape.value("celery_broker_visibility_timeout_seconds") == 1
-            )  # said, but not used
+            )  # configured, but not used
             assert (
                 scrape.value(
                     "celery_worker_tasks_accepted_total", worker="threads@test", task="project.late"
@@ -223,9 +223,9 @@ class TestFew:
                     proxy.fault = fault
                     local.scrape(1.0)
                 proxy.fault = Fault.NONE
-                most = PROBES + EVENTS
+                limit = PROBES + EVENTS
                 wait_for(
-                    lambda: local.scrape().value("celery_broker_up") == 1 and connected() <= most
+                    lambda: local.scrape().value("celery_broker_up") == 1 and connected() <= limit
                 )
             wait_for(lambda: connected() == 0)
 

@@ -26,7 +26,7 @@ FULL = "HARM_FULL" in os.environ
 SCRAPES, KILLS = (1000, 50) if FULL else (100, 5)
 MINUTE = 60.0
 REGISTRY = b"celery-vitals.mailboxes"
-"""On Redis, the one key that is to stay for a while: a killed exporter's mailbox is found by it, and removed."""
+"""The one key on Redis that stays for a while: it identifies the mailbox of a killed exporter."""
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 180)
 
@@ -61,8 +61,8 @@ def test_with_a_queue_that_keeps_events(rabbitmq_broker: Broker, start_worker: S
 
 
 def scrape_and_kill(broker: Broker, worker: Worker, *arguments: str) -> None:
-    """Exporters one after the other that hear the events, each with its share of the scrapes, each killed as it waits
-    for an answer, which comes when it is gone."""
+    """Run exporters one after the other, each with its share of the scrapes, each killed as it waits
+    for a reply, which arrives after its end."""
     for _ in range(KILLS):
         with Exporter.of(broker, *arguments) as exporter:
             wait_for(partial(event_stream_is_up, exporter))
@@ -95,7 +95,7 @@ def scrape_in_vain(exporter: Exporter) -> None:
 
 
 def let_a_minute_pass(broker: Broker) -> None:
-    """The time after which a mailbox on Redis is nobody's."""
+    """The time after which a mailbox on Redis has no owner."""
     if broker.kind != "redis":
         return
     if FULL:

@@ -1,4 +1,4 @@
-"""Queues of every make: how long they are, what is held of them, which are shown, and what is said to be unseen."""
+"""Queues of every kind: length, unacknowledged messages, discovery, blind spots."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lengths(scrape: Scrape) -> dict[str, float]:
 
 
 def found(local: LocalExporter, *names: str) -> Scrape:
-    """A scrape that shows these queues; where the broker is asked bit by bit, or tells late, not the first."""
+    """Wait for a scrape with these queues; brokers with delayed statistics need several."""
 
     def shown() -> Scrape | None:
         scrape = local.scrape()
@@ -146,13 +146,13 @@ class TestLength:
             start_worker(rabbitmq_broker, "solo", queues=("safe",), concurrency=1, conf=options)
             wait_for(lambda: lengths(local.scrape())["safe"] < 5)
 
-            def all_are_told() -> bool:
+            def all_are_counted() -> bool:
                 scrape = local.scrape()
                 held = scrape.value("celery_queue_unacked_messages", queue="safe") or 0
                 assert scrape.value("celery_queue_consumers", queue="safe") == 1
                 return held > 0 and held + lengths(scrape)["safe"] == 5
 
-            wait_for(all_are_told)
+            wait_for(all_are_counted)
 
     def test_does_not_wait_for_workers_that_are_not_asked(self, broker: Broker) -> None:
         with local_exporter(broker, queues=("celery",)) as local:
@@ -201,9 +201,9 @@ class TestHeld:
             wait_for(lambda: local.scrape().value("celery_broker_unacked_messages") == 3)
             scrape = local.scrape()
             assert lengths(scrape) == {"videos": 0, "pictures": 4}
-            # Which of its queues a topic's message came from is not told by the message: then none is named.
-            told = {"videos": 3.0, "pictures": 0.0} if kind == "direct" else {}
-            assert scrape.by("queue", "celery_queue_unacked_messages") == told
+            # A message of a topic exchange does not name its queue: no queue is exported.
+            expected = {"videos": 3.0, "pictures": 0.0} if kind == "direct" else {}
+            assert scrape.by("queue", "celery_queue_unacked_messages") == expected
 
 
 class TestShown:
@@ -291,9 +291,9 @@ class TestManagement:
                 assert scrape.series("celery_queue_unacked_messages") == {}
             blind = {"queue_unacked_messages", "queue_discovery"}
             assert blind <= set(scrape.by("subject", "celery_exporter_blind_spot"))
-            notes = {note.subject: note for note in local.collector.report().blind_spots}
-            assert all(words in notes[subject].text for subject in blind)
-            assert notes["queue_discovery"].setting == "--rabbitmq-management-url"
+            spots = {spot.subject: spot for spot in local.collector.report().blind_spots}
+            assert all(words in spots[subject].text for subject in blind)
+            assert spots["queue_discovery"].setting == "--rabbitmq-management-url"
 
     def test_with_it_there_is_no_blind_spot(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="known")

@@ -1,4 +1,4 @@
-"""What task events tell of queues: which there are, and how long the oldest task waits where the broker cannot say."""
+"""Queues in task events: discovery, and the oldest waiting task where the broker has no age."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.task_series import SENT_EVENTS, event, following, tasks_of, w
 OLDEST = "celery_queue_oldest_message_timestamp_seconds"
 
 
-def nothing_else_tells(broker: Broker) -> tuple[str, ...]:
+def only_events(broker: Broker) -> tuple[str, ...]:
     """Options without which the broker itself would show its queues."""
     return (
         ("--rabbitmq-management-url", f"http://{HOST}:{free_port()}")
@@ -28,18 +28,18 @@ def lengths(exporter: Exporter) -> dict[str, float]:
 class TestNames:
     def test_queue_in_a_sent_event_is_measured(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="there", count=4)
-        # On Redis an empty queue and one that is not there are the same, and `there` would be found in any case.
-        expected = {"there": 4} | ({"told": 0} if broker.kind == "redis" else {})
-        with following(broker, *nothing_else_tells(broker), "--queue-exclude", "tmp-*") as exporter:
+        # Redis does not distinguish empty and missing queues, and discovers `there` by itself.
+        expected = {"there": 4} | ({"sent": 0} if broker.kind == "redis" else {})
+        with following(broker, *only_events(broker), "--queue-exclude", "tmp-*") as exporter:
             with writing(broker) as events:
-                for queue in ("there", "told", "tmp-1", "celeryev.x", ""):
+                for queue in ("there", "sent", "tmp-1", "celeryev.x", ""):
                     events.write(event("task-sent", f"id-{queue}", name="t", queue=queue))
             wait_for(lambda: lengths(exporter) == expected)
 
     def test_missing_queue_does_not_affect_other_queues(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="there", count=4)
         with following(
-            rabbitmq_broker, *nothing_else_tells(rabbitmq_broker), "--log.level", "debug"
+            rabbitmq_broker, *only_events(rabbitmq_broker), "--log.level", "debug"
         ) as exporter:
             with writing(rabbitmq_broker) as events:
                 for queue in ("there", "x" * 300, "gone"):
@@ -59,13 +59,13 @@ class TestOldest:
             publisher.send("add", 1, 2, queue="stamped", timestamp=stamp)
             publisher.send("add", 1, 2, queue="plain")
 
-            def both_told() -> Scrape | None:
+            def both_exported() -> Scrape | None:
                 scrape = tasks_of(exporter)
                 return scrape if len(scrape.series(OLDEST)) == 2 else None
 
-            told = wait_for(both_told)
-            assert told is not None
-            by_events = told.by("queue", OLDEST)
+            found = wait_for(both_exported)
+            assert found is not None
+            by_events = found.by("queue", OLDEST)
             assert all(value > stamp for value in by_events.values())
             wait_for(lambda: set(lengths(exporter)) == {"stamped", "plain"})
             assert exporter.scrape().by("queue", OLDEST) == {

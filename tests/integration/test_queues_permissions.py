@@ -58,11 +58,11 @@ class TestPermissions:
                 scrape = local.scrape(names=("queues",))
             words = f"may not run {taken.upper()}"
             assert words in local.blind_spots()[subject]
-            said = [
+            lines = [
                 record.getMessage() for record in caplog.records if words in record.getMessage()
             ]
-            assert said  # each once, not at each scrape
-            assert len(said) == len(set(said))
+            assert lines  # each once, not at each scrape
+            assert len(lines) == len(set(lines))
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
             assert lengths(scrape) == ({"waiting": 3} if taken != "llen" else {})
             assert scrape.value("celery_broker_unacked_messages") == (

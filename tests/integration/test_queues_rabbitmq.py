@@ -1,4 +1,4 @@
-"""Queues on RabbitMQ: quorum queues, streams, delayed delivery, and what the management API tells or does not."""
+"""Queues on RabbitMQ: quorum queues, streams, delayed delivery, the management API."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SENT = int(time.time()) - 3600
 
 @pytest.fixture(scope="module")
 def local(request: pytest.FixtureRequest) -> Iterator[LocalExporter]:
-    """A virtual host with queues of every kind, looked at for so long that the API tells of all of them."""
+    """A virtual host with queues of every kind, all of them in the statistics of the API."""
     orphans = [
         f"0f4a6b6e-2d0c-3b1e-9a4f-5d1c6f7e8a9{number}.reply.celery.pidbox" for number in range(3)
     ]
@@ -72,7 +72,7 @@ def local(request: pytest.FixtureRequest) -> Iterator[LocalExporter]:
                 amqp.Message(b"x", priority=priority, timestamp=at), routing_key="urgent"
             )
         channel.basic_consume(orphans[0])
-        channel.basic_get("held")  # as a worker does that has it in hand
+        channel.basic_get("held")  # as a worker holds an unacknowledged message
         channel.queue_declare("mine", exclusive=True)
         channel.basic_publish(amqp.Message(b"x"), routing_key="mine")
         with local_exporter(broker, queues=("mine",)) as local:
@@ -110,8 +110,8 @@ class TestSeen:
         self, local: LocalExporter
     ) -> None:
         scrape = until(local, OLDEST, {"stamped": SENT})
-        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this one that of the
-        # message that is held, and nobody that of the one that waits.
+        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this
+        # one that of the message that is held, and nobody that of the one that waits.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
     def test_reply_queues_without_consumers(self, local: LocalExporter) -> None:
@@ -122,7 +122,7 @@ class TestSeen:
 
 
 class TestStreamsWithoutTheApi:
-    """AMQP says 0 of a stream for some seconds, whatever is in it, and has no count of its consumers."""
+    """AMQP returns 0 for a stream during some seconds, and no number of consumers."""
 
     @pytest.fixture
     def stream(self, rabbitmq_broker: Broker) -> Broker:
@@ -140,8 +140,8 @@ class TestStreamsWithoutTheApi:
             scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
             assert scrape.value("celery_queue_consumers", queue="log") is None
-            notes = {note.subject: note.text for note in local.collector.report().blind_spots}
-            assert notes["queue_length"].startswith("How long streams are is not seen")
+            spots = {spot.subject: spot.text for spot in local.collector.report().blind_spots}
+            assert spots["queue_length"].startswith("How long streams are is not seen")
 
     def test_stream_that_the_application_declares(self, stream: Broker) -> None:
         nowhere = f"http://{HOST}:{free_port()}"
@@ -190,8 +190,8 @@ class TestDeleted:
                     }
                     channel.queue_delete(name)
                     assert local.scrape(names=("queues",)).by("queue", "celery_queue_length") == {}
-        said = [
+        lines = [
             record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
         ]
-        assert [line for line in said if "'named'" not in line] == []
-        assert [line for line in said if "'named'" in line]  # somebody believes that it is there
+        assert [line for line in lines if "'named'" not in line] == []
+        assert [line for line in lines if "'named'" in line]  # a warning for the missing queue

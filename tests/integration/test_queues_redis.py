@@ -1,4 +1,4 @@
-"""Queues on Redis: what the length hides, what is said when something cannot be seen, and what looking costs."""
+"""Queues on Redis: message age, unacknowledged messages, blind spots, cost of discovery."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class TestUnacked:
                     for _ in range(count):
                         producer.publish({}, exchange=name, routing_key=name)
                         producer.publish({}, routing_key=name)
-                        assert queue.get()  # as a worker does that has it in hand
+                        assert queue.get()  # as a worker holds an unacknowledged message
             with local_exporter(redis_broker) as local:
                 scrape = local.scrape(names=("queues",))
                 assert lengths(scrape) == names

@@ -1,4 +1,4 @@
-"""The stream of events hears what is sent, on every kind of broker and way to it, and leaves nothing behind."""
+"""The event stream on every kind of broker and connection: receives events, leaves nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.support.event_streams import (
     Recorder,
     TlsFront,
     cluster_of,
-    heard,
     listening,
     sending,
+    wait_received,
 )
 from tests.support.servers import (
     HOST,
@@ -109,11 +109,11 @@ class TestReceives:
             start_worker(broker, "solo")
             stream.enable_now()
 
-            def told() -> bool:
+            def reported() -> bool:
                 publish(broker, "add", 1, 2)
                 return any(event["type"] == "task-succeeded" for event in sink.events)
 
-            wait_for(told, interval=0.3)
+            wait_for(reported, interval=0.3)
 
     def test_leaves_events_off_otherwise(self, broker: Broker, start_worker: StartWorker) -> None:
         sink = Recorder()
@@ -146,7 +146,7 @@ class TestWays:
             listening(cluster, sink),
             sending(redis_broker, broker_transport_options=options) as send,
         ):
-            heard(sink, send)
+            wait_received(sink, send)
 
     def test_on_the_exchange_of_the_application(self, broker: Broker) -> None:
         app = Celery("shop", broker=broker.url, set_as_current=False)
@@ -156,7 +156,7 @@ class TestWays:
             listening(cluster_of(broker.url, app), sink),
             sending(broker, event_exchange="shopev") as send,
         ):
-            heard(sink, send)
+            wait_received(sink, send)
         app.close()
 
     def test_over_tls(self, broker: Broker, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ class TestWays:
         with RedisServer(password="s3cr@t:/?#%") as server, server.namespace() as broker:
             sink = Recorder()
             with listening(cluster_of(broker.url), sink), sending(broker) as send:
-                heard(sink, send)
+                wait_received(sink, send)
 
     def test_through_sentinel(self, redis_broker: Broker) -> None:
         program, port, folder = find_redis(), free_port(), process_reaper().folder("s")
@@ -199,7 +199,7 @@ class TestWays:
             url = f"sentinel://{HOST}:{port}/{redis_broker.namespace}"
             cluster = cluster_of(url, broker_transport_options={"master_name": "mymaster"})
             with listening(cluster, sink), sending(redis_broker) as send:
-                heard(sink, send)
+                wait_received(sink, send)
         finally:
             sentinel.remove()
 
@@ -215,7 +215,7 @@ class TestWays:
         broker, sink = Broker("filesystem", "filesystem://", "", None), Recorder()  # type: ignore[arg-type]
         cluster = cluster_of(broker.url, broker_transport_options=options)
         with listening(cluster, sink), sending(broker, broker_transport_options=options) as send:
-            heard(sink, send)
+            wait_received(sink, send)
         with sending(broker, broker_transport_options=options) as send:
             send()
         assert list((tmp_path / "messages").iterdir()) == []
@@ -301,6 +301,6 @@ class TestLeavesNothing:
         sink = Recorder()
         with sending(rabbitmq_broker) as send:
             with listening(cluster_of(rabbitmq_broker.url), sink):
-                heard(sink, send)
+                wait_received(sink, send)
             with listening(cluster_of(rabbitmq_broker.url), sink):
-                heard(sink, send)
+                wait_received(sink, send)

@@ -1,4 +1,4 @@
-"""A queue on RabbitMQ that keeps events while nobody reads: nothing is lost, and a second reader stands by."""
+"""A durable event queue on RabbitMQ: no event is lost, a second reader is on standby."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.event_streams import (
     CANARY_EVERY,
-    DEAF_AFTER,
+    SILENT_AFTER,
     Recorder,
     cluster_of,
     listening,
@@ -110,7 +110,7 @@ def test_second_reader_is_on_standby_and_takes_over(rabbitmq_broker: Broker) -> 
             )
             sent = {send() for _ in range(500)}
             wait_for(lambda: first.ids() == sent)
-            time.sleep(DEAF_AFTER + CANARY_EVERY)
+            time.sleep(SILENT_AFTER + CANARY_EVERY)
             assert standby.up
             assert (second.connects, second.events) == (1, [])
         more = {send() for _ in range(500)}

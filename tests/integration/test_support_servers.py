@@ -32,18 +32,18 @@ from tests.support.servers import (
 from tests.support.servers.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 0.3
+TIMEOUT = 0.3
 
 
 def ask(port: int, question: bytes) -> bytes:
-    """What a server says first; OSError when it says nothing."""
-    with socket.create_connection((HOST, port), timeout=PATIENCE) as connection:
+    """Return the first bytes from a server; OSError after the timeout."""
+    with socket.create_connection((HOST, port), timeout=TIMEOUT) as connection:
         connection.sendall(question)
         return connection.recv(100)
 
 
 def answers(server: BrokerServer) -> bool:
-    """Whether the broker says anything to a client that greets it."""
+    """Return whether the broker answers the first bytes of a client."""
     try:
         return bool(
             ask(server.port, b"PING\r\n" if server.kind == "redis" else b"AMQP\x00\x00\x09\x01")
@@ -163,7 +163,7 @@ class TestProxy:
         made: list[socket.socket] = []
 
         def connect() -> socket.socket:
-            made.append(socket.create_connection((HOST, proxy.port), timeout=PATIENCE))
+            made.append(socket.create_connection((HOST, proxy.port), timeout=TIMEOUT))
             return made[-1]
 
         yield connect

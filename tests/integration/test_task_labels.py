@@ -1,4 +1,4 @@
-"""The labels of the series of tasks: name and queue as they really were, the opt-in ones, and their caps."""
+"""Labels of task series: name, queue, opt-in labels, cardinality limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TASK_SERIES = (
 
 @pytest.fixture(scope="module")
 def workers(module_broker: Broker) -> Iterator[dict[str, Worker]]:
-    """One that consumes one queue and one that consumes two; both tell of their tasks, no producer does."""
+    """A worker with one queue and one with two; both send task events, producers send none."""
     one = Worker(module_broker, "threads", "one", queues=("q8",), events=True)
     two = Worker(module_broker, "threads", "two", queues=("left", "right"), events=True)
     with ExitStack() as stack:

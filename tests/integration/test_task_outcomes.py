@@ -1,4 +1,4 @@
-"""How tasks end: each end is counted once, under the right name, and nothing stays running that does not run."""
+"""Task outcomes: each is counted once under its name, and no finished task stays running."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_hard_time_limit_is_one_failure_of_its_own_class(watched: WatchedWorke
     watched.publisher.send("time_limit")
     scrape = until(watched.exporter, 1, "celery_task_failed_total", task="project.time_limit")
     assert watched.running("time_limit") == 0
-    time.sleep(1.0)  # Celery 5.7 tells it twice
+    time.sleep(1.0)  # Celery 5.7 sends the event twice
     scrape = tasks_of(watched.exporter)
     assert scrape.total_by("exception", "celery_task_failed_total", task="project.time_limit") == {
         "TimeLimitExceeded": 1
@@ -143,7 +143,7 @@ def test_a_task_that_is_ignored_does_not_stay_on_a_worker_that_is_never_idle(
     watched: WatchedWorker,
 ) -> None:
     watched.publisher.send("ignore")
-    watched.publisher.send("late", 2)  # how long a worker takes to say that it is idle, and more
+    watched.publisher.send("late", 2)  # longer than two heartbeats
     wait_for(lambda: watched.running("late") == 1)
     wait_for(lambda: watched.running("ignore") == 0 and watched.running("late") == 0)
     before = tasks_of(watched.exporter).total("celery_task_started_total", task="project.ignore")
@@ -180,7 +180,7 @@ def test_a_retry_that_finds_no_slot_has_waited(broker: Broker, start_worker: Sta
         until(exporter, 1, "celery_task_retried_total", task="project.retry")
         publisher.send("sleep", 3)
         scrape = until(exporter, 1, "celery_task_failed_total", task="project.retry")
-        # The first retry was due half a second after its sending, and the slot was free two and a half later.
+        # The first retry was due after 0.5 s, and the slot was free 2.5 s later.
         assert scrape.total(
             "celery_task_queue_wait_seconds_sum", task="project.retry"
         ) == pytest.approx(2.5, abs=0.8)
@@ -189,7 +189,7 @@ def test_a_retry_that_finds_no_slot_has_waited(broker: Broker, start_worker: Sta
 def test_a_task_that_no_worker_knows_has_failed(watched: WatchedWorker) -> None:
     watched.publisher.send("nowhere")
     scrape = until(watched.exporter, 1, "celery_task_failed_total", exception="NotRegistered")
-    # Its failure, which tells no name, may come before the news that it was sent.
+    # Its failed event, which has no name, may arrive before its sent event.
     assert set(scrape.total_by("task", "celery_task_failed_total", exception="NotRegistered")) <= {
         "project.nowhere",
         "unknown",

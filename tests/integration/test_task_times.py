@@ -1,4 +1,4 @@
-"""Times: waits, runtimes and moments are right whatever the clocks and time zones of workers and producers say."""
+"""Times are right with wrong clocks and any time zone of workers and producers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.task_series import (
 
 HOURS = 7200.0
 OFFSETS = {"ahead": HOURS, "behind": -HOURS, "newyork": 0.0, "local": 0.0}
-# The worker's whole process takes the time from here, Celery's events among it; and it is on a machine of its own.
+# Replaces the clock and the host name in the process of a worker, Celery's events included.
 OTHER_CLOCK = """
 import os, socket, time
 _time, _shift = time.time, float(os.environ["CLOCK_SHIFT"])
@@ -44,9 +44,9 @@ def shifted(folder: Path, seconds: float) -> dict[str, str]:
 def workers(
     module_broker: Broker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Worker]]:
-    """Two with a wrong clock that only their heartbeats tell of, one in another time zone, one without UTC."""
+    """Two workers with a wrong clock, one in another time zone, one without UTC."""
     folder = tmp_path_factory.mktemp("clock")
-    mute = {**SENT_EVENTS, "worker_enable_remote_control": False}
+    no_remote_control = {**SENT_EVENTS, "worker_enable_remote_control": False}
     zone = {"enable_utc": False, "timezone": "Asia/Kolkata"}
     workers = {
         "ahead": Worker(
@@ -55,7 +55,7 @@ def workers(
             "ahead",
             queues=("ahead",),
             events=True,
-            conf=mute,
+            conf=no_remote_control,
             env=shifted(folder, HOURS),
         ),
         "behind": Worker(
@@ -64,7 +64,7 @@ def workers(
             "behind",
             queues=("behind",),
             events=True,
-            conf=mute,
+            conf=no_remote_control,
             env=shifted(folder, -HOURS),
         ),
         "newyork": Worker(
@@ -228,7 +228,7 @@ def test_workers_with_a_wrong_clock_stay_up_by_their_heartbeats(exporter: Export
 def test_buckets_follow_the_options_for_all_tasks_and_for_one(
     module_broker: Broker, publisher: Publisher
 ) -> None:
-    told = (
+    options = (
         "--runtime-buckets",
         "0.5,3",
         "--task-runtime-buckets",
@@ -236,7 +236,7 @@ def test_buckets_follow_the_options_for_all_tasks_and_for_one(
         "--wait-buckets",
         "1,5",
     )
-    with Exporter.of(module_broker, *told) as exporter:
+    with Exporter.of(module_broker, *options) as exporter:
         wait_for(lambda: event_stream_is_up(exporter))
         publisher.send("sleep", 0.4, queue="newyork")
         publisher.send("busy", 0.01, queue="newyork")

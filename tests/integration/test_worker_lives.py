@@ -128,10 +128,10 @@ def test_workers_that_share_a_name_are_a_blind_spot_and_keep_counters_correct(
         scrape = local.scrape()
         assert (scrape.value("celery_worker_restarts_total", worker="twin@test") or 0) <= 1
         assert scrape.value("celery_exporter_blind_spot", subject="worker_names") == 1
-        (note,) = [
-            note for note in local.collector.report().blind_spots if note.subject == "worker_names"
+        (spot,) = [
+            spot for spot in local.collector.report().blind_spots if spot.subject == "worker_names"
         ]
-        assert "twin@test" in note.text
+        assert "twin@test" in spot.text
         beats = set[float | None]()
 
         def several_beats() -> bool:

@@ -1,4 +1,4 @@
-"""Workers that stop, die, freeze, work hard, start anew or have lost their queues: which are up, and what they tell."""
+"""Workers that stop, die, freeze, restart, are busy or lost their queues: up, slots, start time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def replied(scrape: Scrape) -> dict[str, float]:
 
 
 def seen(scrape: Scrape, worker: str) -> float:
-    """When a worker was last heard of."""
+    """Return the time of the last reply or heartbeat of a worker."""
     return scrape.series("celery_worker_last_seen_timestamp_seconds")[
         ("source", "reply"), ("worker", worker)
     ]
@@ -239,8 +239,8 @@ def test_slots_of_eventlet_and_of_a_pool_that_scales(
             "eventlet@test": 5,
             "scaled@test": 2,
         }
-        told = [dict(labels) for labels in scrape.series("celery_worker_info")]
-        assert {one["worker"]: one["pool"] for one in told} == {
+        infos = [dict(labels) for labels in scrape.series("celery_worker_info")]
+        assert {one["worker"]: one["pool"] for one in infos} == {
             "eventlet@test": "eventlet",
             "scaled@test": "prefork",
         }

@@ -24,7 +24,7 @@ PROGRAMS = {
     "valkey-server": "/usr/bin/valkey-server",
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
 }
-# The program keeps its process id, its environment, its folder and the temporary folder that the tests write to.
+# The program keeps its process id, environment, working folder and the temporary folder.
 INSIDE = """#!/bin/sh
 exec unshare --mount sh -c '
 set -e

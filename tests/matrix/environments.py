@@ -22,20 +22,20 @@ POOLS_AND_BACKENDS = ("gevent", "eventlet", "pymemcache", "sqlalchemy")
 
 
 def with_celery(series: str, also: Sequence[str]) -> Path:
-    """The Python of an environment with the newest Celery of a series (e.g. 5.3), and the kombu that came with it."""
+    """Make an environment with the newest Celery and kombu of a series (e.g. 5.3)."""
     packages = [f"celery[redis]=={series}.*", f"kombu=={series}.*", *POOLS_AND_BACKENDS, *also]
     return _made(f"celery-{series}", Path(sys.executable), [packages])
 
 
 def with_python(series: str) -> Path:
-    """Another Python (e.g. 3.12) with the project and what its tests need, as the constraints file says."""
+    """Make an environment of another Python (e.g. 3.12) with the pinned versions."""
     project = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     steps = [["--require-hashes", "-r", str(ROOT / "constraints-dev.txt")], project]
     return _made(f"python-{series}", find_python(series), steps)
 
 
 def with_oldest(series: str) -> Path:
-    """Another Python with the lowest version of each library that pyproject.toml declares.
+    """Make an environment of a Python with the lowest versions that pyproject.toml declares.
 
     The tools of the tests keep the versions of the constraints file.
     """

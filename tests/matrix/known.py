@@ -35,12 +35,12 @@ KNOWN = (
     Known(
         ("celery-5.2",),
         "test_every_pool_is_up_with_its_slots",
-        "Celery 5.2 tells nothing by which its pool `gevent` could be known: `unknown`; its slots are right",
+        "Celery 5.2 does not report the pool `gevent`, which is `unknown`; its slots are right",
     ),
     Known(
         ("python-3.10",),
         "test_half_a_rotation_keeps_the_old_certificate",
-        "at times, only a warning: asyncio's TLS of 3.10, written anew in 3.11, does not close a transport",
+        "sometimes a warning: asyncio's TLS of 3.10 (rewritten in 3.11) leaves a transport open",
     ),
 )
 

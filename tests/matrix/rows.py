@@ -10,8 +10,9 @@ from pathlib import Path
 from . import debian, environments
 
 LIVE = ("tests/integration",)
-# The live tests in which what a worker says or does matters; last those whose workers tell of their tasks from the pool
-# `threads`: Celery before 5.7 loses such events itself, which one row is enough to show.
+# The live tests in which what a worker says or does matters; last those whose workers tell of
+# their tasks from the pool `threads`: Celery before 5.7 loses such events itself, which one row
+# is enough to show.
 ANY_WORKERS = (
     "tests/integration/test_cluster.py",
     "tests/integration/test_faults.py::test_a_broker_killed_and_started_again_is_found_again",

@@ -37,7 +37,7 @@ SETTLE = 60.0
 
 
 @dataclass
-class Scene:
+class AlertStack:
     """All that runs."""
 
     broker: Broker
@@ -45,13 +45,13 @@ class Scene:
     exporter: Exporter
     prometheus: PrometheusServer
     webhook: Webhook
-    told: int = field(default=0)
+    seen: int = field(default=0)
     """How many messages have been read."""
 
     def fresh(self) -> list[Message]:
         """The messages since the last time."""
-        found = self.webhook.messages[self.told :]
-        self.told += len(found)
+        found = self.webhook.messages[self.seen :]
+        self.seen += len(found)
         return found
 
     def control(self, command: str, queue: str, worker: str) -> None:
@@ -83,15 +83,15 @@ class Scene:
 
         def message() -> Message:
             wait_for(
-                lambda: self.webhook.messages[self.told :], SETTLE, what=f"a message of {alert}"
+                lambda: self.webhook.messages[self.seen :], SETTLE, what=f"a message of {alert}"
             )
-            return self.webhook.messages[self.told]
+            return self.webhook.messages[self.seen]
 
         yield message
         wait_for(lambda: not self.prometheus.alerts(), SETTLE, what=f"the end of {alert}")
         wait_for(
             lambda: any(
-                one.resolved and one.alert == alert for one in self.webhook.messages[self.told :]
+                one.resolved and one.alert == alert for one in self.webhook.messages[self.seen :]
             ),
             SETTLE,
             what=f"the message of the end of {alert}",
@@ -109,7 +109,7 @@ on_both = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
     """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets the messages."""
     with ExitStack() as stack:
         server: BrokerServer = stack.enter_context(request.param())
@@ -142,8 +142,8 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         )
         # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and
         # the stream takes some seconds to come back to a broker that was away.
-        patient = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
-        rules = [overrides(scrape_budget_ratio=9), *short_groups(*patient)]
+        unshortened = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
+        rules = [overrides(scrape_budget_ratio=9), *short_groups(*unshortened)]
         prometheus = stack.enter_context(
             PrometheusServer([listen], rules=rules, alertmanagers=[f"{HOST}:{alertmanager.port}"])
         )
@@ -153,11 +153,11 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
             ignoring=(OSError,),
         )
         wait_for(lambda: not prometheus.alerts(), 30, what="nothing pending")
-        yield Scene(broker, workers, exporter, prometheus, webhook)
+        yield AlertStack(broker, workers, exporter, prometheus, webhook)
 
 
 @on_redis
-def test_a_healthy_cluster_sends_no_message(scene: Scene) -> None:
+def test_a_healthy_cluster_sends_no_message(scene: AlertStack) -> None:
     publish(scene.broker, "add", 1, 2, count=30)
     wait_for(lambda: scene.prometheus.query("celery_task_succeeded_total == 30"), 30)
     assert scene.firing() == set()
@@ -165,18 +165,18 @@ def test_a_healthy_cluster_sends_no_message(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_worker_is_killed(scene: Scene) -> None:
+def test_a_worker_is_killed(scene: AlertStack) -> None:
     with scene.one_message("CeleryWorkerDown", "warning") as message:
         scene.workers["two"].kill()
-        said = message()
-        assert said.title == "[FIRING:1] CeleryWorkerDown (celery-vitals)"
-        assert "two@test" in said.text
-        assert f"What to do: {ADDRESS}docs/runbooks/CeleryWorkerDown.md" in said.text
+        sent = message()
+        assert sent.title == "[FIRING:1] CeleryWorkerDown (celery-vitals)"
+        assert "two@test" in sent.text
+        assert f"What to do: {ADDRESS}docs/runbooks/CeleryWorkerDown.md" in sent.text
         scene.workers["two"].start()
 
 
 @on_redis
-def test_a_worker_is_frozen(scene: Scene) -> None:
+def test_a_worker_is_frozen(scene: AlertStack) -> None:
     with scene.one_message("CeleryWorkerDown", "warning") as message:
         scene.workers["one"].freeze()
         assert "one@test" in message().text
@@ -184,7 +184,7 @@ def test_a_worker_is_frozen(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_worker_is_stopped_and_started_again(scene: Scene) -> None:
+def test_a_worker_is_stopped_and_started_again(scene: AlertStack) -> None:
     scene.workers["two"].stop()
     wait_for(lambda: scene.prometheus.query('celery_worker_up{worker="two@test"} == 0'), 30)
     # For longer than the alert on a killed one takes.
@@ -201,7 +201,7 @@ def test_a_worker_is_stopped_and_started_again(scene: Scene) -> None:
 
 
 @on_both
-def test_a_consumer_is_cancelled(scene: Scene) -> None:
+def test_a_consumer_is_cancelled(scene: AlertStack) -> None:
     with scene.one_message("CeleryWorkerNotConsuming", "critical") as message:
         for queue in ("celery", "two"):
             scene.control("cancel_consumer", queue, "two@test")
@@ -214,7 +214,7 @@ def test_a_consumer_is_cancelled(scene: Scene) -> None:
 
 
 @on_both
-def test_a_queue_without_consumers_is_filled(scene: Scene) -> None:
+def test_a_queue_without_consumers_is_filled(scene: AlertStack) -> None:
     with scene.one_message("CeleryQueueUnserved", "critical") as message:
         publish(scene.broker, "add", 1, 2, queue="reports", count=7)
         assert "7 messages wait in the queue reports" in message().text
@@ -224,7 +224,7 @@ def test_a_queue_without_consumers_is_filled(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_task_fails(scene: Scene) -> None:
+def test_a_task_fails(scene: AlertStack) -> None:
     with scene.one_message("CeleryTaskFailureRatio", "warning") as message:
         publish(scene.broker, "add", 1, None)
         wait_for(
@@ -236,7 +236,7 @@ def test_a_task_fails(scene: Scene) -> None:
 
 
 @on_redis
-def test_all_workers_are_frozen_while_work_waits(scene: Scene) -> None:
+def test_all_workers_are_frozen_while_work_waits(scene: AlertStack) -> None:
     with scene.one_message("CeleryNoWorkers", "critical") as message:
         for worker in scene.workers.values():
             worker.freeze()
@@ -248,7 +248,7 @@ def test_all_workers_are_frozen_while_work_waits(scene: Scene) -> None:
 
 
 @on_both
-def test_the_broker_is_stopped(scene: Scene) -> None:
+def test_the_broker_is_stopped(scene: AlertStack) -> None:
     with scene.one_message("CeleryBrokerDown", "critical") as message:
         scene.broker.server.kill()
         assert message().alert == "CeleryBrokerDown"
@@ -258,7 +258,7 @@ def test_the_broker_is_stopped(scene: Scene) -> None:
 
 
 @on_redis
-def test_the_exporter_is_killed(scene: Scene) -> None:
+def test_the_exporter_is_killed(scene: AlertStack) -> None:
     with scene.one_message("CeleryExporterDown", "critical") as message:
         scene.exporter.kill()
         assert message().alert == "CeleryExporterDown"

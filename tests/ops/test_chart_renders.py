@@ -57,8 +57,8 @@ def test_plain_manifests_follow_from_the_chart() -> None:
 
 
 def test_every_value_is_described() -> None:
-    said = {path.partition(".")[0] for path, _ in chart_values.entries()}
-    assert said == set(chart_values.defaults())
+    documented = {path.partition(".")[0] for path, _ in chart_values.entries()}
+    assert documented == set(chart_values.defaults())
 
 
 @each_case

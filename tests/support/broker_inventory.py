@@ -1,4 +1,4 @@
-"""What a broker holds, and what is sent over it: to see whether an exporter leaves anything behind or asks too much."""
+"""The keys, queues and connections of a broker: shows whether an exporter leaves anything."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _on_rabbitmq(broker: Broker) -> dict[str, Any]:
     ours = [one for one in connections if one.get("user_provided_name") == "celery-vitals"]
     others = {
         one["name"] for one in connections if one not in ours
-    }  # whose channels are told of late
+    }  # the API lists their channels late
     return {
         "queues": {one["name"] for one in server.api("GET", f"queues/{broker.namespace}")},
         "exchanges": {one["name"] for one in server.api("GET", f"exchanges/{broker.namespace}")}

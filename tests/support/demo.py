@@ -54,7 +54,8 @@ class Demo:
         env = {**os.environ, "TMPDIR": str(folder), "TERM": term, "COLUMNS": "140", "LINES": "50"}
         env["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         command = [sys.executable, "-c", PROGRAM.format(once=once, broker=broker)]
-        # The child leads a session whose terminal this is, so that Ctrl-C and closing it do what they do to people.
+        # The child leads a session whose terminal this is, so that Ctrl-C and closing it do what
+        # they do to people.
         steal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
         self.process = subprocess.Popen(
             [sys.executable, "-c", steal, *command], env=env, start_new_session=True, stdin=writer, stdout=writer,

@@ -37,7 +37,7 @@ class Scrape:
         return {dict(labels)[label]: value for labels, value in self.series(name).items()}
 
     def total(self, name: str, **labels: str) -> float:
-        """Return the sum of the series with these labels, whatever others they have; 0 without any."""
+        """Return the sum of all series with at least these labels; 0 without any."""
         return sum(
             value
             for found, value in self.series(name).items()

@@ -1,4 +1,4 @@
-"""A collector inside the test process, read as a scrape is: what needs no program of its own is looked at this way."""
+"""An exporter inside the test process, for tests that need no child process."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def words(option: str, values: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def answering(bodies: dict[str, bytes]) -> Iterator[str]:
-    """A web server that gives these answers by path, and that of the path "" everywhere else; its URL."""
+    """Yield the URL of a web server with these bodies by path; the path "" is the default."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

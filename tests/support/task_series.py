@@ -18,7 +18,7 @@ from tests.support.servers import Broker, Worker, wait_for
 StartWorker = Callable[..., Worker]
 
 SENT_EVENTS = {"task_send_sent_event": True}
-"""Celery setting: producers tell of what they send."""
+"""Celery setting: producers send task-sent events."""
 
 
 FAST = ("--heartbeat-interval", "1")
@@ -26,7 +26,7 @@ FAST = ("--heartbeat-interval", "1")
 
 
 def tasks_of(exporter: Exporter) -> Scrape:
-    """A scrape of what the events tell, which asks nobody."""
+    """Scrape the collector `tasks`, which sends no request."""
     return exporter.scrape(collect="tasks")
 
 
@@ -53,7 +53,7 @@ def event_stream_is_up(exporter: Exporter) -> bool:
 
 @contextmanager
 def following(broker: Broker, *arguments: str) -> Iterator[Exporter]:
-    """An exporter that hears the events and has asked the workers that are there."""
+    """Start an exporter that receives events and has probed the workers."""
     with Exporter.of(broker, "--no-collector.backend", *arguments) as exporter:
         wait_for(lambda: event_stream_is_up(exporter))
         exporter.scrape()

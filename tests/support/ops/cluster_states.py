@@ -20,7 +20,7 @@ class ClusterState:
     begin: Callable[[ExampleCluster], None]
     lasts: float
     """Seconds from its beginning to the picture: an incident needs time to be seen as one."""
-    says: Mapping[str, Sequence[str]]
+    texts: Mapping[str, Sequence[str]]
     """Words that have to stand in a panel of the overview, by its title."""
     boards: Sequence[str]
     light: Sequence[str] = ()
@@ -37,7 +37,7 @@ def healthy(_: ExampleCluster) -> None:
 
 
 def no_consumer(cluster: ExampleCluster) -> None:
-    """Reports are sent and nobody consumes their queue."""
+    """Reports are sent to a queue without consumers."""
     cluster.traffic.unserved.set()
 
 

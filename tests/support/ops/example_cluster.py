@@ -1,4 +1,4 @@
-"""A busy cluster for the dashboards: workers, traffic, an exporter, and a Prometheus that has scraped it."""
+"""A busy cluster for the dashboards: workers, traffic, exporter and Prometheus."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMITS = {"orders": 200, "mail": 200, "images": 50, "reports": 100}
 
 @dataclass
 class Traffic:
-    """Sends a steady mix of tasks from a thread of its own, until it is told to pause."""
+    """Sends a steady mix of tasks from a thread until it is paused."""
 
     broker: Broker
     tick: float = 0.5
     failing: threading.Event = field(default_factory=threading.Event)
     """Set: orders fail."""
     unserved: threading.Event = field(default_factory=threading.Event)
-    """Set: reports are sent, which nobody consumes."""
+    """Set: reports are sent to a queue without consumers."""
     _paused: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
     _idle: threading.Event = field(default_factory=threading.Event)
@@ -88,7 +88,7 @@ def example_cluster(
     replicas: Sequence[str] = ("127.0.0.1",),
     rules: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[ExampleCluster]:
-    """Three workers, three queues that they serve and one that nobody does; a replica is a way to the exporter."""
+    """Start three workers, three queues with consumers and one without; replicas are scrape targets."""
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
             Queue("reports")(connection.default_channel).declare()

@@ -1,4 +1,4 @@
-"""Stand-ins, made of Debian's packages, for the images that no registry gives."""
+"""Replacements for images, built from Debian's packages where no registry is reachable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True)
 class StandIn:
-    """An image: the Debian release and packages that it is made of, and what it starts."""
+    """An image: its Debian release, packages and command."""
 
     image: str
     suite: str

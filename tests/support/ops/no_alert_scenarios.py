@@ -1,4 +1,4 @@
-"""Situations in which nobody may be woken, and setups in which rules must go on working."""
+"""Scenarios without alerts, and setups in which the rules work unchanged."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def good_days() -> Iterator[Scenario]:
     )
 
 
-def changes_of_the_fleet() -> Iterator[Scenario]:
-    """Workers that come and go because somebody wants it."""
+def changes_of_workers() -> Iterator[Scenario]:
+    """Yield scenarios of planned worker changes."""
     # Pods have new names after a deploy; on machines the names stay.
     new = [
         {
@@ -121,7 +121,7 @@ def changes_of_the_fleet() -> Iterator[Scenario]:
     ]
     deploy = {**stopped(A, 10), **stopped(B, 11), **new[0], **new[1]}
     yield Scenario("a deploy with rolling restarts, new names", deploy, throughout(90))
-    # A solo worker says nothing while a task runs, and goodbye after it.
+    # A solo worker is silent while a task runs, then sends its offline event.
     long_task = {
         f'celery_worker_last_seen_timestamp_seconds{{worker="{A}",source="{source}"}}': held(7)
         for source in ("reply", "heartbeat")
@@ -236,7 +236,7 @@ def other_setups() -> Iterator[Scenario]:
     moved = {
         name: between(10, 99, None, value) for name, value in {**healthy(), **killed(A, 5)}.items()
     }
-    # The new one has never heard of it.
+    # The new exporter has never observed it.
     moved |= {key: between(11, 99, value, None) for key, value in replica(_rest()).items()}
     yield Scenario(
         "the exporter moves to another pod while a worker is down",
@@ -246,7 +246,7 @@ def other_setups() -> Iterator[Scenario]:
 
 
 def beside_others() -> Iterator[Scenario]:
-    """Another exporter with some of the same names; the compatibility rules; thresholds of one's own."""
+    """Yield setups: another exporter with equal names, compatibility rules, own thresholds."""
     yield Scenario("the leader's exporter beside, with its own troubles", leader(), throughout(60))
     for name, changes in {
         "and all is well": {},
@@ -309,4 +309,4 @@ def leader() -> Series:
 
 def no_alert_scenarios() -> list[Scenario]:
     """Every one of them."""
-    return list(chain(good_days(), changes_of_the_fleet(), other_setups(), beside_others()))
+    return list(chain(good_days(), changes_of_workers(), other_setups(), beside_others()))

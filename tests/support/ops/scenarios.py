@@ -1,4 +1,4 @@
-"""Each alert in the situation that it is for: not before its time, then alone, and no longer when it is over."""
+"""Scenarios of each alert: pending before `for`, then the only firing alert, then resolved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_ALERT: tuple[str, ...] = ()
 def fires(
     name: str, alert: str, changes: Mapping[str, Value], quiet: int, firing: int, over: int
 ) -> Scenario:
-    """One alert and no other: silent still at minute `quiet`, fires at `firing`, silent again at `over`."""
+    """Return a scenario of one alert: silent at minute `quiet`, fires at `firing`, silent at `over`."""
     return Scenario(name, changes, [(quiet, NO_ALERT), (firing, [alert]), (over, NO_ALERT)])
 
 
@@ -127,7 +127,8 @@ def of_workers() -> Iterator[Scenario]:
     yield fires(
         "a worker is killed, and comes back", "CeleryWorkerDown", killed(a, 10, back=40), 18, 20, 41
     )
-    # On the exporter's defaults its series lives long enough for the alert, and the alert ends with it.
+    # With the exporter's defaults, the series outlives the alert's `for`, and the alert ends with
+    # it.
     yield fires(
         "a worker is killed, and forgotten after an hour",
         "CeleryWorkerDown",

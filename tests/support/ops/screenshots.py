@@ -40,7 +40,7 @@ LARGEST = 200_000
 
 @dataclass
 class Photographer:
-    """Draws dashboards of a Prometheus and notes what is wrong with what they show."""
+    """Draws dashboards of a Prometheus and collects the faults of their panels."""
 
     folder: Path
     chromium: str
@@ -49,7 +49,7 @@ class Photographer:
     _drawing: threading.Lock = field(default_factory=threading.Lock)
 
     def photograph(self, state: ClusterState) -> None:
-        """One state in a cluster of its own.  Clusters are started, and pictures drawn, one after the other."""
+        """Draw one state in a cluster of its own; only one cluster runs at a time."""
         with ExitStack() as stack:
             with self._opening:
                 server = stack.enter_context(RabbitMQServer())
@@ -109,7 +109,7 @@ class Photographer:
 
 
 def faults_of(name: str, seen: Mapping[str, Any], state: ClusterState) -> Iterator[str]:
-    """What is wrong with a page: errors, empty panels on a healthy day, words that are missing, a large picture."""
+    """Yield faults of a page: errors, empty panels, missing texts, a large picture."""
     for panel in seen["panels"]:
         title, shown = panel["title"], panel.get("state")
         if shown not in ("data", "empty"):
@@ -121,7 +121,7 @@ def faults_of(name: str, seen: Mapping[str, Any], state: ClusterState) -> Iterat
             yield f"{title!r} is empty: {panel['message']}"
         elif shown == "data" and panel["type"] != "stat" and int(panel["drawn"]) == 0:
             yield f"{title!r} has data and draws nothing"
-        for words in state.says.get(title, ()) if name == "overview" else ():
+        for words in state.texts.get(title, ()) if name == "overview" else ():
             if words not in panel["words"]:
                 yield f"{title!r} does not say {words!r} but {panel['words']!r}"
     yield from (
@@ -146,7 +146,7 @@ def main() -> int:
         "--only",
         nargs="*",
         choices=[one.name for one in CLUSTER_STATES],
-        help="scenes to photograph",
+        help="states to photograph",
     )
     given = parser.parse_args()
     chromium = (
@@ -158,10 +158,10 @@ def main() -> int:
         parser.error("pictures need the Debian package chromium")
     given.folder.mkdir(parents=True, exist_ok=True)
     camera = Photographer(given.folder.resolve(), chromium)
-    scenes = [one for one in CLUSTER_STATES if not given.only or one.name in given.only]
+    states = [one for one in CLUSTER_STATES if not given.only or one.name in given.only]
     try:
-        with ThreadPoolExecutor(len(scenes)) as stages:
-            list(stages.map(camera.photograph, scenes))
+        with ThreadPoolExecutor(len(states)) as stages:
+            list(stages.map(camera.photograph, states))
     finally:
         process_reaper().close()
     for fault in camera.faults:

@@ -176,4 +176,4 @@ class BrokerServer(Server):
 
     @abstractmethod
     def namespace(self) -> AbstractContextManager[Broker]:
-        """A namespace that nobody else uses, removed afterwards."""
+        """Yield a new namespace, and remove it afterwards."""

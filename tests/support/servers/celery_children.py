@@ -38,7 +38,7 @@ def project_environment(broker: Broker, conf: Mapping[str, Any] | None = None) -
 class CeleryChild:
     """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves nothing behind.
 
-    CELERY_VITALS_TEST_WORKER_PYTHON names the Python whose Celery runs, when that is to be another than the tests' own.
+    CELERY_VITALS_TEST_WORKER_PYTHON names the Python of the workers, by default that of the tests.
     """
 
     ready_line: str
@@ -86,22 +86,22 @@ class CeleryChild:
         return self
 
     def wait_ready(self) -> Self:
-        """Wait until it says that it is ready; RuntimeError with its output when it does not."""
+        """Wait for its ready line; RuntimeError with its output after the timeout."""
         try:
             wait_for(
-                lambda: self._says_ready() or not self.alive,
+                lambda: self._is_ready() or not self.alive,
                 self.start_timeout,
                 what=f"{self.name} ready",
             )
         except AssertionError as exc:
             raise RuntimeError(f"{exc}\n{self.log}") from exc
-        if not self._says_ready():
+        if not self._is_ready():
             raise RuntimeError(
                 f"{self.name} ended with {self.child.exit_code} while it started:\n{self.log}"
             )
         return self
 
-    def _says_ready(self) -> bool:
+    def _is_ready(self) -> bool:
         return self.ready_line in self.log[self._seen :]
 
     def start(self) -> Self:

@@ -23,7 +23,7 @@ class MemcachedServer(Server):
         program = find_program("memcached")
         if program is not None:
             folder = process_reaper().folder("memcached")
-            # As root it insists on another user; "root" is one it accepts, and as anybody else it ignores the option.
+            # memcached refuses to run as root without this option, and ignores it for other users.
             argv = [str(program), "-l", HOST, "-p", str(port), "-U", "0", "-m", "16", "-u", "root"]
             return Child("memcached", argv, os.environ, folder)
         if docker_answers():
@@ -36,7 +36,7 @@ class MemcachedServer(Server):
         return f"cache+memcached://{HOST}:{self.port}/"
 
     def ready(self) -> bool:
-        """It says its version."""
+        """Return whether it answers the version command."""
         with socket.create_connection((HOST, self.port), timeout=5.0) as connection:
             connection.sendall(b"version\r\n")
             return connection.recv(100).startswith(b"VERSION")

@@ -72,7 +72,7 @@ class PostgresServer(Server):
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection of the test's own; what it does is committed at once, or with its transaction."""
+        """Open a connection of the test in autocommit mode, or with a transaction."""
         import psycopg
 
         where: dict[str, Any] = {
@@ -101,7 +101,7 @@ class PostgresServer(Server):
 
 
 def _become(folder: Path) -> list[str]:
-    """The words before a command that run it as somebody to whom the folder now belongs: it refuses to run as root."""
+    """Return the command prefix that changes the user: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
     known = {one.pw_name for one in pwd.getpwall()}

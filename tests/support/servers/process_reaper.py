@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def members(session: int) -> list[psutil.Process]:
-    """Every living process of a session, and their descendants in whatever session; parents come first."""
+    """Return the living processes of a session and their descendants, parents first."""
     found: dict[int, psutil.Process] = {}
     for pid in psutil.pids():
         with suppress(psutil.Error, OSError):
@@ -51,7 +51,7 @@ def kill_session(session: int) -> list[psutil.Process]:
 
 
 class ProcessReaper:
-    """The handle on the cleaning process, and the folder that every temporary file of the tests is in."""
+    """The handle of the reaper process, and the folder of all temporary files."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="celery-vitals-tests-"))
@@ -80,14 +80,14 @@ class ProcessReaper:
     def watch(self, session: int) -> None:
         """Have a session killed when the test process ends."""
         self.sessions.add(session)
-        self._say(f"+{session}")
+        self._send(f"+{session}")
 
     def forget(self, session: int) -> None:
         """The session is over; its number may be used again by others."""
         self.sessions.discard(session)
-        self._say(f"-{session}")
+        self._send(f"-{session}")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         stdin = self._process.stdin
         if stdin is not None and not stdin.closed:
             stdin.write(line + "\n")

@@ -82,7 +82,7 @@ class Proxy:
         if fault is Fault.REFUSE:
             self.cut()
         elif fault is Fault.BLACKHOLE:
-            self._listen_to_nobody()
+            self._listen_without_accepting()
         elif self._listener is None:
             self._listen()
 
@@ -112,7 +112,7 @@ class Proxy:
         self._listener = listener = _listening(self.port, 128)
         self._spawn(self._accept, listener)
 
-    def _listen_to_nobody(self) -> None:
+    def _listen_without_accepting(self) -> None:
         """A listener that never accepts, its queue full: the kernel then drops what else comes."""
         self._listener = _listening(self.port, 0)
         for _ in range(4):
@@ -178,7 +178,7 @@ class Proxy:
         return not self._closed and not link.was_reset
 
     def _pump(self, link: _Link, source: socket.socket, sink: socket.socket) -> None:
-        """Pass data one way until either end is gone, then tell the other."""
+        """Pass data one way until either end closes, then close the other."""
         with suppress(OSError):
             while data := source.recv(65536):
                 self._hold(self.delay)

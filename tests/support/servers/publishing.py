@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Publisher:
-    """Sends the sample project's tasks through an app and a connection of its own; the app never becomes current."""
+    """Sends tasks of the sample project with its own app, which never becomes the current app."""
 
     def __init__(self, broker: Broker, conf: Mapping[str, Any] | None = None) -> None:
         self.app = Celery(
@@ -42,12 +42,12 @@ class Publisher:
         try:
             return result.get(timeout=timeout)
         finally:
-            # A traceback may keep the result alive for longer than the connections that it would use in the end.
+            # A traceback may keep the result alive after its connections are closed.
             result.backend.remove_pending_result(result)
             result.backend = None
 
     def length(self, queue: str = "celery") -> int:
-        """How many messages wait in a queue, over all its priorities, as the broker says; 0 when it is absent."""
+        """Return the length of a queue over all priorities; 0 when it does not exist."""
         with self._connection.channel() as channel:
             try:
                 return int(channel.queue_declare(queue, passive=True).message_count)

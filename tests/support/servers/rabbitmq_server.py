@@ -19,7 +19,7 @@ from .finding import HOST, MissingProgramError, find_program, free_port
 from .http import request
 from .process_reaper import process_reaper
 
-# The script itself: the wrapper on PATH changes to the user rabbitmq and to the folders of the system's own server.
+# The script itself: the wrapper on PATH changes the user and the folders.
 PLACES = ("/usr/lib/rabbitmq/bin/rabbitmq-server",)
 # Milliseconds between two refreshes of the numbers in the management API (5000 by default).
 STATISTICS = "-rabbit collect_statistics_interval 1000"
@@ -119,12 +119,12 @@ class RabbitMQServer(BrokerServer):
             "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            # A node that has its name from the start does not start epmd, a daemon that would stay behind.
+            # A node with a fixed name does not start epmd, which would keep running.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 f"-sname {node} -kernel inet_dist_use_interface {{127,0,0,1}}"
                 f" -start_epmd false -erl_epmd_port {distribution} +S 2:2 {STATISTICS}"
             ),
-            # The script then becomes the Erlang VM instead of waiting for it, so that SIGTERM reaches the VM.
+            # With this the script execs the Erlang VM, so that SIGTERM reaches the VM.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -154,7 +154,7 @@ class RabbitMQServer(BrokerServer):
         return json.loads(answer) if answer else None
 
     def ready(self) -> bool:
-        """The management API runs and says that the node does, and it takes AMQP connections."""
+        """Return whether the management API reports a running node that accepts AMQP."""
         return all(node["running"] for node in self.api("GET", "nodes")) and self._listens()
 
     def _listens(self) -> bool:

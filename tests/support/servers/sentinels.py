@@ -47,7 +47,7 @@ class Sentinel(Server):
         return f"sentinel://{HOST}:{self.port}"
 
     def watched(self) -> dict[str, Any]:
-        """What it says of the master."""
+        """Return its view of the master."""
         with redis.Redis(HOST, self.port, socket_timeout=5.0) as client:
             return dict(client.sentinel_master(MASTER))
 
