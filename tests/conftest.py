@@ -99,7 +99,8 @@ def rabbitmq_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 @pytest.fixture(params=BOTH)
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A namespace of this test, on each of Redis and RabbitMQ; freeze the server, do not kill it."""
+    """A namespace of this test, on each of Redis and RabbitMQ; freeze the server, do not kill
+    it."""
     with namespace_on(request.param, request) as broker:
         yield broker
 

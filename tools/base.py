@@ -20,7 +20,7 @@ class Generator:
     files: Callable[[], Files]
     """Compute the files; nothing is written."""
     owned: tuple[str, ...] = ()
-    """Glob patterns, relative to the repository: a file that matches and is not generated is stale."""
+    """Glob patterns of the repository: a matching file that is not generated is stale."""
 
     def stale(self) -> dict[Path, str | None]:
         """Return the new text of each stale file; None where the file is to be removed."""

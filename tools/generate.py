@@ -2,8 +2,8 @@
 
     python -m tools.generate [--check]      `make generate`; with --check a part of `make check`
 
-Exit code 1: --check found a stale file.  The golden expositions need running servers (`make golden`), the pins need a
-package index (`make constraints`): the tests and `tools.pins` check those.
+Exit code 1: --check found a stale file.  Golden expositions need running servers (`make golden`)
+and pins need a package index (`make constraints`): the tests and `tools.pins` check those.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GENERATORS = {
     "chart.files": "",
     "dashboards.files": "grafana_foundation_sdk",
 }
-"""Modules of this package with a `GENERATOR` each, and a package that not every supported Python has."""
+"""Modules of this package with a `GENERATOR`, and a package that only newer Pythons have."""
 
 
 def generators() -> Iterator[Generator]:

@@ -1,7 +1,7 @@
 """The pinned versions: constraints files with hashes, for every supported Python.
 
-    python -m tools.pins            compile them with uv, which asks the package index (`make constraints`)
-    python -m tools.pins --check    compare them with pyproject.toml, offline; a part of `make check`
+    python -m tools.pins            compile them with uv from the package index (`make constraints`)
+    python -m tools.pins --check    compare them with pyproject.toml, offline (`make check`)
 
 Versions that are already pinned stay unless a requirement excludes them.
 """
@@ -71,7 +71,7 @@ def load_pyproject() -> dict[str, Any]:
 
 
 def faults(file: PinFile, pyproject: dict[str, Any]) -> Iterator[str]:
-    """Yield each requirement that a file does not satisfy, and each version that differs from its base."""
+    """Yield each unsatisfied requirement, and each version that differs from the base file."""
     pins = read_pins(ROOT / file.path)
     project = pyproject["project"]
     wanted = list(project["dependencies"]) if file.project else []

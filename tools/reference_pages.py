@@ -16,23 +16,25 @@ _OPTIONS = """\
 
 Generated from `celery_vitals/settings/model.py`; do not edit.
 
-Every option of `celery-vitals serve` can be given in three ways, of which the first in this row wins: as a flag, as an
-environment variable, as a key of the YAML file that `--config.file` names. What is given in none of them is taken from
-the Celery app, where there is one, and else has its default.
+Each option of `celery-vitals serve` can be set by a flag, by an environment variable, or by a key
+of the YAML file of `--config.file`; the first of these that is set is used. Options that are not
+set are read from the Celery app, if one is configured, and otherwise have their defaults.
 
-- A repeatable option takes several values in one variable, separated by commas or spaces, and a list in the file.
-- `NAME=VALUE` options take a JSON object, or `NAME=VALUE` words separated by spaces, in their variable, and a mapping
+- Repeatable options take several values in one variable, separated by commas or spaces, and a list
   in the file.
-- A secret and the file that holds it cannot both be given. The newline at the end of such a file does not count.
-- An empty environment variable is one that is not given.
+- `NAME=VALUE` options take a JSON object, or `NAME=VALUE` pairs separated by spaces, in their
+  variable, and a mapping in the file.
+- Setting both a secret and its file is an error. The newline at the end of the file is ignored.
+- An empty environment variable counts as not set.
 """
 _METRICS = """\
 # Metrics
 
 Generated from `celery_vitals/metrics/definitions.py`; do not edit.
 
-A metric that is not known is absent; it is never 0 instead. Times are Unix seconds. The metrics of a collector are left
-out when the collector is off (`--no-collector.NAME`) or not chosen by a scrape (`collect[]`, `exclude[]`).
+Unknown values are absent, never 0. Times are Unix seconds. The metrics of a collector are absent
+when the collector is disabled (`--no-collector.NAME`) or not selected by a scrape (`collect[]`,
+`exclude[]`).
 """
 _METRICS_TABLE = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|"
 _TABLE = "| Flag | Environment | File key | Default | Meaning |\n|---|---|---|---|---|"

@@ -2,8 +2,9 @@
 
     python -m tools.vocabulary [FOLDER ...]     word counts of these folders, exporter/ by default
 
-Exit code 1: a row counts 15 or more words in exporter/, or an identifier of the repository has a word of the glossary's
-"not" list.  A word is a run of letters; `tells_tasks` and `TellsTasks` contain "tells".
+Exit code 1: a row counts 15 or more words in exporter/, or an identifier of the repository has a
+word of the glossary's "not" list.  A word is a run of letters: `tells_tasks` and `TellsTasks` both
+contain "tells".
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def identifiers(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def violations(folder: Path) -> Iterator[str]:
-    """Yield a line for each private identifier of a file: the first place, the name and the term."""
+    """Yield a line for each private identifier: its first place, its name and the term."""
     seen: set[tuple[str, str]] = set()
     for place, name in identifiers(folder):
         found = FORBIDDEN.keys() & set(words(name))

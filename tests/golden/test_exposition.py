@@ -66,7 +66,7 @@ def expositions() -> Iterator[dict[str, str]]:
         texts["backend_down"] = settled(exporter)
         results.start()
         wait_for(lambda: exporter.scrape().value("celery_result_backend_up") == 1)
-        # Failures are counted for the life of the process: a new one, so that this state shows its own only.
+        # A new process: failures are counted since its start, and this state has only its own.
         other = stack.enter_context(Exporter.of(broker, "--web.disable-exporter-metrics"))
         settled(other)
         redis.kill()

@@ -1,4 +1,5 @@
-"""Result backends of each available kind: celery_result_backend_up is right, no key or file is left."""
+"""Result backends of each available kind: celery_result_backend_up is right, no key or file is
+left."""
 
 from __future__ import annotations
 

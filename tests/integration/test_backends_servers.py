@@ -28,10 +28,14 @@ from tests.support.servers import (
 )
 
 ROWS = """
-    SELECT relname::text, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables ORDER BY relname
+    SELECT relname::text, n_tup_ins + n_tup_upd + n_tup_del
+    FROM pg_stat_user_tables ORDER BY relname
 """
 RELATIONS = "SELECT count(*) FROM pg_class"
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture(scope="module")

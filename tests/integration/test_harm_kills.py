@@ -49,9 +49,9 @@ def test_with_a_queue_that_keeps_events(rabbitmq_broker: Broker, start_worker: S
 
     def one_queue_more() -> bool:
         after = held(rabbitmq_broker)
-        added = {"queues": {"celeryev.kept"}, "bindings": {("", "celeryev.kept", "celeryev.kept"),
-                                                           ("celeryev", "celeryev.kept", "#")}}  # fmt: skip
-        return after == before | {name: before[name] | more for name, more in added.items()}
+        name = "celeryev.kept"
+        added = {"queues": {name}, "bindings": {("", name, name), ("celeryev", name, "#")}}
+        return after == before | {what: before[what] | more for what, more in added.items()}
 
     wait_for(one_queue_more, MINUTE, interval=0.5)
     server = rabbitmq_broker.server
@@ -61,8 +61,9 @@ def test_with_a_queue_that_keeps_events(rabbitmq_broker: Broker, start_worker: S
 
 
 def scrape_and_kill(broker: Broker, worker: Worker, *arguments: str) -> None:
-    """Run exporters one after the other, each with its share of the scrapes, each killed as it waits
-    for a reply, which arrives after its end."""
+    """Run exporters one after the other, each with its share of the scrapes, each killed as it
+    waits for a reply, which arrives after its end.
+    """
     for _ in range(KILLS):
         with Exporter.of(broker, *arguments) as exporter:
             wait_for(partial(event_stream_is_up, exporter))

@@ -58,7 +58,8 @@ class TestOldest:
             b'{"headers": {"sent_at": "soon"}, "properties": {"timestamp": "never"}}',
             b'{"headers": {"sent_at": 1e300}}',
             b'{"headers": {"argsrepr": "{\\"sent_at\\": 1700000000}"}, "properties": {}}',
-            b'{"headers": {"nested": {"sent_at": 1700000000}}, "properties": {"delivery_info": {"timestamp": 17}}}',
+            b'{"headers": {"nested": {"sent_at": 1700000000}},'
+            b' "properties": {"delivery_info": {"timestamp": 17}}}',
             b"[" * 5000 + b'"timestamp"',
         ],
     )

@@ -187,7 +187,8 @@ class TestWays:
     def test_through_sentinel(self, redis_broker: Broker) -> None:
         program, port, folder = find_redis(), free_port(), process_reaper().folder("s")
         (folder / "sentinel.conf").write_text(
-            f"port {port}\nbind {HOST}\nsentinel monitor mymaster {HOST} {redis_broker.server.port} 1\n"
+            f"port {port}\nbind {HOST}\n"
+            f"sentinel monitor mymaster {HOST} {redis_broker.server.port} 1\n"
         )
         sentinel = Child(
             "sentinel", [str(program), "sentinel.conf", "--sentinel"], os.environ, folder

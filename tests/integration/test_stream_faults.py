@@ -51,9 +51,9 @@ class TestSilentBroker:
                 wait_for(lambda: stream.up)
                 wait_received(sink, send)
                 assert sink.connects >= 2
-        said = [record.message for record in caplog.records if record.levelno >= logging.INFO]
-        assert said[0] == said[-1] == "task events are followed"
-        assert len(said) <= 4
+        messages = [record.message for record in caplog.records if record.levelno >= logging.INFO]
+        assert messages[0] == messages[-1] == "task events are followed"
+        assert len(messages) <= 4
 
     def test_stream_stays_up_while_events_arrive_and_the_canary_is_late(
         self, broker: Broker

@@ -133,7 +133,8 @@ from tests.support.servers.process_reaper import process_reaper
 rabbitmq, redis = RabbitMQServer().start(), RedisServer().start()
 with redis.namespace() as broker:
     worker = Worker(broker).start()
-    print(process_reaper().root, *(one.pid for child in process_reaper().children for one in child.processes()), flush=True)
+    processes = (one for child in process_reaper().children for one in child.processes())
+    print(process_reaper().root, *(one.pid for one in processes), flush=True)
     time.sleep(600)
 """
 

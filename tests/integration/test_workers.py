@@ -200,8 +200,9 @@ def test_slow_answer_is_waited_for(redis_broker: Broker, start_worker: StartWork
 def test_answer_before_the_last_packet_of_the_broadcast_counts(
     rabbitmq_broker: Broker, start_worker: StartWorker
 ) -> None:
-    """The proxy's kernel holds a small packet back until the one before is acknowledged, which takes up to 40 ms: the
-    workers have answered the first command by then."""
+    """The proxy's kernel holds a small packet back until the one before is acknowledged, which
+    takes up to 40 ms: the workers have answered the first command by then.
+    """
     start_worker(rabbitmq_broker, "threads", "w")
     with (
         Proxy(rabbitmq_broker.server.port) as proxy,

@@ -112,7 +112,8 @@ def release(python: Path) -> str:
 
 
 def _made(name: str, base: Path, steps: Sequence[Sequence[str]]) -> Path:
-    """An environment made by these calls of `pip install`, unless it is there already and complete."""
+    """An environment made by these calls of `pip install`, unless it is there already and
+    complete."""
     folder = FOLDER / name
     python, complete = folder / "bin" / "python", folder / "complete"
     if complete.exists():

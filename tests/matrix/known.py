@@ -17,8 +17,8 @@ class Known:
 
 _QUORUM = "Celery before 5.5 cannot consume quorum queues (`does not support global qos`)"
 _THREADS = (
-    "Celery before 5.7 loses task events of the pool `threads`, in the worker, whose threads share a buffer without a"
-    " lock; with `prefork` it loses none"
+    "Celery before 5.7 loses task events of the pool `threads` in the worker, whose threads share a"
+    " buffer without a lock; with `prefork` it loses none"
 )
 KNOWN = (
     Known(("celery-5.2", "celery-5.3", "celery-5.4"), "test_of_a_quorum_queue", _QUORUM),

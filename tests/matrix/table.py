@@ -14,7 +14,10 @@ from .rows import ROWS
 
 PAGE = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- written by make test-matrix -->\n", "<!-- end -->\n"
-HEAD = "| row | what | tests | run | passed | failed | what fails, and why |\n|---|---|---|---|---|---|---|\n"
+HEAD = (
+    "| row | what | tests | run | passed | failed | what fails, and why |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
 _MAX_NAMES = 4
 
 

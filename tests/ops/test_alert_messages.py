@@ -1,4 +1,5 @@
-"""What the example for Alertmanager makes of alerts, by a real one: what is silenced by what, and what a title says."""
+"""What the example for Alertmanager makes of alerts, by a real one: what is silenced by what,
+and what a title says."""
 
 from __future__ import annotations
 

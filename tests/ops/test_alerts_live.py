@@ -1,7 +1,9 @@
-"""A real cluster, Prometheus with the rules, Alertmanager with the example's routes: a fault, and the message of it.
+"""A real cluster, Prometheus with the rules, Alertmanager with the example's routes: a fault, and
+the message of it.
 
-Each fault is one message, and its end another; those in which the broker matters are on both brokers.  Only times are
-shorter: each `for`, Alertmanager's waits, and the exporter's --worker-timeout.
+Each fault is one message, and its end another; those in which the broker matters are on both
+brokers.  Only times are shorter: each `for`, Alertmanager's waits, and the exporter's
+--worker-timeout.
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ on_both = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
-    """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets the messages."""
+    """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets
+    the messages."""
     with ExitStack() as stack:
         server: BrokerServer = stack.enter_context(request.param())
         broker = stack.enter_context(server.namespace())
@@ -140,8 +143,8 @@ def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
         alertmanager = stack.enter_context(
             AlertmanagerServer(short_alertmanager(webhook.url), {TEMPLATE: template})
         )
-        # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and
-        # the stream takes some seconds to come back to a broker that was away.
+        # Their `for` stays: a scrape has half a second here, less than the wait for silent workers,
+        # and the stream takes some seconds to recover from a broker outage.
         unshortened = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
         rules = [overrides(scrape_budget_ratio=9), *short_groups(*unshortened)]
         prometheus = stack.enter_context(

@@ -1,4 +1,5 @@
-"""docs/autoscaling.md: Prometheus understands every query in it, and each gives what the page says."""
+"""docs/autoscaling.md: Prometheus understands every query in it, and each gives what the page
+says."""
 
 from __future__ import annotations
 

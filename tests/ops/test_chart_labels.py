@@ -1,4 +1,5 @@
-"""Labels of the chart's objects: each there once, a text, and enough to tell one release from another."""
+"""Labels of the chart's objects: each there once, a text, and enough to tell one release from
+another."""
 
 from __future__ import annotations
 

@@ -198,7 +198,8 @@ def test_the_dashboards_are_those_of_the_project() -> None:
     files = {path.name: path for path in DASHBOARDS.glob("*.json")}
     missing = sorted(set(files) - set(texts))
     assert not missing, (
-        f"ln -s ../../../../grafana/dashboards/NAME helm/celery-vitals/files/dashboards/ for {missing}"
+        "ln -s ../../../../grafana/dashboards/NAME helm/celery-vitals/files/dashboards/"
+        f" for {missing}"
     )
     for name, path in files.items():
         assert len(json.dumps(texts)) < 1_000_000  # a ConfigMap holds no more

@@ -21,7 +21,8 @@ PLACE = "/etc/celery-vitals"
 
 
 class Pod:
-    """The one container of a Deployment, with the files of its volumes below a folder of the test's."""
+    """The one container of a Deployment, with the files of its volumes below a folder of the
+    test's."""
 
     def __init__(self, deployment: Object, values: Object, folder: Path, url: str) -> None:
         spec = deployment["spec"]["template"]["spec"]

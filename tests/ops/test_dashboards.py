@@ -1,4 +1,5 @@
-"""The dashboards without a server: they are what their source makes, keep the conventions, and ask for what exists."""
+"""The dashboards without a server: they are what their source makes, keep the conventions, and
+ask for what exists."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def made(node: Any) -> set[str]:
 
 
 def complaints(expr: str) -> list[str]:
-    """What is wrong with a query: what it asks for and nobody exports, and counters that are not made rates."""
+    """What is wrong with a query: what it asks for and nobody exports, and counters that are not
+    made rates."""
     tree = promql.parse(filled(expr))
     found = []
     rated = {
@@ -151,7 +153,8 @@ def test_stale_file_is_reported(tmp_path: Any) -> None:
 @needs_grafana_types
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_field_is_one_of_grafanas_own_types(name: str) -> None:
-    """Read into Grafana's types and written again, nothing is lost: a field that they do not know would be."""
+    """Read into Grafana's types and written again, nothing is lost: a field that they do not
+    know would be."""
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models.dashboard import Dashboard

@@ -1,4 +1,5 @@
-"""Every query of the dashboards against a real Prometheus that has scraped a busy cluster, through two replicas."""
+"""Every query of the dashboards against a real Prometheus that has scraped a busy cluster,
+through two replicas."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ QUERIES = list(queries())
 NEEDED = "Not seen"
 """How a panel's text for no data begins when something is missing and not just calm."""
 MORE = 1.5
-"""Two replicas are scraped at different moments, so their rates differ a little; twice as much is too much."""
+"""Two replicas are scraped at different moments, so their rates differ a little; twice as much
+is too much."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,8 @@ def busy(module_broker: Broker) -> Iterator[ExampleCluster]:
 
 @pytest.fixture(scope="module")
 def still(busy: ExampleCluster) -> ExampleCluster:
-    """The same when its last task has ended and every replica knows it: what stands still can be compared."""
+    """The same when its last task has ended and every replica knows it: what stands still can be
+    compared."""
     busy.traffic.pause()
     query = busy.prometheus.query
     wait_for(lambda: query("sum (changes(celery_task_succeeded_total[5s])) == 0"), 60, interval=0.5)

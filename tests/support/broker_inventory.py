@@ -29,8 +29,8 @@ def named_clients(client: redis.Redis) -> int:
 def inventory(broker: Broker) -> dict[str, Any]:
     """Everything that a broker holds but for the messages.
 
-    Without the exchange of the events: nobody can listen for them before it is there, so the exporter declares it as
-    producers and workers do.
+    Without the exchange of the events: nobody can listen for them before it is there, so the
+    exporter declares it as producers and workers do.
     """
     return _on_redis(broker) if broker.kind == "redis" else _on_rabbitmq(broker)
 

@@ -22,7 +22,8 @@ BROKER = "redis://localhost:1/0"
 
 
 def runner() -> CliRunner:
-    """Return click's runner with stderr apart from stdout, which click before 8.2 has to be asked for."""
+    """Return click's runner with stderr apart from stdout, which click before 8.2 has to be
+    asked for."""
     mixed = "mix_stderr" in inspect.signature(CliRunner).parameters
     return CliRunner(**({"mix_stderr": False} if mixed else {}))  # type: ignore[arg-type]
 

@@ -18,7 +18,10 @@ from tests.support.servers.process_reaper import process_reaper
 
 
 class Exporter:
-    """`celery-vitals serve ARGUMENTS` on a port of its own choice.  Started as a context manager."""
+    """`celery-vitals serve ARGUMENTS` on a port of its own choice.
+
+    Started as a context manager.
+    """
 
     def __init__(
         self,

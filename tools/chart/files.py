@@ -1,4 +1,4 @@
-"""The files generated from the chart: its schema and README, the renders that the tests compare, the plain manifests."""
+"""The files generated from the chart: schema, README, renders for the tests, plain manifests."""
 
 from __future__ import annotations
 

@@ -70,10 +70,11 @@ LABELS = ("commonLabels", "commonAnnotations", "podAnnotations", "podLabels", "n
 OPEN = ("resources", "podSecurityContext", "securityContext", "affinity", "scrape.tlsConfig")
 # Values that each entry of `clusters` may override.
 OVERRIDABLE = (
-    "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents", "eventQueue",
-    "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout", "runtimeBuckets", "waitBuckets", "logLevel",
-    "logFormat", "config", "extraArgs", "extraEnv", "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "resources",
-    "web", "scrape", "replicaCount",
+    "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents",
+    "eventQueue", "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout",
+    "runtimeBuckets", "waitBuckets", "logLevel", "logFormat", "config", "extraArgs", "extraEnv",
+    "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "resources", "web", "scrape",
+    "replicaCount",
 )  # fmt: skip
 
 _TYPES = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
@@ -168,8 +169,8 @@ One value is enough. With a Secret that holds the broker's URL:
     kubectl create secret generic celery --from-literal=broker-url=redis://:PASSWORD@redis:6379/0
     helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery
 
-What else is worth setting, the image, TLS and several clusters are in `docs/chart.md`; `ci/` has complete value files.
-A wrong value is refused before anything is installed, with a message that says which and why.
+`docs/chart.md` describes further values, the image, TLS and several clusters; `ci/` has complete
+value files. An invalid value is refused before the installation, with a message that names it.
 
 ## Values
 

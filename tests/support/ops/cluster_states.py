@@ -1,4 +1,5 @@
-"""The states of a cluster that are photographed: how each comes about, and what the pictures have to say of it."""
+"""The states of a cluster that are photographed: how each comes about, and what the pictures
+have to say of it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ def example_cluster(
     replicas: Sequence[str] = ("127.0.0.1",),
     rules: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[ExampleCluster]:
-    """Start three workers, three queues with consumers and one without; replicas are scrape targets."""
+    """Start three workers, three queues with consumers and one without; replicas are scrape
+    targets."""
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
             Queue("reports")(connection.default_channel).declare()

@@ -1,10 +1,12 @@
-"""The healthy demo under the eyes of a real Prometheus with the rules as they are: nobody may be woken.
+"""The healthy demo under the eyes of a real Prometheus with the rules as they are: nobody may be
+woken.
 
     python -m tests.support.ops.healthy_demo [MINUTES]
 
-The demo's own broker, workers, beat and traffic (one mail in five fails), and a worker for `reports`, the queue that
-the demo leaves to nobody.  Exit code 0: no alert has fired.  Beside the rules run the same with each `for` a hundred
-times shorter, which would tell of what ten minutes are too short for; what these say is printed and decides nothing.
+The demo's own broker, workers, beat and traffic (one mail in five fails), and a worker for
+`reports`, the queue that the demo leaves to nobody.  Exit code 0: no alert has fired.  Beside the
+rules run the same with each `for` a hundred times shorter, which would tell of what ten minutes are
+too short for; what these say is printed and decides nothing.
 """
 
 from __future__ import annotations

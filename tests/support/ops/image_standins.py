@@ -41,8 +41,12 @@ class StandIn:
         tree = engine.folder / "tree.tar"
         with tree.open("wb") as file:
             subprocess.run(
-                ["mmdebstrap", *arguments], stdout=file, stderr=subprocess.PIPE, check=True, timeout=600,
-            )  # fmt: skip
+                ["mmdebstrap", *arguments],
+                stdout=file,
+                stderr=subprocess.PIPE,
+                check=True,
+                timeout=600,
+            )
         engine.docker(
             "import", *(f"--change={change}" for change in changes), str(tree), self.image
         )

@@ -1,8 +1,8 @@
 """Pictures of the dashboards, healthy and in incidents: `python -m tests.support.ops.screenshots`.
 
-Each state has a cluster of its own that is driven into it, and a real Prometheus with the alert rules that scrapes its
-exporter; then the dashboards are drawn by Grafana's own components in a real browser, and what they show is checked in
-the page before the pictures are kept.
+Each state has a cluster of its own that is driven into it, and a real Prometheus with the alert
+rules that scrapes its exporter; then the dashboards are drawn by Grafana's own components in a real
+browser, and what they show is checked in the page before the pictures are kept.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ def _shorter(duration: str, speed: int = SPEED) -> str:
 
 
 def short_groups(*unshortened: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
-    """Return the rules with shorter times, except `unshortened` alerts; `labels` are added to alerts."""
+    """Return the rules with shorter times, except `unshortened` alerts; `labels` are added to
+    alerts."""
     found = groups(RULES)
     for group in found:
         for rule in group["rules"]:

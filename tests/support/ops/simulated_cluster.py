@@ -1,7 +1,7 @@
 """A cluster as Prometheus sees it, minute by minute: what promtool tests the rules on.
 
-The healthy one has every metric that the rules read.  A scenario changes some of them, so that each also shows that no
-other alert fires.
+The healthy one has every metric that the rules read.  A scenario changes some of them, so that each
+also shows that no other alert fires.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def worker(name: str) -> Series:
 
 
 def gone(name: str, died: int, shown_from: int, back: int | None = None) -> Series:
-    """Return the changes of a worker that ended, is down from another minute, then forgotten or back."""
+    """Return the changes of a worker that ended, is down from another minute, then forgotten or
+    back."""
     never = 10**9
     back = never if back is None else back
     changed: Series = {}

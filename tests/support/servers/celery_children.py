@@ -36,7 +36,8 @@ def project_environment(broker: Broker, conf: Mapping[str, Any] | None = None) -
 
 
 class CeleryChild:
-    """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves nothing behind.
+    """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves
+    nothing behind.
 
     CELERY_VITALS_TEST_WORKER_PYTHON names the Python of the workers, by default that of the tests.
     """

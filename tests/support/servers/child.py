@@ -16,7 +16,10 @@ from .waiting import wait_for
 
 
 class Child:
-    """One program in a session of its own, its output in a file.  It can be started again after it has ended."""
+    """One program in a session of its own, its output in a file.
+
+    It can be started again after it has ended.
+    """
 
     def __init__(
         self, name: str, argv: Sequence[str], env: Mapping[str, str], folder: Path

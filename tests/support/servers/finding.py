@@ -13,11 +13,13 @@ HOST = "127.0.0.1"
 
 
 class MissingProgramError(RuntimeError):
-    """Neither the program nor a Docker engine was found; the message names the package to install."""
+    """Neither the program nor a Docker engine was found; the message names the package to
+    install."""
 
     def __init__(self, program: str, package: str) -> None:
         super().__init__(
-            f"{program} was not found and no Docker engine answers: install the Debian package {package}"
+            f"{program} was not found and no Docker engine answers:"
+            f" install the Debian package {package}"
             " (python tests/support/servers/install.py does, as root), or start Docker"
         )
 
@@ -55,8 +57,9 @@ def _redis_from_wheel() -> Path | None:
 def free_port() -> int:
     """Return a TCP port without a listener.
 
-    Below the range that the kernel hands to clients: while a server is down, a client that reconnects from such a port
-    could otherwise take the server's place, or even be connected to itself.
+    Below the range that the kernel hands to clients: while a server is down, a client that
+    reconnects from such a port could otherwise take the server's place, or even be connected to
+    itself.
     """
     while True:
         port = random.randrange(12000, 32000)

@@ -2,8 +2,8 @@
 
     python -m tests.support.servers.install [PROGRAM ...]
 
-More programs can be named, such as those that draw pictures (chromium, node, npm).
-On Debian and its descendants, as root.  Needs nothing but the standard library, and does nothing when nothing is
+More programs can be named, such as those that draw pictures (chromium, node, npm). On Debian and
+its descendants, as root.  Needs nothing but the standard library, and does nothing when nothing is
 missing.  Exit code 0: the tests can run; 1: one line says what to install.
 """
 

@@ -64,7 +64,8 @@ class PostgresServer(Server):
         database: str = "",
     ) -> str:
         """The same with something else in it."""
-        return f"db+postgresql+{driver}://{user}:{password}@{HOST}:{self.port}/{database or self._database}"
+        name = database or self._database
+        return f"db+postgresql+{driver}://{user}:{password}@{HOST}:{self.port}/{name}"
 
     @property
     def _database(self) -> str:

@@ -1,9 +1,10 @@
 """A process that cleans up after the tests, however they end.
 
-It holds the reading end of a pipe whose writing end only the test process has.  When the test process is gone, even by
-SIGKILL, the pipe ends; the warden then kills every session it was told of and removes the temporary folder.  A parent
-death signal would do neither: it goes by thread, reaches no grandchildren, needs a preexec function (which Python 3.12
-warns about in a program with threads), and removes no files.
+It holds the reading end of a pipe whose writing end only the test process has.  When the test
+process ends, even by SIGKILL, the pipe closes; the reaper then kills every registered session and
+removes the temporary folder.  A parent death signal does neither: it depends on the thread, does
+not reach grandchildren, needs a preexec function (Python 3.12 warns about it in a program with
+threads), and removes no files.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ def promtool() -> Path:
 class PrometheusServer(Server):
     """A Prometheus that scrapes `targets` ("host:port") every `interval` seconds.
 
-    `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules` are groups of rules,
-    and alerts go to the Alertmanagers at these addresses ("host:port").
+    `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules`
+    are groups of rules, and alerts go to the Alertmanagers at these addresses ("host:port").
     """
 
     def __init__(

@@ -35,8 +35,9 @@ class Fault(Enum):
 class Proxy:
     """Between clients and the server on `target_port`; both on 127.0.0.1.
 
-    What a fault holds back is delivered when the fault is over, as TCP would.  `delay`: seconds that every piece of
-    data is held up in each direction; `byte_interval`: seconds between two bytes under Fault.SLOW.
+    What a fault holds back is delivered when the fault is over, as TCP would.  `delay`: seconds
+    that every piece of data is held up in each direction; `byte_interval`: seconds between two
+    bytes under Fault.SLOW.
     """
 
     def __init__(self, target_port: int, *, delay: float = 0.0, byte_interval: float = 1.0) -> None:

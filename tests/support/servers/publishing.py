@@ -1,4 +1,5 @@
-"""Sending tasks from the test process without touching any Celery state that the exporter shares."""
+"""Sending tasks from the test process without touching any Celery state that the exporter
+shares."""
 
 from __future__ import annotations
 
@@ -30,14 +31,15 @@ class Publisher:
     ) -> list[str]:
         """Send `project.<task>` `count` times and return the ids.
 
-        `options` are those of apply_async (priority, countdown, kwargs ...).  Nobody is to store a result, unless
-        `ignore_result=False` is given.
+        `options` are those of apply_async (priority, countdown, kwargs ...).  Nobody is to store a
+        result, unless `ignore_result=False` is given.
         """
         options.setdefault("ignore_result", True)
         return [self._send(task, args, queue=queue, **options).id for _ in range(count)]
 
     def run(self, task: str, *args: Any, timeout: float = 20.0, **options: Any) -> Any:
-        """Send one and wait for its result; what it raised is raised here, and celery's TimeoutError."""
+        """Send one and wait for its result; what it raised is raised here, and celery's
+        TimeoutError."""
         result = self._send(task, args, **options)
         try:
             return result.get(timeout=timeout)
@@ -92,7 +94,8 @@ def publish(
 
 
 def queues_conf(*names: str, **arguments: Any) -> dict[str, Any]:
-    """Celery settings that declare queues with arguments, e.g. queues_conf("q", **{"x-max-priority": 10}).
+    """Celery settings that declare queues with arguments, e.g. queues_conf("q",
+    **{"x-max-priority": 10}).
 
     For `conf` of workers and publishers alike.
     """

@@ -28,7 +28,8 @@ STATISTICS = "-rabbit collect_statistics_interval 1000"
 class RabbitMQServer(BrokerServer):
     """One RabbitMQ node whose data survive restarts.  Every namespace is a virtual host of its own.
 
-    With `tls` it wants TLS, and of its clients a certificate; the user named in that needs no password.
+    With `tls` it wants TLS, and of its clients a certificate; the user named in that needs no
+    password.
     """
 
     kind = "rabbitmq"
@@ -136,12 +137,14 @@ class RabbitMQServer(BrokerServer):
     def url_of(self, vhost: str) -> str:
         """One virtual host."""
         credentials = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"amqp{'s' if self.tls else ''}://{credentials}@{HOST}:{self.port}/{quote(vhost, safe='')}"
+        scheme = "amqps" if self.tls else "amqp"
+        return f"{scheme}://{credentials}@{HOST}:{self.port}/{quote(vhost, safe='')}"
 
     @property
     def management_url(self) -> str:
         """The HTTP API, with credentials."""
-        return f"http://{quote(self.user, safe='')}:{quote(self.password, safe='')}@{HOST}:{self.management_port}"
+        user, password = quote(self.user, safe=""), quote(self.password, safe="")
+        return f"http://{user}:{password}@{HOST}:{self.management_port}"
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the management API, e.g. api("GET", "queues/%2F"); what it answers, decoded.

@@ -21,7 +21,8 @@ DATABASES = 4096
 
 
 class RedisServer(BrokerServer):
-    """redis-server without persistence: a restart empties it.  Every namespace is a database of its own.
+    """redis-server without persistence: a restart empties it.  Every namespace is a database of its
+    own.
 
     With `tls` it wants TLS, and of its clients a certificate.
     """
