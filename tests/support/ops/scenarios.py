@@ -138,7 +138,10 @@ def of_workers() -> Iterator[Scenario]:
     """Down, not consuming, stalled, restarting, frozen, all gone."""
     a, b = WORKERS
     yield fires(
-        "a worker is killed, and comes back", "CeleryWorkerDown", killed(a, 10, back=40), 18, 20, 41
+        "a worker is killed, and comes back",
+        "CeleryWorkerDown",
+        killed(a, 10, back=40),
+        (18, 20, 41),
     )
     # With the exporter's defaults, the series outlives the alert's `for`, and the alert ends with
     # it.
