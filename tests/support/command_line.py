@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -20,6 +21,13 @@ from celery_vitals.settings.click_options import ClickOption, all_options, setti
 BROKER = "redis://localhost:1/0"
 
 
+def runner() -> CliRunner:
+    """Return click's runner with stderr apart from stdout, which click before 8.2 has to be
+    asked for."""
+    mixed = "mix_stderr" in inspect.signature(CliRunner).parameters
+    return CliRunner(**({"mix_stderr": False} if mixed else {}))  # type: ignore[arg-type]
+
+
 def read(*args: str, **variables: str) -> Settings:
     """The settings that the arguments and variables give."""
     seen: list[Settings] = []
@@ -29,7 +37,7 @@ def read(*args: str, **variables: str) -> Settings:
     def command(ctx: click.Context, /, **_: Any) -> None:
         seen.append(settings_of(ctx))
 
-    result = CliRunner().invoke(command, args, env=variables)
+    result = runner().invoke(command, args, env=variables)
     assert result.exit_code == 0, result.output
     return seen[0]
 
@@ -37,7 +45,7 @@ def read(*args: str, **variables: str) -> Settings:
 def invoke(*args: str, env: Mapping[str, str] | None = None) -> Result:
     """The program inside this process, whose log is left as it is."""
     with patch("celery_vitals.logging.set_up"):
-        return CliRunner().invoke(cli.vitals, args, env=env)
+        return runner().invoke(cli.vitals, args, env=env)
 
 
 def serve(*args: str, env: Mapping[str, str] | None = None) -> Result:

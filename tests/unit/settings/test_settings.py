@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.reference_pages import options_markdown
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Address, Secret, Settings
 from celery_vitals.settings.click_options import all_options
 from celery_vitals.settings.options import options_of
 from tests.support.command_line import BROKER, read
+from tools.reference_pages import options_markdown
 
 
 @pytest.fixture
