@@ -170,8 +170,8 @@ class Collector(PrometheusCollector):
         samples.extend(self._follower.samples())
         return chain(families(samples), self._follower.families())
 
-    def report(self) -> ClusterStatus:
-        """What the last round found, in words and rows.  Never touches the network."""
+    def status(self) -> ClusterStatus:
+        """Return the results of the last collection.  Never touches the network."""
         outcomes = {name: runner.last for name, runner in self._runners.items()}
         consumed = self._known.shown(self._registry.queues())
         return cluster_status(

@@ -236,7 +236,7 @@ class TestOthers:
             spots = scrape.by("subject", "celery_exporter_blind_spot").keys()
             assert spots >= {"broker", "workers", "queues", "task_events"}
             notes: dict[str, Any] = {
-                note.subject: note.text for note in local.collector.report().blind_spots
+                note.subject: note.text for note in local.collector.status().blind_spots
             }
             assert (
                 notes["queues"]

@@ -113,7 +113,7 @@ class TestTls:
             assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
             (text,) = (
                 note.text
-                for note in local.collector.report().blind_spots
+                for note in local.collector.status().blind_spots
                 if note.subject == "broker_certificate"
             )
             assert said in text

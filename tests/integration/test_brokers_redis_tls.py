@@ -123,7 +123,7 @@ class TestTls:
             assert scrape.value("celery_result_backend_up") == 1
             spots = scrape.by("subject", "celery_exporter_blind_spot")
             assert {"broker_certificate", "result_backend_certificate"} <= spots.keys()
-            notes = {note.subject: note for note in local.collector.report().blind_spots}
+            notes = {note.subject: note for note in local.collector.status().blind_spots}
             assert "not verified" in notes["broker_certificate"].text
             assert "ssl_cert_reqs" in notes["broker_certificate"].setting
 

@@ -148,7 +148,7 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
             "task_events",
             "queues",
         }
-        notes = " ".join(note.text for note in local.collector.report().blind_spots)
+        notes = " ".join(note.text for note in local.collector.status().blind_spots)
         assert "missing" in notes
         assert "would create topics" in notes
         assert queues_of(account) == before
@@ -248,7 +248,7 @@ def test_predefined_queues_are_the_only_ones_asked_for(
         assert lengths(local) == {"celery": 0, "mail": 2}
         start_worker(broker, "solo", "w", conf=conf, queues=("mail",))
         wait_for(lambda: lengths(local) == {"celery": 0, "mail": 0})
-        assert "unknown" in " ".join(note.text for note in local.collector.report().blind_spots)
+        assert "unknown" in " ".join(note.text for note in local.collector.status().blind_spots)
     assert sqs_server.calls(KEY)["ListQueues"] == listed  # which such users often may not call
 
 
@@ -270,7 +270,7 @@ def test_in_the_wrong_region_no_length_is_invented(
         sqs_server, broker, {**OPTIONS, "region": "us-west-2"}, queues=("celery",)
     ) as local:
         assert lengths(local) == {}
-        notes = " ".join(note.text for note in local.collector.report().blind_spots)
+        notes = " ".join(note.text for note in local.collector.status().blind_spots)
         assert "the region us-west-2" in notes
         assert REGION not in notes
 

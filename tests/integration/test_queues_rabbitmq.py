@@ -140,7 +140,7 @@ class TestStreamsWithoutTheApi:
             scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
             assert scrape.value("celery_queue_consumers", queue="log") is None
-            notes = {note.subject: note.text for note in local.collector.report().blind_spots}
+            notes = {note.subject: note.text for note in local.collector.status().blind_spots}
             assert notes["queue_length"].startswith("How long streams are is not seen")
 
     def test_one_that_the_application_declares(self, stream: Broker) -> None:

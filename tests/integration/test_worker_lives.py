@@ -114,7 +114,7 @@ def test_two_that_share_a_name_are_told_and_spoil_nothing(
             lambda: local.scrape().value("celery_worker_processed_total", worker="twin@test") == 30
         )
         assert local.scrape().value("celery_worker_instances", worker="twin@test") == 1
-        assert not local.collector.report().blind_spots
+        assert not local.collector.status().blind_spots
         start_worker(broker, "threads", "twin", queues=("second",), **twin)
         for _ in range(3):
             publisher.run("add", 1, 2, queue="second")
@@ -129,7 +129,7 @@ def test_two_that_share_a_name_are_told_and_spoil_nothing(
         assert (scrape.value("celery_worker_restarts_total", worker="twin@test") or 0) <= 1
         assert scrape.value("celery_exporter_blind_spot", subject="worker_names") == 1
         (note,) = [
-            note for note in local.collector.report().blind_spots if note.subject == "worker_names"
+            note for note in local.collector.status().blind_spots if note.subject == "worker_names"
         ]
         assert "twin@test" in note.text
         beats = set[float | None]()

@@ -167,5 +167,5 @@ def test_a_backend_that_only_django_can_use_is_not_said_to_be_down(backend: str)
         Settings(), Celery("shop", broker="redis://h", backend=backend, set_as_current=False)
     )
     assert "backend" not in collector.names
-    (note,) = (note for note in collector.report().blind_spots if note.subject == "backend")
+    (note,) = (note for note in collector.status().blind_spots if note.subject == "backend")
     assert (backend in note.text, note.setting) == (True, "--result-backend")
