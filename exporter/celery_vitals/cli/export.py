@@ -28,10 +28,10 @@ def export(directory: Path, force: bool) -> None:
         files = _assets(_PACKAGE)
         different = [name for name, content in files.items() if _differs(directory / name, content)]
         if different and not force:
-            raise ConfigError(
-                f"DIR: {len(different)} existing files differ, such as {directory / different[0]}"
-                " (use --force to overwrite)"
-            )
+            count = len(different)
+            problem = "1 existing file differs" if count == 1 else f"{count} existing files differ"
+            example = directory / different[0]
+            raise ConfigError(f"DIR: {problem}: {example} (use --force to overwrite)")
         for name, content in files.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)

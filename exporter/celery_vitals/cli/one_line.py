@@ -80,7 +80,7 @@ class OneLineCommand(click.Command):
         """Write a section for each group of options."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             group = param.option.group if isinstance(param, ClickOption) else "Options"
             if record:
                 sections.setdefault(group, []).append(record)
