@@ -87,15 +87,15 @@ class TaskTables:
             for n in range(series // SERIES_PER_PAIR)
         ]
         self.counters: list[ValueSeries] = [
-            table.row(*pair) for pair in self.pairs for table in self.values
+            table.series(*pair) for pair in self.pairs for table in self.values
         ]
         self.timers: list[HistogramSeries] = [
-            table.row(*pair) for pair in self.pairs for table in self.histograms
+            table.series(*pair) for pair in self.pairs for table in self.histograms
         ]
 
     def change(self, every: int) -> None:
         """Count something in each row, or in each tenth."""
-        with self.limiter.lock:
+        with self.limiter.update_lock:
             for row in self.counters[::every]:
                 row.value += 1
             for timer in self.timers[::every]:
@@ -190,7 +190,7 @@ class EventProcessor(threading.Thread):
         events = count()
         while not self._stopping.is_set():
             started = time.perf_counter()
-            with self._tables.limiter.lock:
+            with self._tables.limiter.update_lock:
                 held = time.perf_counter()
                 for number in islice(events, SLICE):
                     seconds = json.loads(BODY)["runtime"]

@@ -136,6 +136,6 @@ def wrong(published: Counter[tuple[str, str, str]], found: Counter[tuple[str, st
 
 def _breaks(exporter: watch.Exporter) -> int:
     """How often it lost its connection, by what it wrote."""
-    return exporter.log.count("task events are not followed") + exporter.log.count(
+    return exporter.log.count("event stream failed") + exporter.log.count(
         "celery-exporter exception"
     )

@@ -48,12 +48,12 @@ class Reason(str, Enum):
     UNREACHABLE = "unreachable"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """A description for the status page and the log."""
-        return _WORDS[self]
+        return _DESCRIPTIONS[self]
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     Reason.AUTHENTICATION: "authentication failed (wrong or missing user name or password)",
     Reason.CLOSED: "connection closed by the server (restarted, or TLS required?)",
     Reason.INTERNAL: "internal error (see the log of the exporter)",

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import Target
-from celery_vitals.brokers.queue_readers import QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.target import Target
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
-from celery_vitals.workers import State, WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.state import State
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def cluster_status(
 def _collector(name: str, outcome: Outcome[Any] | None) -> CollectorStatus:
     if outcome is None:
         return CollectorStatus(name, None, "", 0.0, 0.0)
-    reason = outcome.reason.words if outcome.reason else ""
+    reason = outcome.reason.description if outcome.reason else ""
     return CollectorStatus(
         name, outcome.reason is None, reason, outcome.seconds, outcome.finished_at
     )

@@ -216,7 +216,7 @@ def test_where_nothing_listens(waiting: Broker, kind: str) -> None:
         probe = next(
             probe for probe in local.collector.status().collectors if probe.name == "backend"
         )
-        assert probe.reason == Reason.REFUSED.words
+        assert probe.reason == Reason.REFUSED.description
 
 
 def test_where_there_is_none_nothing_is_claimed(waiting: Broker) -> None:

@@ -15,8 +15,8 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals.brokers import CAPABILITIES
 from celery_vitals.brokers.generic.events import GenericReceiver
+from celery_vitals.brokers.kinds import KINDS
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.canary import KEY
 from tests.support.event_streams import cluster_of
@@ -123,9 +123,11 @@ class TestFileSystem:
         )
         killed, sleeper, living = (cluster.connect(Deadline.after(5)) for _ in range(3))
         try:
-            GenericReceiver(killed, "celeryev", Deaf())
-            other = GenericReceiver(sleeper, "celeryev", Deaf())
-            ours = GenericReceiver(living, "celeryev", Deaf(), silent=1.0)
+            GenericReceiver(killed, "celeryev", Deaf(), shared_queue=False)
+            other = GenericReceiver(sleeper, "celeryev", Deaf(), shared_queue=False)
+            ours = GenericReceiver(
+                living, "celeryev", Deaf(), shared_queue=False, owner_timeout=1.0
+            )
             assert table.read_text().count(EVENTS) == 3
 
             def swept() -> bool:
@@ -216,7 +218,7 @@ class TestMemory:
 
 class TestOthers:
     def test_each_transport_of_kombu_is_in_the_table(self) -> None:
-        assert {scheme for one in CAPABILITIES for scheme in one.schemes} == {
+        assert {scheme for kind in KINDS for scheme in kind.capabilities.schemes} == {
             name.lower() for name in TRANSPORT_ALIASES
         }
 
@@ -236,7 +238,7 @@ class TestOthers:
             spots = scrape.by("subject", "celery_exporter_blind_spot").keys()
             assert spots >= {"broker", "workers", "queues", "task_events"}
             notes: dict[str, Any] = {
-                note.subject: note.text for note in local.collector.status().blind_spots
+                note.subject: note.reason for note in local.collector.status().blind_spots
             }
             assert (
                 notes["queues"]

@@ -94,7 +94,7 @@ class TestTls:
         ("without", "said"),
         [
             ({"cert_reqs": "none", "ca_certs": ""}, "is not verified"),
-            ({"server_hostname": ""}, "but not its name"),
+            ({"server_hostname": ""}, "but not the name in it"),
         ],
     )
     def test_a_certificate_that_is_not_verified_is_said(
@@ -112,7 +112,7 @@ class TestTls:
             assert scrape.value("celery_broker_up") == 1
             assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
             (text,) = (
-                note.text
+                note.reason
                 for note in local.collector.status().blind_spots
                 if note.subject == "broker_certificate"
             )

@@ -124,7 +124,7 @@ class TestTls:
             spots = scrape.by("subject", "celery_exporter_blind_spot")
             assert {"broker_certificate", "result_backend_certificate"} <= spots.keys()
             notes = {note.subject: note for note in local.collector.status().blind_spots}
-            assert "not verified" in notes["broker_certificate"].text
+            assert "not verified" in notes["broker_certificate"].reason
             assert "ssl_cert_reqs" in notes["broker_certificate"].setting
 
     def test_without_options_it_does_as_kombu_does_and_says_so(

@@ -148,7 +148,7 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
             "task_events",
             "queues",
         }
-        notes = " ".join(note.text for note in local.collector.status().blind_spots)
+        notes = " ".join(note.reason for note in local.collector.status().blind_spots)
         assert "missing" in notes
         assert "would create topics" in notes
         assert queues_of(account) == before
@@ -208,7 +208,7 @@ def test_a_queue_that_this_user_may_not_read_costs_itself_only(
         given = {"broker_url": url, "result_backend": None, "broker_transport_options": OPTIONS}
         with local_exporter(broker, queues=("mine", "theirs"), **given) as local:
             assert lengths(local) == {"mine": 0}
-            assert local.blind_spots()["queue_length"].endswith("have no numbers: theirs. ")
+            assert local.blind_spots()["queue_length"].endswith("for the queues: theirs. ")
         with local_exporter(broker, queues=("theirs",), **given) as local:
             assert lengths(local) == {}
             assert ("reason", "permission") in next(
@@ -248,7 +248,7 @@ def test_predefined_queues_are_the_only_ones_asked_for(
         assert lengths(local) == {"celery": 0, "mail": 2}
         start_worker(broker, "solo", "w", conf=conf, queues=("mail",))
         wait_for(lambda: lengths(local) == {"celery": 0, "mail": 0})
-        assert "unknown" in " ".join(note.text for note in local.collector.status().blind_spots)
+        assert "unknown" in " ".join(note.reason for note in local.collector.status().blind_spots)
     assert sqs_server.calls(KEY)["ListQueues"] == listed  # which such users often may not call
 
 
@@ -270,7 +270,7 @@ def test_in_the_wrong_region_no_length_is_invented(
         sqs_server, broker, {**OPTIONS, "region": "us-west-2"}, queues=("celery",)
     ) as local:
         assert lengths(local) == {}
-        notes = " ".join(note.text for note in local.collector.status().blind_spots)
+        notes = " ".join(note.reason for note in local.collector.status().blind_spots)
         assert "the region us-west-2" in notes
         assert REGION not in notes
 

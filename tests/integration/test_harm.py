@@ -14,7 +14,7 @@ import pytest
 import redis
 import urllib3
 
-from celery_vitals.brokers.connection import NEVER
+from celery_vitals.brokers.redis.kind import NO_REDELIVERY
 from tests.support.exporter import Exporter
 from tests.support.leftovers import broadcasts_on, client_of, named_clients, state
 from tests.support.scraping import local_exporter
@@ -190,9 +190,9 @@ class TestNoTaskRunsTwice:
                 lambda: named_clients(client) == cluster.connections == PROBES + EVENTS + 1
             )  # one for rpc://
             for connection in kept:
-                assert connection.channel.visibility_timeout == NEVER
+                assert connection.channel.visibility_timeout == NO_REDELIVERY
                 with connection.kombu.channel() as another:
-                    assert another.visibility_timeout == NEVER
+                    assert another.visibility_timeout == NO_REDELIVERY
 
 
 class TestFew:

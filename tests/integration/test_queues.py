@@ -263,10 +263,10 @@ class TestManagement:
     @pytest.mark.parametrize(
         ("trouble", "words"),
         [
-            ("wrong password", "answers 401"),
-            ("HTML", "no management API"),
-            ("absent", "does not answer"),
-            ("not configured", "does not answer"),
+            ("wrong password", "returns status 401"),
+            ("HTML", "not one of a management API"),
+            ("absent", "does not respond"),
+            ("not configured", "does not respond"),
         ],
     )
     def test_without_it_there_are_lengths_and_a_blind_spot(
@@ -291,7 +291,7 @@ class TestManagement:
             blind = {"queue_unacked_messages", "queue_discovery"}
             assert blind <= set(scrape.by("subject", "celery_exporter_blind_spot"))
             notes = {note.subject: note for note in local.collector.status().blind_spots}
-            assert all(words in notes[subject].text for subject in blind)
+            assert all(words in notes[subject].reason for subject in blind)
             assert notes["queue_discovery"].setting == "--rabbitmq-management-url"
 
     def test_with_it_there_is_no_blind_spot(self, rabbitmq_broker: Broker) -> None:

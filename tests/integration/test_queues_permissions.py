@@ -56,7 +56,7 @@ class TestPermissions:
         ):
             for _ in range(3):
                 scrape = local.scrape(names=("queues",))
-            words = f"may not run {taken.upper()}"
+            words = f"permission denied for the command {taken.upper()}"
             assert words in local.blind_spots()[subject]
             said = [
                 record.getMessage() for record in caplog.records if words in record.getMessage()
@@ -101,7 +101,7 @@ class TestPermissions:
                 scrape = local.scrape(names=("queues",))
             assert lengths(scrape) == {"mine": 1}
             assert set(scrape.by("queue", OLDEST)) == {"mine"}
-            assert "may not use the keys" in local.blind_spots()["queue_length"]
+            assert "permission denied for the keys" in local.blind_spots()["queue_length"]
             assert (
                 len(
                     [
@@ -123,7 +123,7 @@ class TestPermissions:
         ):
             for _ in range(3):
                 assert lengths(local.scrape(names=("queues",))) == {"mine": 1}
-                assert "may not use the keys" in local.blind_spots()["queue_discovery"]
+                assert "permission denied for the keys" in local.blind_spots()["queue_discovery"]
 
     @pytest.mark.parametrize(
         ("taken", "subject"),

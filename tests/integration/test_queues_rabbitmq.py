@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import amqp
 import pytest
@@ -136,12 +137,13 @@ class TestStreamsWithoutTheApi:
             scrape = local.scrape()
             assert scrape.value("celery_queue_length", queue="plain") == 3
             assert scrape.value("celery_queue_length", queue="log") != 0
-            local.collector._broker.management._base = f"http://{HOST}:{free_port()}"
+            readers: Any = local.collector._broker.queue_readers
+            readers.management._base = f"http://{HOST}:{free_port()}"
             scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
             assert scrape.value("celery_queue_consumers", queue="log") is None
-            notes = {note.subject: note.text for note in local.collector.status().blind_spots}
-            assert notes["queue_length"].startswith("How long streams are is not seen")
+            notes = {note.subject: note.reason for note in local.collector.status().blind_spots}
+            assert notes["queue_length"].startswith("The lengths of streams are not read")
 
     def test_one_that_the_application_declares(self, stream: Broker) -> None:
         nowhere = f"http://{HOST}:{free_port()}"

@@ -146,7 +146,7 @@ class TestUnacked:
             scrape = local.scrape(names=("queues",))
             assert scrape.value("celery_broker_unacked_messages") == 1
             assert scrape.series("celery_queue_unacked_messages") == {}
-            assert "not told apart" in local.blind_spots()["queue_unacked_messages"]
+            assert "not counted by queue" in local.blind_spots()["queue_unacked_messages"]
 
     def test_where_workers_keep_them_to_themselves(
         self, redis_broker: Broker, start_worker: StartWorker
@@ -292,7 +292,7 @@ class TestDiscovery:
         publish(redis_broker, "add", 1, 2, queue="orphan")
         with local_exporter(redis_broker) as local:
             local.scrape(names=("queues",))
-            assert "Not all keys" in local.blind_spots()["queue_discovery"]
+            assert "not scanned all keys" in local.blind_spots()["queue_discovery"]
             wait_for(
                 lambda: (
                     local.scrape(names=("queues",)),

@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
-from celery_vitals.brokers.redis.events import envelope
+from celery_vitals.brokers.kombu_message import write as envelope
 from tests.support.event_streams import (
     CANARY_EVERY,
     Recorder,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from celery_vitals.brokers.redis.events import envelope
+from celery_vitals.brokers.kombu_message import write as envelope
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import Reason
 from celery_vitals.events.stream import Stream
@@ -52,7 +52,7 @@ class TestDeaf:
                 heard(sink, send)
                 assert sink.connects >= 2
         said = [record.message for record in caplog.records if record.levelno >= logging.INFO]
-        assert said[0] == said[-1] == "task events are followed"
+        assert said[0] == said[-1] == "event stream is live"
         assert len(said) <= 4
 
     def test_not_while_others_are_heard_but_its_own_canary_is_late(self, broker: Broker) -> None:
@@ -244,4 +244,4 @@ def test_a_sink_that_fails_costs_its_messages_only(
         sink.before_feeding = lambda: None
         heard(sink, send)
         assert sink.connects == 1
-    assert "could not be used" in caplog.text
+    assert "cannot process event messages" in caplog.text

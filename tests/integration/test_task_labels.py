@@ -97,7 +97,7 @@ def test_the_queue_is_known_before_anybody_scrapes(
     module_broker: Broker, workers: dict[str, Worker]
 ) -> None:
     with Exporter.of(module_broker) as exporter:
-        wait_for(lambda: "task events are followed" in exporter.log)
+        wait_for(lambda: "event stream is live" in exporter.log)
         time.sleep(2)  # a scrape is a quarter of a minute away
         ids = publish(module_broker, "add", 3, 4, queue="q8", count=5)
         wait_for(lambda: all(f"[{one}] succeeded" in workers["one"].log for one in ids))

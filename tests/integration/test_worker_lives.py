@@ -131,7 +131,7 @@ def test_two_that_share_a_name_are_told_and_spoil_nothing(
         (note,) = [
             note for note in local.collector.status().blind_spots if note.subject == "worker_names"
         ]
-        assert "twin@test" in note.text
+        assert "twin@test" in note.reason
         beats = set[float | None]()
 
         def several_beats() -> bool:

@@ -15,7 +15,11 @@ from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.task_series import FAST
 
 ONCE_AN_HOUR = {"task_annotations": {"project.add": {"rate_limit": "1/h"}}}
-PATIENCE = {"doubt.IDLE_FOR": 3.0, "doubt.UNCONSUMED_FOR": 1.0, "fleet._QUEUES_FRESH": 1.0}
+PATIENCE = {
+    "stall_detection.IDLE_FOR": 3.0,
+    "stall_detection.UNCONSUMED_FOR": 1.0,
+    "registry._QUEUES_FRESH": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Farm:
             found.append({worker: state(scrape, worker) for worker in expected})
             return len(found) >= rounds
 
-        wait_for(often, 60.0, interval=2 * PATIENCE["doubt.IDLE_FOR"] / rounds)
+        wait_for(often, 60.0, interval=2 * PATIENCE["stall_detection.IDLE_FOR"] / rounds)
         assert found == [expected] * rounds
 
 

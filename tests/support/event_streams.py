@@ -17,7 +17,8 @@ import trustme
 from celery import Celery
 
 from celery_vitals import Secret, Settings
-from celery_vitals.brokers import BrokerClient, target_of
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import target_of
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.stream import Stream
 from tests.support.servers import HOST, Broker, wait_for
@@ -69,7 +70,7 @@ def cluster_of(
 def listening(cluster: BrokerClient, sink: Recorder, **options: Any) -> Iterator[Stream]:
     """A stream that is up."""
     stream = Stream(
-        cluster, sink, **{"canary_every": CANARY_EVERY, "deaf_after": DEAF_AFTER, **options}
+        cluster, sink, **{"canary_every": CANARY_EVERY, "silence_timeout": DEAF_AFTER, **options}
     )
     stream.start()
     try:

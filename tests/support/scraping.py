@@ -52,7 +52,7 @@ class LocalExporter:
         """What the last scrapes have found to be unseen, by subject."""
         texts: dict[str, str] = {}
         for blind_spot in self.collector.status().blind_spots:
-            texts[blind_spot.subject] = f"{texts.get(blind_spot.subject, '')}{blind_spot.text} "
+            texts[blind_spot.subject] = f"{texts.get(blind_spot.subject, '')}{blind_spot.reason} "
         return texts
 
 

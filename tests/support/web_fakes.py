@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
 from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 
 
 def collector_run(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import Metric
 
-from celery_vitals.metrics.base import MetricDefinition, MetricGroup, Sample
+from celery_vitals.metrics.base import MetricGroup, Sample
 from celery_vitals.metrics.encoder import SampleFamily
 
 exporter = MetricGroup("exporter")
@@ -363,15 +363,15 @@ WORKER_CLOCK_OFFSET = tasks.gauge(
     help="How far a worker's clock is ahead of the exporter's; the way of its fastest event counts in.",
 )
 
-DEFINITIONS = tuple(
-    value for value in tuple(globals().values()) if isinstance(value, MetricDefinition)
-)
+GROUPS = (exporter, broker, backend, workers, queues, tasks)
+DEFINITIONS = tuple(definition for group in GROUPS for definition in group.definitions)
 
 
 def families(samples: Iterable[Sample]) -> Iterator[Metric]:
-    """Samples grouped into families, in the catalogue's order; a metric without a sample has no family.
+    """Yield the families of these samples in the order of `DEFINITIONS`.
 
-    Where two sources tell the same series, the first one counts: the broker before the events.
+    A metric without a sample has no family.  Of several samples of one series the first counts:
+    the broker's value before the one derived from events.
     """
     grouped: dict[str, dict[tuple[str, ...], Sample]] = {}
     for sample in samples:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from celery_vitals._version import __version__
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 
 if TYPE_CHECKING:
     from celery_vitals.settings import Settings

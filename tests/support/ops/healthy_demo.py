@@ -13,7 +13,7 @@ import sys
 import time
 
 from celery_vitals.demo.brokers import find
-from celery_vitals.demo.children import Household
+from celery_vitals.demo.processes import Supervisor
 from celery_vitals.demo.cluster import (
     CELERY,
     PROJECT,
@@ -29,12 +29,12 @@ from tests.support.servers import HOST, PrometheusServer, free_port, wait_for
 EVERY = 5.0
 
 
-def start(household: Household) -> str:
+def start(supervisor: Supervisor) -> str:
     """Start the demo, healthy; where its exporter listens."""
-    broker, port = find(household.folder), free_port()
-    env = environment(broker, household.folder)
-    start_broker(household, broker, env)
-    start_workers(household, env)
+    broker, port = find(supervisor.folder), free_port()
+    env = environment(broker, supervisor.folder)
+    start_broker(supervisor, broker, env)
+    start_workers(supervisor, env)
     reports = (
         "worker",
         "-E",
@@ -46,22 +46,22 @@ def start(household: Household) -> str:
         "reports",
         "--without-mingle",
     )
-    household.start("worker-reports", (*CELERY, *reports), env)
-    start_beat(household, env)
+    supervisor.start("worker-reports", (*CELERY, *reports), env)
+    start_beat(supervisor, env)
     serve = (sys.executable, "-m", "celery_vitals", "serve", "--app", f"{PROJECT}:app")
-    household.start("exporter", (*serve, "--web.listen-address", f"{HOST}:{port}"), env)
+    supervisor.start("exporter", (*serve, "--web.listen-address", f"{HOST}:{port}"), env)
     return f"{HOST}:{port}"
 
 
 def watch(
-    prometheus: PrometheusServer, household: Household, minutes: float
+    prometheus: PrometheusServer, supervisor: Supervisor, minutes: float
 ) -> dict[str, set[str]]:
     """The alerts that were seen to fire, by the label `copy` of their rules."""
     fired: dict[str, set[str]] = {"": set(), "quick": set()}
     end = time.monotonic() + minutes * 60
     while time.monotonic() < end:
         time.sleep(EVERY)
-        household.check()
+        supervisor.check()
         for labels, _ in prometheus.query('ALERTS{alertstate="firing"}'):
             fired[labels.get("copy", "")].add(labels["alertname"])
     return fired
@@ -73,14 +73,14 @@ def main(minutes: float) -> int:
     quick = [
         {**group, "rules": [rule for rule in group["rules"] if "alert" in rule]} for group in quick
     ]
-    with Household() as household:
-        target = start(household)
+    with Supervisor() as supervisor:
+        target = start(supervisor)
         rules = [*groups(), *(group for group in quick if group["rules"])]
         with PrometheusServer([target], interval=EVERY, rules=rules) as prometheus:
             wait_for(
                 lambda: prometheus.query("sum(celery_worker_up) == 3"), 60, ignoring=(OSError,)
             )
-            fired = watch(prometheus, household, minutes)
+            fired = watch(prometheus, supervisor, minutes)
             evaluated = prometheus.api("rules")["groups"]
             broken = [
                 rule["name"]

@@ -70,7 +70,7 @@ class SqsServer(BrokerServer):
         """boto's client, for the test itself; close it."""
         import boto3
 
-        session = boto3.SessionResource(
+        session = boto3.Session(
             aws_access_key_id="test", aws_secret_access_key="secret", region_name=region
         )
         return session.client("sqs", endpoint_url=f"http://{HOST}:{self.port}")

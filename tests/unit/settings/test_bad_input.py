@@ -69,7 +69,7 @@ def test_bad_configs(path: Path) -> None:
             ["--broker-url-file=/dev/null", "--broker-url=redis://:s3cret@h"],
             "--broker-url and --broker-url-file are mutually exclusive",
         ),
-        ([], "no broker: give --broker-url, or --app to take it from your Celery app"),
+        ([], "no broker: set --broker-url, or --app to read it from your Celery app"),
         (
             ["--app=nonexistent.module"],
             "--app: cannot import nonexistent.module: ModuleNotFoundError: No module",

@@ -14,7 +14,7 @@ from celery_vitals.errors import Reason
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, QueueStatus, WorkerStatus
 from celery_vitals.web.pages import Page
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 from tests.support.web_fakes import FakeCollector, cluster_status, collector_run, healthy_status
 from tests.unit.web.conftest import Start
 
@@ -80,7 +80,7 @@ def test_page_of_a_healthy_cluster() -> None:
         "Collected 7 s ago .",
         "celery@mail-7f9c ✓ up prefork 8 mail, celery 48 213",
         "celery@old ✗ down",
-        f"celery@reports-1 ✓ {State.BUSY.words}",
+        f"celery@reports-1 ✓ {State.BUSY.description}",
         "25 min ago",
         "unknown-length unknown 1 unknown",
     ):
@@ -145,11 +145,11 @@ def test_worker_states_are_described() -> None:
         "1 worker up but stalled",
         "1 worker shutting down",
         "1 worker down",
-        f"busy@h ✓ {State.BUSY.words}",
-        f"not_consuming@h ✗ {State.NOT_CONSUMING.words}",
-        f"stalled@h ✗ {State.STALLED.words}",
-        f"draining@h • {State.DRAINING.words}",
-        f"gone@h ✗ {State.GONE.words}",
+        f"busy@h ✓ {State.BUSY.description}",
+        f"not_consuming@h ✗ {State.NOT_CONSUMING.description}",
+        f"stalled@h ✗ {State.STALLED.description}",
+        f"draining@h • {State.DRAINING.description}",
+        f"gone@h ✗ {State.GONE.description}",
     ):
         assert words in found, words
     alarms = re.findall(
@@ -170,7 +170,8 @@ def test_failures_are_described() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_description(reason: Reason) -> None:
-    found = text(cluster_status(collectors=(collector_run("broker", False, reason.words, NOW),)))
+    broker = collector_run("broker", False, reason.description, NOW)
+    found = text(cluster_status(collectors=(broker,)))
     assert re.search(r"Broker: down, [^.:]+[^.:? ] \?", found)
 
 

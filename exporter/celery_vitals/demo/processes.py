@@ -1,4 +1,4 @@
-"""The processes of the demo: started together, stopped together, none outlives the one that started it."""
+"""The processes of the demo: started together, stopped together, and none outlives the demo."""
 
 from __future__ import annotations
 
@@ -16,21 +16,18 @@ from typing import IO
 
 from celery_vitals.deadline import Deadline
 
-HELPER = (
-    sys.executable,
-    "-S",
-    "-E",
-)  # the two small programs beside this one need the standard library only
-GRACE_S = 2.5
-"""How long a child may take to stop by itself before it is killed."""
+_PYTHON = (sys.executable, "-S", "-E")
+"""Python for `reaper.py` and `pdeathsig.py`, which need the standard library only."""
+STOP_TIMEOUT_S = 2.5
+"""Seconds for which a process may handle SIGTERM before it is killed."""
 
 
-class ChildDiedError(Exception):
-    """A process of the demo did not start or ended by itself; the message has the end of its log."""
+class ProcessEndedError(Exception):
+    """A process of the demo did not start or has ended; the message has the end of its log."""
 
 
-class Child:
-    """One running process in a session of its own: Ctrl-C in the terminal reaches the demo only."""
+class ChildProcess:
+    """One running process in a session of its own: Ctrl-C in the terminal reaches only the demo."""
 
     def __init__(
         self,
@@ -44,32 +41,33 @@ class Child:
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*_leash(), *command], cwd=folder, env=env, start_new_session=True,
-                stdin=subprocess.PIPE if text else subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [*_killed_with_parent(), *command], cwd=folder, env=env, start_new_session=True,
+                stdin=subprocess.PIPE if text else subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT,
             )  # fmt: skip
         if self.process.stdin:
             with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
                 pipe.write(text.encode())
 
     def check(self) -> None:
-        """Raise `ChildDiedError` when the process has ended."""
+        """Raise `ProcessEndedError` when the process has ended."""
         code = self.process.poll()
         if code is not None:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise ChildDiedError(f"{self.name} {how}; its last words:\n{self.log_tail()}")
+            how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+            raise ProcessEndedError(f"{self.name} {how}; end of its log:\n{self.log_tail()}")
 
     def log_tail(self, lines: int = 12) -> str:
-        """The last lines that the process has written, indented."""
+        """Return the last lines of the process's output, indented."""
         tail = self._log.read_text(errors="replace").splitlines()[-lines:]
-        return "\n".join(f"    {line}" for line in tail) or "    (none)"
+        return "\n".join(f"    {line}" for line in tail) or "    (empty)"
 
     def send(self, number: int) -> None:
-        """Signal the process, if it still runs."""
+        """Send a signal to the process if it is running."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
     def end(self, deadline: Deadline) -> None:
-        """Wait until `deadline`, then kill the process and what it has started."""
+        """Wait until `deadline`, then kill the process and its descendants."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(deadline.remaining)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -77,23 +75,25 @@ class Child:
         self.process.wait()
 
 
-class Household:
-    """A folder and the processes that live in it.  Leaving the `with` block stops them all and removes it.
+class Supervisor:
+    """A temporary folder and the processes that run in it.
 
-    Should this process be killed, the guard does the same; on Linux the kernel kills the children at once.
+    Leaving the `with` block stops all of them and removes the folder.  If this process is killed,
+    the reaper does the same; on Linux the kernel kills the child processes at once.
     """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="celery-vitals-demo-"))
         (self.folder / "tmp").mkdir()
-        self._children: list[Child] = []
-        self._last: Child | None = None
-        self._guard = subprocess.Popen(
-            [*HELPER, str(Path(__file__).with_name("guard.py")), str(self.folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        self._children: list[ChildProcess] = []
+        self._last: ChildProcess | None = None
+        self._reaper = subprocess.Popen(
+            [*_PYTHON, str(Path(__file__).with_name("reaper.py")), str(self.folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )  # fmt: skip
 
-    def __enter__(self) -> Household:
+    def __enter__(self) -> Supervisor:
         return self
 
     def __exit__(
@@ -108,13 +108,13 @@ class Household:
             shutil.rmtree(self.folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self._pipe.close()
-            self._guard.wait()
+            self._reaper.wait()
 
     @property
     def _pipe(self) -> IO[bytes]:
-        if self._guard.stdin is None:
-            raise RuntimeError("the guard was started without a pipe")
-        return self._guard.stdin
+        if self._reaper.stdin is None:
+            raise RuntimeError("the reaper was started without a pipe")
+        return self._reaper.stdin
 
     def start(
         self,
@@ -123,42 +123,42 @@ class Household:
         env: Mapping[str, str],
         text: str = "",
         stops_last: bool = False,
-    ) -> Child:
+    ) -> ChildProcess:
         """Start a process that logs into the folder; `text` is its standard input."""
         try:
-            child = Child(name, command, self.folder, env, text)
+            child = ChildProcess(name, command, self.folder, env, text)
         except OSError as error:
-            raise ChildDiedError(f"{name} cannot be started: {error}") from error
+            raise ProcessEndedError(f"cannot start {name}: {error}") from error
         self._children.append(child)
         if stops_last:
             self._last = child
-        self._tell(f"+{child.process.pid}\n")
+        self._send_to_reaper(f"+{child.process.pid}\n")
         return child
 
     def check(self) -> None:
-        """Raise `ChildDiedError` when one of the processes has ended."""
+        """Raise `ProcessEndedError` when one of the processes has ended."""
         for child in self._children:
             child.check()
 
     def _stop(self) -> None:
-        """The broker goes last: until then the others can say goodbye to it."""
+        """Stop all processes; the broker last, so that the others can disconnect from it."""
         others = [child for child in self._children if child is not self._last]
         for group in (others, [self._last] if self._last else []):
             for child in group:
                 child.send(signal.SIGTERM)
-            deadline = Deadline.after(GRACE_S)
+            deadline = Deadline.after(STOP_TIMEOUT_S)
             for child in group:
                 child.end(deadline)
-                self._tell(f"-{child.process.pid}\n")
+                self._send_to_reaper(f"-{child.process.pid}\n")
 
-    def _tell(self, line: str) -> None:
+    def _send_to_reaper(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):
             self._pipe.write(line.encode())
             self._pipe.flush()
 
 
-def _leash() -> list[str]:
-    """What goes before a command so that, on Linux, the kernel kills it when this process dies."""
+def _killed_with_parent() -> list[str]:
+    """Return the command prefix with which, on Linux, the kernel kills a child of a dead parent."""
     if sys.platform != "linux":
         return []
-    return [*HELPER, str(Path(__file__).with_name("leash.py")), str(os.getpid())]
+    return [*_PYTHON, str(Path(__file__).with_name("pdeathsig.py")), str(os.getpid())]

@@ -1,8 +1,8 @@
-"""Cleans up after a demo that was killed: a small process that outlives it.
+"""Cleans up after a killed demo: a small process that outlives it.
 
-Started as `python guard.py FOLDER`.  Reads lines: `+ID` a process group was started, `-ID` it is gone.  When its input
-ends, which no way of dying can prevent, it kills the groups that are left and removes the folder.  It needs the
-standard library only.
+Started as `python reaper.py FOLDER`.  It reads lines: `+ID` for a process group that was started,
+`-ID` for one that has ended.  At the end of its input, which the kernel closes however the demo
+ends, it kills the remaining groups and removes the folder.  It uses the standard library only.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def watch(lines: Iterable[str], folder: Path) -> None:
-    """Follow `lines` to their end, then kill what is left and remove `folder`."""
+def reap(lines: Iterable[str], folder: Path) -> None:
+    """Read `lines` to their end, then kill the remaining groups and remove `folder`."""
     groups: set[int] = set()
     for line in lines:
         (groups.add if line.startswith("+") else groups.discard)(int(line[1:]))
     for group in groups:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-    for _ in range(50):  # what was just killed may still be writing
+    for _ in range(50):  # a process that was just killed may still be writing
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
@@ -35,4 +35,4 @@ def watch(lines: Iterable[str], folder: Path) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    watch(sys.stdin, Path(sys.argv[1]))
+    reap(sys.stdin, Path(sys.argv[1]))

@@ -7,17 +7,19 @@ import pytest
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals.demo import files
+from celery_vitals.demo import filesystem_transport
 
 MESSAGES = 2000
 
 
-def test_no_reader_finds_half_a_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_reader_finds_an_incomplete_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(TRANSPORT_ALIASES, "filesystem", TRANSPORT_ALIASES["filesystem"])
     for name in ("messages", "tmp"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    files.use()
+    filesystem_transport.register()
     folder = str(tmp_path / "messages")
     options = {
         "data_folder_in": folder,
