@@ -283,7 +283,7 @@ class TestDiscovery:
             "_KEYS_AT_FIRST": 10,
             "_FEWEST": 10,
             "_MOST": 10,
-            "_FIRST_LOOK": 0,
+            "_FIRST_SHARE": 0,
             "_SECONDS": 0,
         }.items():
             monkeypatch.setattr(f"celery_vitals.brokers.redis.discovery.{name}", value)
