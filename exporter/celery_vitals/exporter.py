@@ -24,7 +24,8 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
-from celery_vitals.metrics.definitions import DEFINITIONS, families
+from celery_vitals.metrics.definitions import DEFINITIONS
+from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.probe_runner import Outcome, ProbeRunner
 from celery_vitals.queue_registry import QueueRegistry, queue_filter
 from celery_vitals.result_backends import certificate_blind_spots, check_backend
@@ -50,6 +51,7 @@ class Collector(PrometheusCollector):
         # Half of the timeout leaves time for a new connection when the old one turns out dead.
         io_timeout = settings.timeout / 2
         self._settings = settings
+        self._encoder = SampleEncoder(DEFINITIONS)
         self._broker = BrokerClient(target, io_timeout)
         self._workers = WorkerRegistry(
             settings.worker_timeout, settings.worker_forget_after, settings.max_workers
@@ -119,9 +121,9 @@ class Collector(PrometheusCollector):
         selected = [name for name in self.names if name in chosen]
         samples = [*self._own_samples(budget), *self._samples(selected, outcomes)]
         tables = (self._collectors[name].families() for name in selected)
-        return chain(families(samples), *tables)
+        return chain(self._encoder.families(samples), *tables)
 
-    def report(self) -> ClusterStatus:
+    def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""
         return cluster_status(
             self._broker.target,

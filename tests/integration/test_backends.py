@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from celery_vitals.errors import Reason
 from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
@@ -106,7 +107,7 @@ class TestRedis:
             with local_exporter(waiting, result_backend=url) as local:
                 assert not is_up(local)
                 assert reasons(local) == {"authentication"}
-                assert "wrong" not in local.collector.report().backend
+                assert "wrong" not in local.collector.status().backend
 
 
 def test_rpc_works_when_the_broker_does_and_leaves_no_queue(rabbitmq_broker: Broker) -> None:
@@ -215,8 +216,10 @@ def test_where_nothing_listens(waiting: Broker, kind: str) -> None:
     with local_exporter(waiting, result_backend=f"{kind}://{HOST}:{free_port()}/") as local:
         assert not is_up(local)
         assert reasons(local) == {"refused"}
-        probe = next(probe for probe in local.collector.report().probes if probe.name == "backend")
-        assert probe.reason == "nothing listens on this address and port"
+        probe = next(
+            probe for probe in local.collector.status().collectors if probe.name == "backend"
+        )
+        assert probe.reason == Reason.REFUSED.description
 
 
 def test_without_result_backend_no_backend_series(waiting: Broker) -> None:

@@ -104,7 +104,7 @@ class TestPostgres:
         with local_exporter(redis_broker, result_backend=postgres.url_of(**wrong)) as local:
             assert up(local.scrape()) == 0
             assert reasons(local) == {reason}
-            assert "vitals-secret" not in str(local.collector.report())
+            assert "vitals-secret" not in str(local.collector.status())
 
     def test_a_table_that_this_user_may_not_read(
         self, redis_broker: Broker, postgres: PostgresServer

@@ -239,7 +239,7 @@ class TestOthers:
             spots = scrape.by("subject", "celery_exporter_blind_spot").keys()
             assert spots >= {"broker", "workers", "queues", "task_events"}
             notes: dict[str, Any] = {
-                spot.subject: spot.reason for spot in local.collector.report().blind_spots
+                spot.subject: spot.reason for spot in local.collector.status().blind_spots
             }
             assert (
                 notes["queues"]

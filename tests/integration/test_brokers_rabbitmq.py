@@ -113,7 +113,7 @@ class TestTls:
             assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
             (text,) = (
                 spot.reason
-                for spot in local.collector.report().blind_spots
+                for spot in local.collector.status().blind_spots
                 if spot.subject == "broker_certificate"
             )
             assert expected in text

@@ -123,7 +123,7 @@ class TestTls:
             assert scrape.value("celery_result_backend_up") == 1
             found = scrape.by("subject", "celery_exporter_blind_spot")
             assert {"broker_certificate", "result_backend_certificate"} <= found.keys()
-            blind_spots = {spot.subject: spot for spot in local.collector.report().blind_spots}
+            blind_spots = {spot.subject: spot for spot in local.collector.status().blind_spots}
             assert "not verified" in blind_spots["broker_certificate"].reason
             assert "ssl_cert_reqs" in blind_spots["broker_certificate"].setting
 

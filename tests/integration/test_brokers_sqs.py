@@ -148,7 +148,7 @@ def test_a_worker_s_queue_is_seen_and_nothing_is_created(
             "task_events",
             "queues",
         }
-        texts = " ".join(spot.reason for spot in local.collector.report().blind_spots)
+        texts = " ".join(spot.reason for spot in local.collector.status().blind_spots)
         assert "missing" in texts
         assert "would create topics" in texts
         assert queues_of(account) == before
@@ -274,7 +274,7 @@ def test_wrong_region_exports_no_length(
         sqs_server, broker, {**OPTIONS, "region": "us-west-2"}, queues=("celery",)
     ) as local:
         assert lengths(local) == {}
-        texts = " ".join(spot.reason for spot in local.collector.report().blind_spots)
+        texts = " ".join(spot.reason for spot in local.collector.status().blind_spots)
         assert "the region us-west-2" in texts
         assert REGION not in texts
 

@@ -140,7 +140,7 @@ def test_the_collector_registers_in_any_registry_without_probing(cluster: Cluste
     )
     registry = CollectorRegistry()
     registry.register(collector)
-    assert collector.report().workers == ()
+    assert collector.status().workers == ()
     assert b'celery_worker_up{worker="prefork@test"} 1.0' in generate_latest(registry)
     collector.close(Deadline.after(2))
 

@@ -121,7 +121,7 @@ class TestLength:
             assert lengths(scrape) == {"orphan": 7}
             assert scrape.value("celery_queue_workers", queue="orphan") == 0
             assert scrape.value("celery_queue_slots", queue="orphan") == 0
-            assert local.collector.report().queues[0].length == 7
+            assert local.collector.status().queues[0].length == 7
 
     def test_is_known_to_an_exporter_started_after_the_last_worker_has_stopped(
         self, broker: Broker, start_worker: StartWorker
@@ -291,7 +291,7 @@ class TestManagement:
                 assert scrape.series("celery_queue_unacked_messages") == {}
             blind = {"queue_unacked_messages", "queue_discovery"}
             assert blind <= set(scrape.by("subject", "celery_exporter_blind_spot"))
-            spots = {spot.subject: spot for spot in local.collector.report().blind_spots}
+            spots = {spot.subject: spot for spot in local.collector.status().blind_spots}
             assert all(words in spots[subject].reason for subject in blind)
             assert spots["queue_discovery"].setting == "--rabbitmq-management-url"
 

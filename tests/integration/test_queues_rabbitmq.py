@@ -142,7 +142,7 @@ class TestStreamsWithoutTheApi:
             scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
             assert scrape.value("celery_queue_consumers", queue="log") is None
-            spots = {spot.subject: spot.reason for spot in local.collector.report().blind_spots}
+            spots = {spot.subject: spot.reason for spot in local.collector.status().blind_spots}
             assert spots["queue_length"].startswith("The lengths of streams are not read")
 
     def test_stream_that_the_application_declares(self, stream: Broker) -> None:

@@ -328,4 +328,4 @@ def test_patterns_hold_for_queues_from_workers_too(
             scrape = local.scrape()
         assert lengths(scrape) == {"served": 0, "tmp-3": 0}
         assert scrape.by("queue", "celery_queue_workers") == {"served": 1, "tmp-3": 0}
-        assert {row.name for row in local.collector.report().queues} == {"served", "tmp-3"}
+        assert {row.name for row in local.collector.status().queues} == {"served", "tmp-3"}

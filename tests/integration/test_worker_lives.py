@@ -114,7 +114,7 @@ def test_workers_that_share_a_name_are_a_blind_spot_and_keep_counters_correct(
             lambda: local.scrape().value("celery_worker_processed_total", worker="twin@test") == 30
         )
         assert local.scrape().value("celery_worker_instances", worker="twin@test") == 1
-        assert not local.collector.report().blind_spots
+        assert not local.collector.status().blind_spots
         start_worker(broker, "threads", "twin", queues=("second",), **twin)
         for _ in range(3):
             publisher.run("add", 1, 2, queue="second")
@@ -129,7 +129,7 @@ def test_workers_that_share_a_name_are_a_blind_spot_and_keep_counters_correct(
         assert (scrape.value("celery_worker_restarts_total", worker="twin@test") or 0) <= 1
         assert scrape.value("celery_exporter_blind_spot", subject="worker_names") == 1
         (spot,) = [
-            spot for spot in local.collector.report().blind_spots if spot.subject == "worker_names"
+            spot for spot in local.collector.status().blind_spots if spot.subject == "worker_names"
         ]
         assert "twin@test" in spot.reason
         beats = set[float | None]()

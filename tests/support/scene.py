@@ -16,8 +16,9 @@ from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_tracker import WorkerTracker
-from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.cardinality import CardinalityLimiter
+from celery_vitals.metrics.definitions import DEFINITIONS
+from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.workers.registry import WorkerRegistry
 
 NOW = 1_800_000_000.0
@@ -149,7 +150,7 @@ class Scene:
         return [
             *self.processor.families(),
             *self.tables.families(),
-            *definitions.families(self.processor.samples()),
+            *SampleEncoder(DEFINITIONS).families(self.processor.samples()),
         ]
 
     def text(self) -> str:

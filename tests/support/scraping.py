@@ -51,7 +51,7 @@ class LocalExporter:
     def blind_spots(self) -> dict[str, str]:
         """What the last scrapes have found to be unseen, by subject."""
         texts: dict[str, str] = {}
-        for blind_spot in self.collector.report().blind_spots:
+        for blind_spot in self.collector.status().blind_spots:
             texts[blind_spot.subject] = f"{texts.get(blind_spot.subject, '')}{blind_spot.reason} "
         return texts
 

@@ -45,9 +45,16 @@ class Sample(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True)
+# Half the time of calling `Sample`, of which a scrape creates thousands.
+_new_sample = tuple.__new__
+
+
+@dataclass(frozen=True, eq=False)
 class MetricDefinition:
-    """The definition of a metric.  Calling it with a value and labels returns a `Sample`."""
+    """The definition of a metric.  Calling it with a value and labels returns a `Sample`.
+
+    Hashed by identity: every sample of a scrape is grouped by its definition.
+    """
 
     collector: str
     name: str
@@ -59,7 +66,7 @@ class MetricDefinition:
         """Return a sample of this metric."""
         if len(labels) != len(self.labels):
             raise ValueError(f"{self.name} takes the labels {self.labels}, not {labels}")
-        return Sample(self, labels, value)
+        return _new_sample(Sample, (self, labels, value))
 
     def family(self, samples: Iterable[Sample] = ()) -> Metric:
         """Return these samples as a metric family of prometheus_client.

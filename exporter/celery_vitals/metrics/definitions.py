@@ -5,12 +5,7 @@ The exposition, `docs/metrics.md` and the checks of the dashboards and rules are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-from prometheus_client.core import Metric
-
-from celery_vitals.metrics.base import MetricGroup, Sample
-from celery_vitals.metrics.encoder import SampleFamily
+from celery_vitals.metrics.base import MetricGroup
 
 exporter = MetricGroup("exporter")
 broker = MetricGroup("broker")
@@ -365,17 +360,3 @@ WORKER_CLOCK_OFFSET = tasks.gauge(
 
 GROUPS = (exporter, broker, backend, workers, queues, tasks)
 DEFINITIONS = tuple(definition for group in GROUPS for definition in group.definitions)
-
-
-def families(samples: Iterable[Sample]) -> Iterator[Metric]:
-    """Yield the families of these samples in the order of `DEFINITIONS`.
-
-    A metric without a sample has no family.  Of several samples of one series the first counts:
-    the broker's value before the one derived from events.
-    """
-    grouped: dict[str, dict[tuple[str, ...], Sample]] = {}
-    for sample in samples:
-        grouped.setdefault(sample.metric.name, {}).setdefault(sample.labels, sample)
-    for metric in DEFINITIONS:
-        if metric.name in grouped:
-            yield SampleFamily(metric, grouped[metric.name].values())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample as MetricSample
 from prometheus_client.utils import floatToGoString
 
-from celery_vitals.metrics.base import MetricDefinition, Sample
+from celery_vitals.metrics.base import MetricDefinition
 
 Encoder = Callable[[Collector], bytes]
 Failed = Callable[[Metric, Exception], object]
@@ -66,29 +66,6 @@ class TextFamily(Metric):
     def text(self, openmetrics: bool) -> str:
         """Return all parts as one text."""
         return b"".join(self.parts(openmetrics)).decode()
-
-
-class SampleFamily(TextFamily):
-    """The samples of one metric in one scrape."""
-
-    def __init__(self, declared: MetricDefinition, samples: Collection[Sample]) -> None:
-        super().__init__(declared)
-        self._declared = declared
-        self._given = samples
-
-    def current_samples(self) -> Iterable[MetricSample]:
-        """Return the samples as prometheus_client represents them."""
-        return self._declared.family(self._given).samples
-
-    def parts(self, openmetrics: bool) -> list[bytes]:
-        """Return HELP and TYPE, and a line per sample."""
-        name, labels = self._declared.name, self._declared.labels
-        lines = [
-            series_prefix(name, sorted(zip(labels, sample.labels, strict=True)))
-            + f"{format_value(sample.value)}\n"
-            for sample in self._given
-        ]
-        return [_head_of(self._declared, openmetrics), "".join(lines).encode()]
 
 
 def generate(
@@ -164,11 +141,6 @@ def head(family: Metric, openmetrics: bool) -> bytes:
     """Return the HELP and TYPE lines of a family without samples."""
     encode: Encoder = openmetrics_exposition.generate_latest if openmetrics else generate_latest
     return encode(_Families([family])).removesuffix(encode(_Families(())))
-
-
-@cache
-def _head_of(declared: MetricDefinition, openmetrics: bool) -> bytes:
-    return head(declared.family(), openmetrics)
 
 
 def format_value(value: float) -> str:

@@ -124,7 +124,7 @@ def test_it_starts_hardened_watches_a_redis_is_healthy_and_stops(
 
 def test_health_check_fails_without_server(engine: Engine) -> None:
     done = engine.tried("run", "--rm", "--network=none", *HARDENED, IMAGE, "healthy")
-    assert (done.returncode, done.stderr) == (1, "celery-vitals: no answer\n")
+    assert (done.returncode, done.stderr) == (1, "celery-vitals: no response\n")
 
 
 class Stack:

@@ -19,9 +19,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.utils import floatToGoString
 
-from celery_vitals.metrics.base import MetricGroup
+from celery_vitals.metrics.base import MetricGroup, Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
-from celery_vitals.metrics.encoder import SampleFamily, format_value, generate
+from celery_vitals.metrics.encoder import format_value, generate
+from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.metrics.tables import HistogramTable, TableFamily, ValueTable
 
 # What Prometheus 3 sends.
@@ -134,23 +135,28 @@ def table_histogram(value: str, amount: float) -> Metric:
     return own.family()
 
 
+def sample_family(*samples: Sample) -> Metric:
+    (family,) = SampleEncoder([samples[0].metric]).families(samples)
+    return family
+
+
 def sampled_gauge(value: str, amount: float) -> Metric:
     metric = MetricGroup("workers").gauge(
         "celery_worker_state", "worker", "state", help='A "state"\\of.'
     )
-    return SampleFamily(metric, [metric(amount, value, "up"), metric(True, "b", value)])
+    return sample_family(metric(amount, value, "up"), metric(True, "b", value))
 
 
 def sampled_counter(value: str, amount: float) -> Metric:
     metric = MetricGroup("workers").counter(
         "celery_worker_restarts_total", "worker", help="Restarts."
     )
-    return SampleFamily(metric, [metric(amount, value)])
+    return sample_family(metric(amount, value))
 
 
 def sampled_info(value: str, amount: float) -> Metric:
     metric = MetricGroup("workers").info("celery_worker_info", "worker", "pool", help="Facts.")
-    return SampleFamily(metric, [metric(1, value, "solo")])
+    return sample_family(metric(1, value, "solo"))
 
 
 MAKERS: list[Callable[[str, float], Metric]] = [
