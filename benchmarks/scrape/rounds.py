@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import click
 import urllib3
 from tests.support.exporter import Exporter
-from tests.support.leftovers import broadcasts_on
+from tests.support.broker_inventory import broadcasts_on
 
 from benchmarks.scrape.crowd import Crowd
 

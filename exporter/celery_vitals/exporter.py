@@ -123,7 +123,7 @@ class Collector(PrometheusCollector):
         tables = (self._collectors[name].families() for name in selected)
         return chain(self._encoder.families(samples), *tables)
 
-    def report(self) -> ClusterStatus:
+    def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""
         return cluster_status(
             self._broker.target,

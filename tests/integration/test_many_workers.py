@@ -92,7 +92,7 @@ def test_each_round_is_one_broadcast_and_all_are_up(crowd: Crowd, probe: Workers
     assert all(sample.value == 1 for sample in up)
 
 
-def test_a_round_with_a_silent_one_ends_in_its_time_and_has_all_others(
+def test_round_with_a_silent_worker_meets_the_deadline_and_has_all_others(
     crowd: Crowd, probe: WorkersCollector
 ) -> None:
     probe.measure(Deadline.after(10))

@@ -1,4 +1,5 @@
-"""What the example for Alertmanager makes of alerts, by a real one: what is silenced by what, and what a title says."""
+"""What the example for Alertmanager makes of alerts, by a real one: what is silenced by what,
+and what a title says."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ops.quick import quick_alertmanager
 from tests.support.ops.rules import ALERTS
+from tests.support.ops.short_rules import short_alertmanager
 from tests.support.servers import HOST, AlertmanagerServer, wait_for
 from tests.support.servers.finding import find_program
 from tests.support.servers.http import request
@@ -28,7 +29,7 @@ OTHERS = (
 @pytest.fixture(scope="module")
 def alertmanager() -> Iterator[AlertmanagerServer]:
     """One with the example's inhibitions, which tells nobody."""
-    config = quick_alertmanager(f"http://{HOST}:1")
+    config = short_alertmanager(f"http://{HOST}:1")
     files = {TEMPLATE: (ALERTS / TEMPLATE).read_text()}
     quiet = {**config, "route": {"receiver": "nobody"}}
     with AlertmanagerServer({**quiet, "receivers": [{"name": "nobody"}]}, files) as server:
@@ -57,7 +58,7 @@ def silenced(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[d
         ("CeleryWorkerNotConsuming", "CeleryQueueUnserved"),
     ],
 )
-def test_what_follows_is_silent_where_it_follows_and_nowhere_else(
+def test_inhibition_silences_consequences_of_the_same_cluster_only(
     alertmanager: AlertmanagerServer, alert: str, follows: str
 ) -> None:
     here, *elsewhere = (
@@ -74,7 +75,7 @@ def test_a_task_that_cannot_run_without_workers_is_no_second_message(
     assert silenced(alertmanager, [{**SHOP, "alertname": "CeleryNoWorkers"}, late]) == [late]
 
 
-def test_a_queue_that_nobody_serves_is_told_though_results_are_lost(
+def test_queue_without_consumers_is_notified_while_the_backend_is_down(
     alertmanager: AlertmanagerServer,
 ) -> None:
     lost, slow, unserved = (
@@ -84,7 +85,7 @@ def test_a_queue_that_nobody_serves_is_told_though_results_are_lost(
     assert silenced(alertmanager, [lost, unserved, slow]) == [slow]
 
 
-def test_a_title_says_which_cluster_it_is_about(tmp_path: Path) -> None:
+def test_title_names_the_cluster(tmp_path: Path) -> None:
     firing = [{"status": "firing"}]
     message = {
         "status": "firing",

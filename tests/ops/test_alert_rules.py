@@ -10,7 +10,6 @@ import pytest
 
 from celery_vitals.metrics.base import Kind
 from celery_vitals.metrics.definitions import DEFINITIONS
-from tests.support.ops.alert_table import PAGE, page, proven
 from tests.support.ops.queries import grouping, selected
 from tests.support.ops.rules import (
     ALERTS,
@@ -26,6 +25,7 @@ from tests.support.ops.rules import (
 )
 from tests.support.servers import promtool
 from tests.support.servers.finding import find_program
+from tools.alert_table import PAGE, page, tested
 
 # What Prometheus itself adds to each scrape.
 PROMETHEUS: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set()}
@@ -62,7 +62,7 @@ def recorded() -> set[str]:
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
-def test_prometheus_takes_the_rules_without_a_word(path: Path) -> None:
+def test_promtool_accepts_the_rules(path: Path) -> None:
     command = [str(promtool()), "check", "rules", "--lint=all", "--lint-fatal", str(path)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -109,7 +109,7 @@ def test_the_example_overrides_what_exists() -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
-def test_an_alert_has_all_that_a_person_needs(alert: Alert) -> None:
+def test_alert_has_severity_summary_description_and_runbook_url(alert: Alert) -> None:
     assert re.fullmatch(r"Celery[A-Z][A-Za-z]+", alert.name)
     assert alert.severity in ("critical", "warning", "info")
     assert re.fullmatch(r"[0-9]+m", alert.hold)
@@ -162,7 +162,7 @@ def test_the_table_of_alerts_is_up_to_date() -> None:
 
 def test_every_alert_is_tested_to_fire_and_to_clear() -> None:
     names = {alert.name for alert in alerts()}
-    assert proven() == (names, names)
+    assert tested() == (names, names)
 
 
 def test_alertmanager_takes_the_example() -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ops.quiet import all_quiet
+from tests.support.ops.no_alert_scenarios import no_alert_scenarios
 from tests.support.ops.scenarios import all_scenarios
-from tests.support.ops.world import Scenario, run
+from tests.support.ops.simulated_cluster import Scenario, run
 
 
 @pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
-def test_what_happens_and_which_alerts_fire(scenario: Scenario, tmp_path: Path) -> None:
+def test_alert_scenarios_fire_and_clear(scenario: Scenario, tmp_path: Path) -> None:
     assert run(scenario, tmp_path) == ""
 
 
-@pytest.mark.parametrize("scenario", all_quiet(), ids=lambda scenario: scenario.name)
-def test_nobody_is_woken_without_need(scenario: Scenario, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scenario", no_alert_scenarios(), ids=lambda scenario: scenario.name)
+def test_no_alert_scenarios_stay_silent(scenario: Scenario, tmp_path: Path) -> None:
     assert run(scenario, tmp_path) == ""

@@ -1,7 +1,9 @@
-"""A real cluster, Prometheus with the rules, Alertmanager with the example's routes: a fault, and the message of it.
+"""A real cluster, Prometheus with the rules, Alertmanager with the example's routes: a fault, and
+the message of it.
 
-Each fault is one message, and its end another; those in which the broker matters are on both brokers.  Only times are
-shorter: each `for`, Alertmanager's waits, and the exporter's --worker-timeout.
+Each fault is one message, and its end another; those in which the broker matters are on both
+brokers.  Only times are shorter: each `for`, Alertmanager's waits, and the exporter's
+--worker-timeout.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.exporter import Exporter
-from tests.support.ops.quick import overrides, quick_alertmanager, quick_groups
 from tests.support.ops.rules import ALERTS
+from tests.support.ops.short_rules import overrides, short_alertmanager, short_groups
 from tests.support.ops.webhook import Message, Webhook
 from tests.support.servers import (
     HOST,
@@ -37,7 +39,7 @@ SETTLE = 60.0
 
 
 @dataclass
-class Scene:
+class AlertStack:
     """All that runs."""
 
     broker: Broker
@@ -45,13 +47,13 @@ class Scene:
     exporter: Exporter
     prometheus: PrometheusServer
     webhook: Webhook
-    told: int = field(default=0)
+    seen: int = field(default=0)
     """How many messages have been read."""
 
     def fresh(self) -> list[Message]:
         """The messages since the last time."""
-        found = self.webhook.messages[self.told :]
-        self.told += len(found)
+        found = self.webhook.messages[self.seen :]
+        self.seen += len(found)
         return found
 
     def control(self, command: str, queue: str, worker: str) -> None:
@@ -83,15 +85,15 @@ class Scene:
 
         def message() -> Message:
             wait_for(
-                lambda: self.webhook.messages[self.told :], SETTLE, what=f"a message of {alert}"
+                lambda: self.webhook.messages[self.seen :], SETTLE, what=f"a message of {alert}"
             )
-            return self.webhook.messages[self.told]
+            return self.webhook.messages[self.seen]
 
         yield message
         wait_for(lambda: not self.prometheus.alerts(), SETTLE, what=f"the end of {alert}")
         wait_for(
             lambda: any(
-                one.resolved and one.alert == alert for one in self.webhook.messages[self.told :]
+                one.resolved and one.alert == alert for one in self.webhook.messages[self.seen :]
             ),
             SETTLE,
             what=f"the message of the end of {alert}",
@@ -109,8 +111,9 @@ on_both = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets the messages."""
+def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
+    """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets
+    the messages."""
     with ExitStack() as stack:
         server: BrokerServer = stack.enter_context(request.param())
         broker = stack.enter_context(server.namespace())
@@ -138,12 +141,12 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
             (ALERTS / TEMPLATE).read_text().replace('runbooks" }}', f'runbooks" }}}}{ADDRESS}', 1)
         )
         alertmanager = stack.enter_context(
-            AlertmanagerServer(quick_alertmanager(webhook.url), {TEMPLATE: template})
+            AlertmanagerServer(short_alertmanager(webhook.url), {TEMPLATE: template})
         )
-        # Their `for` stays: a scrape has half a second here, and silent workers are waited for longer than that; and
-        # the stream takes some seconds to come back to a broker that was away.
-        patient = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
-        rules = [overrides(scrape_budget_ratio=9), *quick_groups(*patient)]
+        # Their `for` stays: a scrape has half a second here, less than the wait for silent workers,
+        # and the stream takes some seconds to recover from a broker outage.
+        unshortened = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
+        rules = [overrides(scrape_budget_ratio=9), *short_groups(*unshortened)]
         prometheus = stack.enter_context(
             PrometheusServer([listen], rules=rules, alertmanagers=[f"{HOST}:{alertmanager.port}"])
         )
@@ -153,11 +156,11 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
             ignoring=(OSError,),
         )
         wait_for(lambda: not prometheus.alerts(), 30, what="nothing pending")
-        yield Scene(broker, workers, exporter, prometheus, webhook)
+        yield AlertStack(broker, workers, exporter, prometheus, webhook)
 
 
 @on_redis
-def test_nothing_is_said_of_a_healthy_cluster(scene: Scene) -> None:
+def test_a_healthy_cluster_sends_no_message(scene: AlertStack) -> None:
     publish(scene.broker, "add", 1, 2, count=30)
     wait_for(lambda: scene.prometheus.query("celery_task_succeeded_total == 30"), 30)
     assert scene.firing() == set()
@@ -165,18 +168,18 @@ def test_nothing_is_said_of_a_healthy_cluster(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_worker_is_killed(scene: Scene) -> None:
+def test_a_worker_is_killed(scene: AlertStack) -> None:
     with scene.one_message("CeleryWorkerDown", "warning") as message:
         scene.workers["two"].kill()
-        said = message()
-        assert said.title == "[FIRING:1] CeleryWorkerDown (celery-vitals)"
-        assert "two@test" in said.text
-        assert f"What to do: {ADDRESS}docs/runbooks/CeleryWorkerDown.md" in said.text
+        sent = message()
+        assert sent.title == "[FIRING:1] CeleryWorkerDown (celery-vitals)"
+        assert "two@test" in sent.text
+        assert f"What to do: {ADDRESS}docs/runbooks/CeleryWorkerDown.md" in sent.text
         scene.workers["two"].start()
 
 
 @on_redis
-def test_a_worker_is_frozen(scene: Scene) -> None:
+def test_a_worker_is_frozen(scene: AlertStack) -> None:
     with scene.one_message("CeleryWorkerDown", "warning") as message:
         scene.workers["one"].freeze()
         assert "one@test" in message().text
@@ -184,7 +187,7 @@ def test_a_worker_is_frozen(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_worker_says_goodbye_and_comes_back(scene: Scene) -> None:
+def test_a_worker_is_stopped_and_started_again(scene: AlertStack) -> None:
     scene.workers["two"].stop()
     wait_for(lambda: scene.prometheus.query('celery_worker_up{worker="two@test"} == 0'), 30)
     # For longer than the alert on a killed one takes.
@@ -201,7 +204,7 @@ def test_a_worker_says_goodbye_and_comes_back(scene: Scene) -> None:
 
 
 @on_both
-def test_a_consumer_is_cancelled(scene: Scene) -> None:
+def test_a_consumer_is_cancelled(scene: AlertStack) -> None:
     with scene.one_message("CeleryWorkerNotConsuming", "critical") as message:
         for queue in ("celery", "two"):
             scene.control("cancel_consumer", queue, "two@test")
@@ -214,7 +217,7 @@ def test_a_consumer_is_cancelled(scene: Scene) -> None:
 
 
 @on_both
-def test_a_queue_is_filled_that_nobody_serves(scene: Scene) -> None:
+def test_a_queue_without_consumers_is_filled(scene: AlertStack) -> None:
     with scene.one_message("CeleryQueueUnserved", "critical") as message:
         publish(scene.broker, "add", 1, 2, queue="reports", count=7)
         assert "7 messages wait in the queue reports" in message().text
@@ -224,7 +227,7 @@ def test_a_queue_is_filled_that_nobody_serves(scene: Scene) -> None:
 
 
 @on_redis
-def test_a_task_fails(scene: Scene) -> None:
+def test_a_task_fails(scene: AlertStack) -> None:
     with scene.one_message("CeleryTaskFailureRatio", "warning") as message:
         publish(scene.broker, "add", 1, None)
         wait_for(
@@ -236,7 +239,7 @@ def test_a_task_fails(scene: Scene) -> None:
 
 
 @on_redis
-def test_all_workers_are_frozen_while_work_waits(scene: Scene) -> None:
+def test_all_workers_are_frozen_while_work_waits(scene: AlertStack) -> None:
     with scene.one_message("CeleryNoWorkers", "critical") as message:
         for worker in scene.workers.values():
             worker.freeze()
@@ -248,7 +251,7 @@ def test_all_workers_are_frozen_while_work_waits(scene: Scene) -> None:
 
 
 @on_both
-def test_the_broker_is_stopped(scene: Scene) -> None:
+def test_the_broker_is_stopped(scene: AlertStack) -> None:
     with scene.one_message("CeleryBrokerDown", "critical") as message:
         scene.broker.server.kill()
         assert message().alert == "CeleryBrokerDown"
@@ -258,7 +261,7 @@ def test_the_broker_is_stopped(scene: Scene) -> None:
 
 
 @on_redis
-def test_the_exporter_is_killed(scene: Scene) -> None:
+def test_the_exporter_is_killed(scene: AlertStack) -> None:
     with scene.one_message("CeleryExporterDown", "critical") as message:
         scene.exporter.kill()
         assert message().alert == "CeleryExporterDown"

@@ -1,4 +1,5 @@
-"""Wrong values for the chart: each is refused before anything is installed, in words that say which and why."""
+"""Wrong values for the chart: each is refused before anything is installed, in words that say
+which and why."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 import helm_python as helm
 import pytest
 
-from tests.support.ops.chart import notes, texts
+from tools.chart.helm import notes, texts
 
 SECRET = {"broker": {"existingSecret": "celery"}}
 CLUSTER = {"name": "shop", **SECRET}
@@ -22,56 +23,103 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {**SECRET, "resultBackend": {"url": "redis://redis/0", "existingSecret": "celery"}},
         ("resultBackend.url and resultBackend.existingSecret are both set",),
     ),
-    "url without a scheme": ({"broker": {"url": "redis:6379"}}, ("broker.url is not a URL", "no scheme")),
+    "url without a scheme": (
+        {"broker": {"url": "redis:6379"}},
+        ("broker.url is not a URL", "no scheme"),
+    ),
     "password without its place": (
         {"broker": {"url": "redis://redis/0", "passwordSecret": "celery"}},
         ("broker.passwordSecret is set", "no $(PASSWORD)"),
     ),
     "place without a password": (
-        {"broker": {"url": "redis://:$(PASSWORD)@redis/0"}}, ("broker.passwordSecret is not set",),
+        {"broker": {"url": "redis://:$(PASSWORD)@redis/0"}},
+        ("broker.passwordSecret is not set",),
     ),
     "password of a whole URL": (
-        {"broker": {"existingSecret": "celery", "passwordSecret": "celery"}}, ("broker.passwordSecret goes with",),
+        {"broker": {"existingSecret": "celery", "passwordSecret": "celery"}},
+        ("broker.passwordSecret goes with",),
     ),
-    "port as text": ({**SECRET, "web": {"port": "9000"}}, ("/web/port", "got string, want integer")),
+    "port as text": (
+        {**SECRET, "web": {"port": "9000"}},
+        ("/web/port", "got string, want integer"),
+    ),
     "port too high": ({**SECRET, "web": {"port": 65536}}, ("/web/port", "maximum")),
-    "unknown value": ({**SECRET, "brokerURL": "x"}, ("additional properties 'brokerURL' not allowed",)),
-    "unknown inside": ({"broker": {"secret": "x"}}, ("/broker", "additional properties 'secret' not allowed")),
-    "unknown option": ({**SECRET, "config": {"worker-timout": 5}}, ("/config", "'worker-timout' not allowed")),
-    "option with a value of its own": ({**SECRET, "config": {"log.level": "debug"}}, ("config: log.level", "README")),
-    "URL in the ConfigMap": ({**SECRET, "config": {"result-backend": "redis://x"}}, ("result-backend may hold",)),
-    "log level": ({**SECRET, "logLevel": "loud"}, ("/logLevel", "'debug', 'info', 'warning', 'error'")),
-    "collector": ({**SECRET, "disabledCollectors": ["beat"]}, ("/disabledCollectors/0", "'broker'")),
-    "seconds as text": ({**SECRET, "workerTimeout": "90s"}, ("/workerTimeout", "got string")),
-    "switch as text": ({**SECRET, "serviceMonitor": {"enabled": "true"}}, ("/serviceMonitor/enabled", "want boolean")),
-    "both monitors": (
-        {**SECRET, "serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, ("scraped twice",),
+    "unknown value": (
+        {**SECRET, "brokerURL": "x"},
+        ("additional properties 'brokerURL' not allowed",),
     ),
-    "TLS without a web configuration": ({**SECRET, "web": {"tls": True}}, ("web.existingSecret", "not set")),
+    "unknown inside": (
+        {"broker": {"secret": "x"}},
+        ("/broker", "additional properties 'secret' not allowed"),
+    ),
+    "unknown option": (
+        {**SECRET, "config": {"worker-timout": 5}},
+        ("/config", "'worker-timout' not allowed"),
+    ),
+    "option with a value of its own": (
+        {**SECRET, "config": {"log.level": "debug"}},
+        ("config: log.level", "README"),
+    ),
+    "URL in the ConfigMap": (
+        {**SECRET, "config": {"result-backend": "redis://x"}},
+        ("result-backend may hold",),
+    ),
+    "log level": (
+        {**SECRET, "logLevel": "loud"},
+        ("/logLevel", "'debug', 'info', 'warning', 'error'"),
+    ),
+    "collector": (
+        {**SECRET, "disabledCollectors": ["beat"]},
+        ("/disabledCollectors/0", "'broker'"),
+    ),
+    "seconds as text": ({**SECRET, "workerTimeout": "90s"}, ("/workerTimeout", "got string")),
+    "switch as text": (
+        {**SECRET, "serviceMonitor": {"enabled": "true"}},
+        ("/serviceMonitor/enabled", "want boolean"),
+    ),
+    "both monitors": (
+        {**SECRET, "serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+        ("scraped twice",),
+    ),
+    "TLS without a web configuration": (
+        {**SECRET, "web": {"tls": True}},
+        ("web.existingSecret", "not set"),
+    ),
     "credentials for an open endpoint": (
-        {**SECRET, "scrape": {"basicAuthSecret": "x"}}, ("scrape.basicAuthSecret is set", "web.auth is not"),
+        {**SECRET, "scrape": {"basicAuthSecret": "x"}},
+        ("scrape.basicAuthSecret is set", "web.auth is not"),
     ),
     "alert that is none": (
-        {**SECRET, "prometheusRule": {"enabled": True, "disabled": ["CeleryNap"]}}, ("no alert", "CeleryNap"),
+        {**SECRET, "prometheusRule": {"enabled": True, "disabled": ["CeleryNap"]}},
+        ("no alert", "CeleryNap"),
     ),
     "threshold that is none": (
-        {**SECRET, "prometheusRule": {"enabled": True, "thresholds": {"nap": 1}}}, ("no threshold nap",),
+        {**SECRET, "prometheusRule": {"enabled": True, "thresholds": {"nap": 1}}},
+        ("no threshold nap",),
     ),
     "threshold as text": (
-        {**SECRET, "prometheusRule": {"thresholds": {"x": "1"}}}, ("/prometheusRule/thresholds/x", "want number"),
+        {**SECRET, "prometheusRule": {"thresholds": {"x": "1"}}},
+        ("/prometheusRule/thresholds/x", "want number"),
     ),
     "cluster without a name": ({"clusters": [SECRET]}, ("/clusters/0", "missing property 'name'")),
     "cluster without a broker": ({"clusters": [{"name": "shop"}]}, ("clusters: shop: no broker",)),
     "cluster with what is the release's": (
-        {"clusters": [{**CLUSTER, "serviceMonitor": {}}]}, ("/clusters/0", "'serviceMonitor' not allowed"),
+        {"clusters": [{**CLUSTER, "serviceMonitor": {}}]},
+        ("/clusters/0", "'serviceMonitor' not allowed"),
     ),
-    "two clusters of one name": ({"clusters": [CLUSTER, CLUSTER]}, ("clusters: shop is there twice",)),
-    "cluster with a name that is no label": ({"clusters": [{**CLUSTER, "name": "Shop!"}]}, ("/clusters/0/name",)),
-}  # fmt: skip
+    "two clusters of one name": (
+        {"clusters": [CLUSTER, CLUSTER]},
+        ("clusters: shop is there twice",),
+    ),
+    "cluster with a name that is no label": (
+        {"clusters": [{**CLUSTER, "name": "Shop!"}]},
+        ("/clusters/0/name",),
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_what_is_wrong_is_refused_in_words(fault: str) -> None:
+def test_invalid_values_are_refused_with_a_message(fault: str) -> None:
     values, words = REFUSED[fault]
     with pytest.raises(helm.HelmError) as refusal:
         texts(values)
@@ -104,7 +152,7 @@ def test_a_broker_may_come_from_elsewhere(values: dict[str, Any]) -> None:
     assert "deployment.yaml" in texts(values)
 
 
-def test_the_notes_say_what_to_do_next() -> None:
+def test_install_message_describes_the_next_steps() -> None:
     first = notes(SECRET)
     for word in (
         "serviceMonitor.enabled",

@@ -1,4 +1,5 @@
-"""The dashboards without a server: they are what their source makes, keep the conventions, and ask for what exists."""
+"""The dashboards without a server: they are what their source makes, keep the conventions, and
+ask for what exists."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import yaml
 
 from celery_vitals.metrics.base import Kind
 from celery_vitals.metrics.definitions import DEFINITIONS
-from tests.support.ops.dashboards_read import (
+from tests.support.ops.dashboard_files import (
     DASHBOARDS,
     FOLDER,
     Query,
@@ -65,7 +66,8 @@ def made(node: Any) -> set[str]:
 
 
 def complaints(expr: str) -> list[str]:
-    """What is wrong with a query: what it asks for and nobody exports, and counters that are not made rates."""
+    """What is wrong with a query: what it asks for and nobody exports, and counters that are not
+    made rates."""
     tree = promql.parse(filled(expr))
     found = []
     rated = {
@@ -137,7 +139,7 @@ def test_the_committed_files_are_what_the_source_makes() -> None:
 
 
 @needs_grafana_types
-def test_a_stale_file_is_told(tmp_path: Any) -> None:
+def test_stale_file_is_reported(tmp_path: Any) -> None:
     for name, board in DASHBOARDS.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(board | {"title": "by hand"}))
     check = [sys.executable, "-m", "grafana.source", "--check", str(tmp_path)]
@@ -151,7 +153,8 @@ def test_a_stale_file_is_told(tmp_path: Any) -> None:
 @needs_grafana_types
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_field_is_one_of_grafanas_own_types(name: str) -> None:
-    """Read into Grafana's types and written again, nothing is lost: a field that they do not know would be."""
+    """Read into Grafana's types and written again, nothing is lost: a field that they do not
+    know would be."""
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -184,7 +187,7 @@ def test_a_dashboard_keeps_the_conventions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_panel_says_what_is_good_what_is_bad_and_what_to_do(name: str) -> None:
+def test_every_panel_description_has_good_bad_and_action(name: str) -> None:
     for panel in panels(DASHBOARDS[name]):
         defaults = panel["fieldConfig"]["defaults"]
         assert panel["title"]
@@ -251,7 +254,7 @@ def test_a_legend_names_labels_that_the_query_keeps(query: Query) -> None:
         ("rate(celery_queue_length[5m])", "celery_queue_length inside rate"),
     ],
 )
-def test_a_wrong_query_is_told(expr: str, complaint: str) -> None:
+def test_wrong_query_is_reported(expr: str, complaint: str) -> None:
     assert complaints(expr) == [complaint]
 
 

@@ -1,4 +1,5 @@
-"""Every query of the dashboards against a real Prometheus that has scraped a busy cluster, through two replicas."""
+"""Every query of the dashboards against a real Prometheus that has scraped a busy cluster,
+through two replicas."""
 
 from __future__ import annotations
 
@@ -7,21 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.ops.dashboards_read import DASHBOARDS, Query, annotation_queries, filled, queries
-from tests.support.ops.dashboards_shop import JOB, Shop, shop
+from tests.support.ops.dashboard_files import DASHBOARDS, Query, annotation_queries, filled, queries
+from tests.support.ops.example_cluster import JOB, ExampleCluster, example_cluster
 from tests.support.servers import Broker, wait_for
 
 QUERIES = list(queries())
 NEEDED = "Not seen"
 """How a panel's text for no data begins when something is missing and not just calm."""
 MORE = 1.5
-"""Two replicas are scraped at different moments, so their rates differ a little; twice as much is too much."""
+"""Two replicas are scraped at different moments, so their rates differ a little; twice as much
+is too much."""
 
 
 @pytest.fixture(scope="module")
-def busy(module_broker: Broker) -> Iterator[Shop]:
+def busy(module_broker: Broker) -> Iterator[ExampleCluster]:
     """A shop that has been open for a while; its exporter is scraped as two replicas."""
-    with shop(module_broker, replicas=("127.0.0.1", "localhost")) as scene:
+    with example_cluster(module_broker, replicas=("127.0.0.1", "localhost")) as scene:
         prometheus = scene.prometheus
         wait_for(
             lambda: prometheus.query("sum (celery_task_succeeded_total) > 150"), 90, interval=0.5
@@ -33,8 +35,9 @@ def busy(module_broker: Broker) -> Iterator[Shop]:
 
 
 @pytest.fixture(scope="module")
-def still(busy: Shop) -> Shop:
-    """The same when its last task has ended and every replica knows it: what stands still can be compared."""
+def still(busy: ExampleCluster) -> ExampleCluster:
+    """The same when its last task has ended and every replica knows it: what stands still can be
+    compared."""
     busy.traffic.pause()
     query = busy.prometheus.query
     wait_for(lambda: query("sum (changes(celery_task_succeeded_total[5s])) == 0"), 60, interval=0.5)
@@ -42,13 +45,15 @@ def still(busy: Shop) -> Shop:
     return busy
 
 
-def answer(scene: Shop, expr: str, **chosen: str) -> dict[tuple[tuple[str, str], ...], float]:
+def answer(
+    scene: ExampleCluster, expr: str, **chosen: str
+) -> dict[tuple[tuple[str, str], ...], float]:
     """The values of a query by their labels, without those that are not numbers."""
     rows = scene.prometheus.query(filled(expr, **chosen))
     return {tuple(sorted(labels.items())): value for labels, value in rows if not math.isnan(value)}
 
 
-def test_every_panel_has_data(busy: Shop) -> None:
+def test_every_panel_has_data(busy: ExampleCluster) -> None:
     empty = []
     for name, board in DASHBOARDS.items():
         for panel in board["panels"]:
@@ -63,26 +68,26 @@ def test_every_panel_has_data(busy: Shop) -> None:
     assert empty == []
 
 
-def test_calm_panels_and_annotations_can_be_asked(busy: Shop) -> None:
+def test_calm_panels_and_annotations_can_be_asked(busy: ExampleCluster) -> None:
     for expr in [*(query.expr for query in QUERIES), *annotation_queries()]:
         busy.prometheus.query(filled(expr))
 
 
-def test_a_healthy_shop_has_no_problem(busy: Shop) -> None:
+def test_healthy_cluster_has_no_problem(busy: ExampleCluster) -> None:
     [verdict] = [one for one in QUERIES if one.panel["title"] == "Is it all right?"]
     [problems] = [one for one in QUERIES if one.panel["title"] == "What is wrong now"]
     assert answer(busy, problems.expr) == {}
     assert answer(busy, verdict.expr) == {(): 0}
 
 
-def test_any_other_job_is_left_out(busy: Shop) -> None:
+def test_any_other_job_is_left_out(busy: ExampleCluster) -> None:
     for query in QUERIES:
         if "ALERTS" not in query.expr:
             assert answer(busy, query.expr, job="another-job") == {}, str(query)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_variable_has_values(busy: Shop, name: str) -> None:
+def test_every_variable_has_values(busy: ExampleCluster, name: str) -> None:
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] != "query":
             continue
@@ -97,7 +102,7 @@ def test_every_variable_has_values(busy: Shop, name: str) -> None:
 @pytest.mark.parametrize(
     "query", [one for one in QUERIES if one.board != "celery-vitals-exporter"], ids=str
 )
-def test_two_replicas_never_double_a_number(still: Shop, query: Query) -> None:
+def test_two_replicas_never_double_a_number(still: ExampleCluster, query: Query) -> None:
     both = answer(still, query.expr, rate_interval="60s")
     one = answer(still, query.expr, rate_interval="60s", instance="127.*")
     doubled = {

@@ -68,15 +68,18 @@ class BrokerClient:
 
     def _connect(self, url: str, deadline: Deadline, listening: bool) -> BrokerConnection:
         """Connect with a client name; without it where this user may not set one."""
+        named = self._named  # another thread may reset it meanwhile
         try:
-            return self._connect_once(url, deadline, listening)
+            return self._connect_once(url, deadline, listening, named)
         except Exception as error:
-            if not self._named or not self.target.kind.rejects_name(error):
+            if not named or not self.target.kind.rejects_name(error):
                 raise
         self._named = False
-        return self._connect_once(url, deadline, listening)
+        return self._connect_once(url, deadline, listening, named=False)
 
-    def _connect_once(self, url: str, deadline: Deadline, listening: bool) -> BrokerConnection:
+    def _connect_once(
+        self, url: str, deadline: Deadline, listening: bool, named: bool
+    ) -> BrokerConnection:
         target = self.target
         request = ConnectRequest(
             tls=target.broker_ssl,
@@ -85,7 +88,7 @@ class BrokerClient:
             connect_timeout=max(_SHORTEST_TIMEOUT, min(self._io_timeout, deadline.remaining)),
             io_timeout=self._io_timeout,
             listening=listening,
-            named=self._named,
+            named=named,
         )
         connection: BrokerConnection = target.kind.connect(url, request)
         return connection

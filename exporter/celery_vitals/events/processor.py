@@ -1,15 +1,9 @@
 """The sink of the event stream: takes the bodies of event messages, and returns metric families.
 
-Locks, in the order in which they are acquired; no thread acquires one while it holds a later one:
-
-1. `CardinalityLimiter.encode_lock`: one scrape at a time encodes the tables.
-2. `CardinalityLimiter.update_lock`, the event lock: held by the stream's thread while it processes
-   a slice of events, and by scrapes for as long as a copy takes.
-3. The lock of `WorkerRegistry`: held within its methods, which acquire no other lock.
-
-The locks of `ProbeRunner` are not in this order: nothing calls a runner, starts a thread, logs or
-yields while it holds one of the above.  Hence the callback for new workers, which starts a run of
-the `workers` collector, is called after the event lock has been released.
+The event lock, `CardinalityLimiter.update_lock`, is held by the stream's thread while it processes
+a slice of events, and by scrapes for as long as a copy takes.  Nothing calls back, starts a thread,
+logs or yields while it is held; the lock of `WorkerRegistry` is acquired under it, and no other.
+The order of all locks is in docs/architecture.md.
 """
 
 from __future__ import annotations

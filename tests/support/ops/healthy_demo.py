@@ -1,10 +1,12 @@
-"""The healthy demo under the eyes of a real Prometheus with the rules as they are: nobody may be woken.
+"""The healthy demo under the eyes of a real Prometheus with the rules as they are: nobody may be
+woken.
 
     python -m tests.support.ops.healthy_demo [MINUTES]
 
-The demo's own broker, workers, beat and traffic (one mail in five fails), and a worker for `reports`, the queue that
-the demo leaves to nobody.  Exit code 0: no alert has fired.  Beside the rules run the same with each `for` a hundred
-times shorter, which would tell of what ten minutes are too short for; what these say is printed and decides nothing.
+The demo's own broker, workers, beat and traffic (one mail in five fails), and a worker for
+`reports`, the queue that the demo leaves to nobody.  Exit code 0: no alert has fired.  Beside the
+rules run the same with each `for` a hundred times shorter, which would tell of what ten minutes are
+too short for; what these say is printed and decides nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import sys
 import time
 
 from celery_vitals.demo.brokers import find
-from celery_vitals.demo.processes import Supervisor
 from celery_vitals.demo.cluster import (
     CELERY,
     PROJECT,
@@ -22,8 +23,9 @@ from celery_vitals.demo.cluster import (
     start_broker,
     start_workers,
 )
-from tests.support.ops.quick import quick_groups
+from celery_vitals.demo.processes import Supervisor
 from tests.support.ops.rules import groups
+from tests.support.ops.short_rules import short_groups
 from tests.support.servers import HOST, PrometheusServer, free_port, wait_for
 
 EVERY = 5.0
@@ -69,7 +71,7 @@ def watch(
 
 def main(minutes: float) -> int:
     """Run it; the exit code."""
-    quick = [{**group, "name": f"{group['name']}-quick"} for group in quick_groups(copy="quick")]
+    quick = [{**group, "name": f"{group['name']}-quick"} for group in short_groups(copy="quick")]
     quick = [
         {**group, "rules": [rule for rule in group["rules"] if "alert" in rule]} for group in quick
     ]

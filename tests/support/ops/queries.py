@@ -40,7 +40,7 @@ def selected(query: str) -> list[Selected]:
 
 
 def grouping(query: str) -> set[str]:
-    """The labels by which a query groups and matches: those of by, without, on, ignoring and group_left."""
+    """Return the labels of by, without, on, ignoring and group_left in a query."""
     found: set[str] = set()
     for node in nodes(query):
         modifier = getattr(node, "modifier", None)

@@ -19,7 +19,7 @@ THRESHOLD = "celery_vitals:threshold:"
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert, as its rule says it."""
+    """An alerting rule."""
 
     name: str
     expr: str

@@ -1,10 +1,10 @@
-"""Each alert in the situation that it is for: not before its time, then alone, and no longer when it is over."""
+"""Scenarios of each alert: pending before `for`, then the only firing alert, then resolved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tests.support.ops.world import (
+from tests.support.ops.simulated_cluster import (
     DAY,
     WORKERS,
     Scenario,
@@ -22,14 +22,15 @@ from tests.support.ops.world import (
     without_broker,
 )
 
-NOBODY: tuple[str, ...] = ()
+NO_ALERT: tuple[str, ...] = ()
 
 
 def fires(
-    name: str, alert: str, changes: Mapping[str, Value], quiet: int, firing: int, over: int
+    name: str, alert: str, changes: Mapping[str, Value], moments: tuple[int, int, int]
 ) -> Scenario:
-    """One alert and no other: silent still at minute `quiet`, fires at `firing`, silent again at `over`."""
-    return Scenario(name, changes, [(quiet, NOBODY), (firing, [alert]), (over, NOBODY)])
+    """Return a scenario of one alert; `moments`: minutes before, while and after it fires."""
+    quiet, firing, over = moments
+    return Scenario(name, changes, [(quiet, NO_ALERT), (firing, [alert]), (over, NO_ALERT)])
 
 
 def state(worker: str, name: str, start: int, end: int) -> dict[str, Value]:
@@ -45,27 +46,33 @@ def of_the_exporter() -> Iterator[Scenario]:
     yield fires(
         "the exporter is absent: its target is gone",
         "CeleryExporterDown",
-        {"up": between(10, 30, None, 1), 'celery_exporter_build_info{version="1"}': between(10, 30, None, 1)},
-        14, 16, 31,
-    )  # fmt: skip
+        {
+            "up": between(10, 30, None, 1),
+            'celery_exporter_build_info{version="1"}': between(10, 30, None, 1),
+        },
+        (14, 16, 31),
+    )
     yield fires(
         "the exporter fails: its target does not answer",
         "CeleryExporterDown",
-        {"up": between(10, 30, 0, 1), 'celery_exporter_build_info{version="1"}': between(10, 30, None, 1)},
-        14, 16, 31,
-    )  # fmt: skip
+        {
+            "up": between(10, 30, 0, 1),
+            'celery_exporter_build_info{version="1"}': between(10, 30, None, 1),
+        },
+        (14, 16, 31),
+    )
     yield fires(
         "a collector fails though the broker answers",
         "CeleryExporterCollectorFailing",
         {'celery_scrape_collector_success{collector="queues"}': between(10, 40, 0, 1)},
-        24, 26, 41,
-    )  # fmt: skip
+        (24, 26, 41),
+    )
     yield fires(
         "scrapes take nearly as long as they may",
         "CeleryExporterScrapeSlow",
         {"scrape_duration_seconds": between(10, 40, 9, 0.1)},
-        24, 26, 41,
-    )  # fmt: skip
+        (24, 26, 41),
+    )
     yield fires(
         "the event stream is deaf",
         "CeleryEventStreamDeaf",
@@ -73,25 +80,29 @@ def of_the_exporter() -> Iterator[Scenario]:
             "celery_exporter_event_stream_up": between(10, 30, 0, 1),
             'celery_scrape_collector_success{collector="tasks"}': between(10, 30, 0, 1),
         },
-        14, 16, 31,
-    )  # fmt: skip
+        (14, 16, 31),
+    )
     yield fires(
         "events get lost",
         "CeleryEventsMissed",
         {'celery_exporter_events_missed_total{worker="a@shop"}': counter(between(10, 60, 6, 0))},
-        20, 50, 80,
-    )  # fmt: skip
+        (20, 50, 80),
+    )
     yield fires(
         "a label has too many values",
         "CelerySeriesFolded",
-        {'celery_exporter_series_folded_total{metric="celery_task_failed_total"}': counter(between(10, 60, 5, 0))},
-        20, 40, 130,
-    )  # fmt: skip
+        {
+            'celery_exporter_series_folded_total{metric="celery_task_failed_total"}': counter(
+                between(10, 60, 5, 0)
+            )
+        },
+        (20, 40, 130),
+    )
 
 
 def of_the_broker() -> Iterator[Scenario]:
     """What everything stands on."""
-    yield fires("the broker is down", "CeleryBrokerDown", without_broker(10, 80), 11, 13, 86)
+    yield fires("the broker is down", "CeleryBrokerDown", without_broker(10, 80), (11, 13, 86))
     yield Scenario(
         "the broker is down for two hours: one alert all the time",
         without_broker(10, 130),
@@ -103,38 +114,42 @@ def of_the_broker() -> Iterator[Scenario]:
         {
             "celery_result_backend_up": between(10, 30, 0, 1),
             'celery_scrape_collector_success{collector="backend"}': between(10, 30, 0, 1),
-            'celery_scrape_collector_duration_seconds{collector="backend"}': between(10, 30, 5, 0.01),
+            'celery_scrape_collector_duration_seconds{collector="backend"}': between(
+                10, 30, 5, 0.01
+            ),
         },
-        12, 14, 31,
-    )  # fmt: skip
+        (12, 14, 31),
+    )
     yield fires(
         "both are down, as where one Redis is both",
         "CeleryBrokerDown",
         {**without_broker(10, 80), "celery_result_backend_up": between(10, 80, 0, 1)},
-        11, 40, 86,
-    )  # fmt: skip
+        (11, 40, 86),
+    )
     yield fires(
         "round trips are slow",
         "CeleryProbeSlow",
         {'celery_scrape_collector_duration_seconds{collector="broker"}': between(10, 60, 2, 0.01)},
-        20, 40, 80,
-    )  # fmt: skip
+        (20, 40, 80),
+    )
 
 
 def of_workers() -> Iterator[Scenario]:
     """Down, not consuming, stalled, restarting, frozen, all gone."""
     a, b = WORKERS
     yield fires(
-        "a worker is killed, and comes back", "CeleryWorkerDown", killed(a, 10, back=40), 18, 20, 41
+        "a worker is killed, and comes back",
+        "CeleryWorkerDown",
+        killed(a, 10, back=40),
+        (18, 20, 41),
     )
-    # On the exporter's defaults its series lives long enough for the alert, and the alert ends with it.
+    # With the exporter's defaults, the series outlives the alert's `for`, and the alert ends with
+    # it.
     yield fires(
         "a worker is killed, and forgotten after an hour",
         "CeleryWorkerDown",
         killed(a, 10),
-        18,
-        65,
-        76,
+        (18, 65, 76),
     )
     waiting = {
         series: until(10, 3, value)
@@ -154,31 +169,31 @@ def of_workers() -> Iterator[Scenario]:
         {**dead, **ended},
         # The second one comes after the first, which inhibits it (alertmanager.example.yml).
         [
-            (17, NOBODY),
+            (17, NO_ALERT),
             (18, ["CeleryNoWorkers"]),
             (21, ["CeleryNoWorkers", "CeleryWorkerDown"]),
             (100, ["CeleryNoWorkers"]),
-            (156, NOBODY),
+            (156, NO_ALERT),
         ],
     )
     yield fires(
         "a worker consumes no queue",
         "CeleryWorkerNotConsuming",
         {f'celery_worker_consumed_queues{{worker="{a}"}}': between(10, 30, 0, 2)},
-        12, 14, 36,
-    )  # fmt: skip
+        (12, 14, 36),
+    )
     yield fires(
         "a worker names its queues but takes nothing, as after a reconnect",
         "CeleryWorkerNotConsuming",
         state(a, "not_consuming", 10, 30),
-        12, 14, 36,
-    )  # fmt: skip
+        (12, 14, 36),
+    )
     yield fires(
         "a worker holds tasks and runs none",
         "CeleryWorkerStalled",
         state(a, "stalled", 10, 30),
-        14, 16, 31,
-    )  # fmt: skip
+        (14, 16, 31),
+    )
     yield fires(
         "a worker restarts every three minutes",
         "CeleryWorkerRestarting",
@@ -187,17 +202,19 @@ def of_workers() -> Iterator[Scenario]:
                 lambda minute: float(10 <= minute < 40 and minute % 3 == 0)
             )
         },
-        20, 30, 71,
-    )  # fmt: skip
+        (20, 30, 71),
+    )
     yield fires(
         "a worker sends heartbeats and answers nothing",
         "CeleryWorkerFrozen",
         {
-            f'celery_worker_last_seen_timestamp_seconds{{worker="{a}",source="reply"}}': between(10, 40, held(10), now),
+            f'celery_worker_last_seen_timestamp_seconds{{worker="{a}",source="reply"}}': between(
+                10, 40, held(10), now
+            ),
             f'celery_worker_replied{{worker="{a}"}}': between(10, 40, 0, 1),
         },
-        19, 22, 41,
-    )  # fmt: skip
+        (19, 22, 41),
+    )
 
 
 def of_queues() -> Iterator[Scenario]:
@@ -206,8 +223,8 @@ def of_queues() -> Iterator[Scenario]:
         "a queue has work that nobody serves",
         "CeleryQueueUnserved",
         queue("reports", between(10, 30, lambda m: m, 0), workers=between(10, 25, 0, 1)),
-        14, 16, 31,
-    )  # fmt: skip
+        (14, 16, 31),
+    )
     yield fires(
         "a queue is over its own limit",
         "CeleryQueueOverLimit",
@@ -215,17 +232,19 @@ def of_queues() -> Iterator[Scenario]:
             'celery_queue_length{queue="mail"}': between(10, 40, 60, 0),
             'celery_queue_length_limit{queue="mail"}': always(50),
         },
-        19, 21, 41,
-    )  # fmt: skip
+        (19, 21, 41),
+    )
     yield fires(
         "a queue grows without end",
         "CeleryQueueGrowing",
         {
-            'celery_queue_length{queue="mail"}': lambda minute: max(0.0, min(minute, 120) - 10) * 10,
+            'celery_queue_length{queue="mail"}': lambda minute: (
+                max(0.0, min(minute, 120) - 10) * 10
+            ),
             'celery_queue_length_limit{queue="mail"}': always(None),
         },
-        45, 90, 160,
-    )  # fmt: skip
+        (45, 90, 160),
+    )
 
 
 def of_waiting() -> Iterator[Scenario]:
@@ -235,30 +254,30 @@ def of_waiting() -> Iterator[Scenario]:
         "tasks wait long",
         "CeleryQueueWaitHigh",
         histogram("celery_task_queue_wait_seconds", labels, 30, between(10, 60, 900, 0.5)),
-        15, 40, 80,
-    )  # fmt: skip
+        (15, 40, 80),
+    )
     oldest = 'celery_queue_oldest_message_timestamp_seconds{queue="mail"}'
     yield fires(
         "one task has waited for more than an hour in a queue that is served",
         "CeleryQueueOldestMessage",
         {oldest: until(120, held(10), now)},
-        75, 85, 121,
-    )  # fmt: skip
+        (75, 85, 121),
+    )
     yield fires(
         "a message is held nearly as long as Redis lets it",
         "CeleryUnackedNearVisibilityTimeout",
         {"celery_broker_oldest_unacked_timestamp_seconds": until(70, held(10), now)},
-        60, 66, 71,
-    )  # fmt: skip
+        (60, 66, 71),
+    )
     held_up = {
         'celery_queue_info{queue="mail",type="classic"}': always(None),
         'celery_queue_info{queue="mail",type="quorum"}': always(1),
         'celery_queue_length{queue="mail"}': between(10, 60, 8, 0),
         'celery_queue_unacked_messages{queue="mail"}': between(10, 60, 16, 2),
-        f'celery_task_started_total{{{labels}}}': counter(between(10, 60, 0, 30)),
-    }  # fmt: skip
+        f"celery_task_started_total{{{labels}}}": counter(between(10, 60, 0, 30)),
+    }
     yield fires(
-        "delayed tasks block a quorum queue", "CeleryQueueBlockedByDelayed", held_up, 30, 50, 62
+        "delayed tasks block a quorum queue", "CeleryQueueBlockedByDelayed", held_up, (30, 50, 62)
     )
 
 
@@ -269,8 +288,8 @@ def of_tasks() -> Iterator[Scenario]:
         "a third of the executions of a task fail",
         "CeleryTaskFailureRatio",
         task("shop.mail", "mail", succeeded=between(10, 50, 20, 30), failed=bad),
-        15, 35, 70,
-    )  # fmt: skip
+        (15, 35, 70),
+    )
     yield fires(
         "all executions of a busy task fail, and it has never succeeded",
         "CeleryTaskFailureRatio",
@@ -278,18 +297,20 @@ def of_tasks() -> Iterator[Scenario]:
             name: value if "failed_total" in name or "started" in name else always(None)
             for name, value in task("shop.new", "mail", succeeded=0, failed=bad).items()
         },
-        15, 35, 470,
-    )  # fmt: skip
+        (15, 35, 470),
+    )
     hourly = counter(lambda minute: float(minute % 60 == 20 and minute < 400))
     yield fires(
         "an hourly task always fails, until it is repaired",
         "CeleryTaskAlwaysFails",
         {
-            'celery_task_failed_total{task="shop.hourly",queue="mail",exception="KeyError"}': hourly,
-            'celery_task_succeeded_total{task="shop.hourly",queue="mail"}': counter(lambda m: float(m == 440)),
+            'celery_task_failed_total{task="shop.hourly",queue="mail",exception="E"}': hourly,
+            'celery_task_succeeded_total{task="shop.hourly",queue="mail"}': counter(
+                lambda m: float(m == 440)
+            ),
         },
-        100, 250, 445,
-    )  # fmt: skip
+        (100, 250, 445),
+    )
 
 
 def of_times() -> Iterator[Scenario]:
@@ -298,23 +319,29 @@ def of_times() -> Iterator[Scenario]:
     slow = histogram(
         "celery_task_runtime_seconds", labels, 30, between(DAY + 60, DAY + 160, 2, 0.5)
     )
-    expect = [(DAY + 60, NOBODY), (DAY + 120, ["CeleryTaskSlow"]), (DAY + 200, NOBODY)]
+    expect = [(DAY + 60, NO_ALERT), (DAY + 120, ["CeleryTaskSlow"]), (DAY + 200, NO_ALERT)]
     yield Scenario("a task takes four times as long as yesterday", slow, expect, step=2)
     yield fires(
         "a task that is expected every hour has not run, and the exporter has forgotten it",
         "CeleryTaskOverdue",
         {
             'celery_vitals:expected_interval_seconds{task="shop.mail",job=""}': always(3600),
-            'celery_task_last_succeeded_timestamp_seconds{task="shop.mail"}': between(20, 180, None, now),
+            'celery_task_last_succeeded_timestamp_seconds{task="shop.mail"}': between(
+                20, 180, None, now
+            ),
         },
-        105, 120, 181,
-    )  # fmt: skip
+        (105, 120, 181),
+    )
     yield fires(
         "an execution does not end",
         "CeleryTaskStuck",
-        {'celery_task_oldest_running_start_timestamp_seconds{task="shop.mail"}': until(180, held(10), now)},
-        130, 140, 181,
-    )  # fmt: skip
+        {
+            'celery_task_oldest_running_start_timestamp_seconds{task="shop.mail"}': until(
+                180, held(10), now
+            )
+        },
+        (130, 140, 181),
+    )
 
 
 def all_scenarios() -> list[Scenario]:

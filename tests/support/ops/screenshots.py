@@ -1,8 +1,8 @@
 """Pictures of the dashboards, healthy and in incidents: `python -m tests.support.ops.screenshots`.
 
-Each scene has a cluster of its own that is driven into it, and a real Prometheus with the alert rules that scrapes its
-exporter; then the dashboards are drawn by Grafana's own components in a real browser, and what they show is checked in
-the page before the pictures are kept.
+Each state has a cluster of its own that is driven into it, and a real Prometheus with the alert
+rules that scrapes its exporter; then the dashboards are drawn by Grafana's own components in a real
+browser, and what they show is checked in the page before the pictures are kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.ops.dashboards_scenes import SCENES, Scene
-from tests.support.ops.dashboards_shop import shop
-from tests.support.ops.quick import quick_groups
+from tests.support.ops.cluster_states import CLUSTER_STATES, ClusterState
+from tests.support.ops.example_cluster import example_cluster
+from tests.support.ops.short_rules import short_groups
 from tests.support.servers import RabbitMQServer
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 
 ROOT = Path(__file__).resolve().parents[3]
 BROWSER = ROOT / "grafana" / "browser"
@@ -40,7 +40,7 @@ LARGEST = 200_000
 
 @dataclass
 class Photographer:
-    """Draws dashboards of a Prometheus and notes what is wrong with what they show."""
+    """Draws dashboards of a Prometheus and collects the faults of their panels."""
 
     folder: Path
     chromium: str
@@ -48,31 +48,31 @@ class Photographer:
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _drawing: threading.Lock = field(default_factory=threading.Lock)
 
-    def photograph(self, scene: Scene) -> None:
-        """One scene in a cluster of its own.  Clusters are started, and pictures drawn, one after the other."""
+    def photograph(self, state: ClusterState) -> None:
+        """Draw one state in a cluster of its own; only one cluster runs at a time."""
         with ExitStack() as stack:
             with self._opening:
                 server = stack.enter_context(RabbitMQServer())
                 broker = stack.enter_context(server.namespace())
                 cluster = stack.enter_context(
-                    shop(broker, INTERVAL, rules=quick_groups(speed=SPEED))
+                    example_cluster(broker, INTERVAL, rules=short_groups(speed=SPEED))
                 )
             # A broker that stands still would hold up the end of everything else.
             stack.callback(server.thaw)
-            time.sleep(SPAN - scene.lasts)
-            scene.begin(cluster)
-            time.sleep(scene.lasts)
+            time.sleep(SPAN - state.lasts)
+            state.begin(cluster)
+            time.sleep(state.lasts)
             with self._drawing:
-                self._draw(scene, cluster.prometheus.url)
-        print(f"{scene.name}: {', '.join(scene.boards)}", flush=True)
+                self._draw(state, cluster.prometheus.url)
+        print(f"{state.name}: {', '.join(state.boards)}", flush=True)
 
-    def _draw(self, scene: Scene, prometheus: str) -> None:
-        shots = [(name, "dark") for name in scene.boards] + [
-            (name, "light") for name in scene.light
+    def _draw(self, state: ClusterState, prometheus: str) -> None:
+        shots = [(name, "dark") for name in state.boards] + [
+            (name, "light") for name in state.light
         ]
         now = time.time()
-        jobs = [self._job(name, theme, scene, prometheus, now) for name, theme in shots]
-        folder = warden().folder("screenshots")
+        jobs = [self._job(name, theme, state, prometheus, now) for name, theme in shots]
+        folder = process_reaper().folder("screenshots")
         try:
             path = folder / "jobs.json"
             path.write_text(json.dumps(jobs))
@@ -86,11 +86,11 @@ class Photographer:
             raise RuntimeError(answer.stderr)
         for (name, _), seen in zip(shots, json.loads(answer.stdout), strict=True):
             self.faults += [
-                f"{scene.name}, {name}: {fault}" for fault in faults_of(name, seen, scene)
+                f"{state.name}, {name}: {fault}" for fault in faults_of(name, seen, state)
             ]
 
     def _job(
-        self, name: str, theme: str, scene: Scene, prometheus: str, now: float
+        self, name: str, theme: str, state: ClusterState, prometheus: str, now: float
     ) -> dict[str, Any]:
         task = {
             "dashboard": json.loads(
@@ -105,23 +105,23 @@ class Photographer:
             "scale": 0.66 if name in ("overview", "queues") else 0.58,
         }
         suffix = "-light" if theme == "light" else ""
-        return {"task": task, "picture": str(self.folder / f"{name}-{scene.name}{suffix}.png")}
+        return {"task": task, "picture": str(self.folder / f"{name}-{state.name}{suffix}.png")}
 
 
-def faults_of(name: str, seen: Mapping[str, Any], scene: Scene) -> Iterator[str]:
-    """What is wrong with a page: errors, empty panels on a healthy day, words that are missing, a large picture."""
+def faults_of(name: str, seen: Mapping[str, Any], state: ClusterState) -> Iterator[str]:
+    """Yield faults of a page: errors, empty panels, missing texts, a large picture."""
     for panel in seen["panels"]:
-        title, state = panel["title"], panel.get("state")
-        if state not in ("data", "empty"):
+        title, shown = panel["title"], panel.get("state")
+        if shown not in ("data", "empty"):
             yield f"{title!r} shows an error: {panel.get('message')}"
-        elif state == "empty" and (
+        elif shown == "empty" and (
             panel["message"] == "No data"
-            or (scene.healthy and panel["message"].startswith("Not seen"))
+            or (state.healthy and panel["message"].startswith("Not seen"))
         ):
             yield f"{title!r} is empty: {panel['message']}"
-        elif state == "data" and panel["type"] != "stat" and int(panel["drawn"]) == 0:
+        elif shown == "data" and panel["type"] != "stat" and int(panel["drawn"]) == 0:
             yield f"{title!r} has data and draws nothing"
-        for words in scene.says.get(title, ()) if name == "overview" else ():
+        for words in state.texts.get(title, ()) if name == "overview" else ():
             if words not in panel["words"]:
                 yield f"{title!r} does not say {words!r} but {panel['words']!r}"
     yield from (
@@ -143,7 +143,10 @@ def main() -> int:
         "--folder", type=Path, default=ROOT / "docs" / "img", help="where the pictures go"
     )
     parser.add_argument(
-        "--only", nargs="*", choices=[one.name for one in SCENES], help="scenes to photograph"
+        "--only",
+        nargs="*",
+        choices=[one.name for one in CLUSTER_STATES],
+        help="states to photograph",
     )
     given = parser.parse_args()
     chromium = (
@@ -155,12 +158,12 @@ def main() -> int:
         parser.error("pictures need the Debian package chromium")
     given.folder.mkdir(parents=True, exist_ok=True)
     camera = Photographer(given.folder.resolve(), chromium)
-    scenes = [one for one in SCENES if not given.only or one.name in given.only]
+    states = [one for one in CLUSTER_STATES if not given.only or one.name in given.only]
     try:
-        with ThreadPoolExecutor(len(scenes)) as stages:
-            list(stages.map(camera.photograph, scenes))
+        with ThreadPoolExecutor(len(states)) as stages:
+            list(stages.map(camera.photograph, states))
     finally:
-        warden().close()
+        process_reaper().close()
     for fault in camera.faults:
         print(fault, file=sys.stderr)
     return 1 if camera.faults else 0

@@ -27,7 +27,7 @@ class Message:
 
     @property
     def resolved(self) -> bool:
-        """Whether it says that it is over."""
+        """Whether the alert is resolved."""
         return self.title.startswith("[RESOLVED]")
 
 

@@ -15,7 +15,7 @@ from .base import Broker, BrokerServer
 from .child import Child
 from .finding import HOST, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
 REGION = "eu-central-1"
 OPTIONS = {"region": REGION, "is_secure": False, "wait_time_seconds": 1, "polling_interval": 0.1}
@@ -30,7 +30,7 @@ class SqsServer(BrokerServer):
 
     def __init__(self) -> None:
         port = free_port()
-        folder = warden().folder("sqs")
+        folder = process_reaper().folder("sqs")
         self._recording = folder / "recording"
         environment = {
             **os.environ,

@@ -40,7 +40,7 @@ TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
         ([REDIS, "--result-backend=rediss://h/0?ssl_ca_certs=/ca.pem"], TLS_BACKEND),
         (
             [REDIS, "--result-backend=rediss://h/0?ssl_cert_reqs=perhaps"],
-            "--result-backend: has an ssl_cert_reqs that",
+            "--result-backend: ssl_cert_reqs must be one of",
         ),
         (
             [REDIS, "--broker-ssl-option=ssl_cert_reqs=perhaps"],
@@ -173,5 +173,5 @@ def test_a_django_backend_is_a_blind_spot_and_not_down(backend: str) -> None:
         Settings(), Celery("shop", broker="redis://h", backend=backend, set_as_current=False)
     )
     assert "backend" not in collector.names
-    (blind_spot,) = (one for one in collector.report().blind_spots if one.subject == "backend")
+    (blind_spot,) = (one for one in collector.status().blind_spots if one.subject == "backend")
     assert (backend in blind_spot.reason, blind_spot.setting) == (True, "--result-backend")

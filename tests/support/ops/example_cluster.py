@@ -1,4 +1,4 @@
-"""A busy cluster for the dashboards: workers, traffic, an exporter, and a Prometheus that has scraped it."""
+"""A busy cluster for the dashboards: workers, traffic, exporter and Prometheus."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMITS = {"orders": 200, "mail": 200, "images": 50, "reports": 100}
 
 @dataclass
 class Traffic:
-    """Sends a steady mix of tasks from a thread of its own, until it is told to pause."""
+    """Sends a steady mix of tasks from a thread until it is paused."""
 
     broker: Broker
     tick: float = 0.5
     failing: threading.Event = field(default_factory=threading.Event)
     """Set: orders fail."""
     unserved: threading.Event = field(default_factory=threading.Event)
-    """Set: reports are sent, which nobody consumes."""
+    """Set: reports are sent to a queue without consumers."""
     _paused: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
     _idle: threading.Event = field(default_factory=threading.Event)
@@ -71,7 +71,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Shop:
+class ExampleCluster:
     """The cluster."""
 
     broker: Broker
@@ -82,13 +82,14 @@ class Shop:
 
 
 @contextmanager
-def shop(
+def example_cluster(
     broker: Broker,
     interval: float = 1.0,
     replicas: Sequence[str] = ("127.0.0.1",),
     rules: Sequence[Mapping[str, Any]] = (),
-) -> Iterator[Shop]:
-    """Three workers, three queues that they serve and one that nobody does; a replica is a way to the exporter."""
+) -> Iterator[ExampleCluster]:
+    """Start three workers, three queues with consumers and one without; replicas are scrape
+    targets."""
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
             Queue("reports")(connection.default_channel).declare()
@@ -114,7 +115,7 @@ def shop(
         stack.callback(sender.join)
         stack.callback(traffic.end)
         sender.start()
-        yield Shop(broker, workers, traffic, exporter, prometheus)
+        yield ExampleCluster(broker, workers, traffic, exporter, prometheus)
 
 
 def _worker(broker: Broker, name: str) -> Worker:

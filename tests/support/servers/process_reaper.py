@@ -1,9 +1,10 @@
 """A process that cleans up after the tests, however they end.
 
-It holds the reading end of a pipe whose writing end only the test process has.  When the test process is gone, even by
-SIGKILL, the pipe ends; the warden then kills every session it was told of and removes the temporary folder.  A parent
-death signal would do neither: it goes by thread, reaches no grandchildren, needs a preexec function (which Python 3.12
-warns about in a program with threads), and removes no files.
+It holds the reading end of a pipe whose writing end only the test process has.  When the test
+process ends, even by SIGKILL, the pipe closes; the reaper then kills every registered session and
+removes the temporary folder.  A parent death signal does neither: it depends on the thread, does
+not reach grandchildren, needs a preexec function (Python 3.12 warns about it in a program with
+threads), and removes no files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def members(session: int) -> list[psutil.Process]:
-    """Every living process of a session, and their descendants in whatever session; parents come first."""
+    """Return the living processes of a session and their descendants, parents first."""
     found: dict[int, psutil.Process] = {}
     for pid in psutil.pids():
         with suppress(psutil.Error, OSError):
@@ -50,8 +51,8 @@ def kill_session(session: int) -> list[psutil.Process]:
     return hit
 
 
-class Warden:
-    """The handle on the cleaning process, and the folder that every temporary file of the tests is in."""
+class ProcessReaper:
+    """The handle of the reaper process, and the folder of all temporary files."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="celery-vitals-tests-"))
@@ -80,14 +81,14 @@ class Warden:
     def watch(self, session: int) -> None:
         """Have a session killed when the test process ends."""
         self.sessions.add(session)
-        self._say(f"+{session}")
+        self._send(f"+{session}")
 
     def forget(self, session: int) -> None:
         """The session is over; its number may be used again by others."""
         self.sessions.discard(session)
-        self._say(f"-{session}")
+        self._send(f"-{session}")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         stdin = self._process.stdin
         if stdin is not None and not stdin.closed:
             stdin.write(line + "\n")
@@ -102,9 +103,9 @@ class Warden:
 
 
 @cache
-def warden() -> Warden:
+def process_reaper() -> ProcessReaper:
     """The one warden of this test process, started at first use."""
-    return Warden()
+    return ProcessReaper()
 
 
 def main(root: str) -> None:

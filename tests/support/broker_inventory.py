@@ -1,4 +1,4 @@
-"""What a broker holds, and what is sent over it: to see whether an exporter leaves anything behind or asks too much."""
+"""The keys, queues and connections of a broker: shows whether an exporter leaves anything."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def named_clients(client: redis.Redis) -> int:
     return sum(row["name"] == "celery-vitals" for row in rows)
 
 
-def state(broker: Broker) -> dict[str, Any]:
+def inventory(broker: Broker) -> dict[str, Any]:
     """Everything that a broker holds but for the messages.
 
-    Without the exchange of the events: nobody can listen for them before it is there, so the exporter declares it as
-    producers and workers do.
+    Without the exchange of the events: nobody can listen for them before it is there, so the
+    exporter declares it as producers and workers do.
     """
     return _on_redis(broker) if broker.kind == "redis" else _on_rabbitmq(broker)
 
@@ -60,7 +60,7 @@ def _on_rabbitmq(broker: Broker) -> dict[str, Any]:
     ours = [one for one in connections if one.get("user_provided_name") == "celery-vitals"]
     others = {
         one["name"] for one in connections if one not in ours
-    }  # whose channels are told of late
+    }  # the API lists their channels late
     return {
         "queues": {one["name"] for one in server.api("GET", f"queues/{broker.namespace}")},
         "exchanges": {one["name"] for one in server.api("GET", f"exchanges/{broker.namespace}")}

@@ -1,23 +1,23 @@
-"""The chart through Helm's own engine, and the value files that the tests render."""
+"""Render the chart with Helm's own engine, for the value files of its `ci` folder."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import helm_python as helm
 import yaml
 
-ROOT = Path(__file__).parents[3]
+from tools.base import ROOT
+
 CHART = ROOT / "helm" / "celery-vitals"
 CASES = {
     path.stem.removesuffix("-values"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))
 }
-UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
 RELEASE, NAMESPACE = "celery", "jobs"
 
 Object = dict[str, Any]
@@ -25,18 +25,32 @@ Object = dict[str, Any]
 
 @cache
 def chart() -> helm.Chart:
-    """The chart as it is in the tree."""
-    return helm.Chart.load(CHART)
+    """Load the chart of the repository."""
+    with _stderr_discarded():
+        return helm.Chart.load(CHART)
+
+
+@contextmanager
+def _stderr_discarded() -> Iterator[None]:
+    """Discard Helm's log: it has a line for each symbolic link of the chart, and no level."""
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as sink:  # noqa: PTH123
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def values_of(case: str) -> Object:
-    """The values of a case."""
+    """Read the values of a case."""
     values: Object = yaml.safe_load(CASES[case].read_text())
     return values
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """What the chart renders for the values, by template; raises helm.HelmError."""
+    """Render the chart and return the text of each template; raises helm.HelmError."""
     return _texts(json.dumps(values))
 
 
@@ -50,18 +64,18 @@ def _texts(values: str) -> dict[str, str]:
 
 
 def notes(values: Mapping[str, Any]) -> str:
-    """What Helm prints after an install."""
+    """Return the text that Helm prints after an installation."""
     return texts(values)["NOTES.txt"]
 
 
 def manifest(values: Mapping[str, Any]) -> str:
-    """All objects, as `helm template` prints them."""
+    """Return all objects in YAML, as `helm template` prints them."""
     parts = [text for path, text in sorted(texts(values).items()) if path != "NOTES.txt" and text]
     return "\n".join(text if text.startswith("---") else f"---\n{text}" for text in parts) + "\n"
 
 
 def objects(values: Mapping[str, Any]) -> list[Object]:
-    """All objects; they are shared, so change none of them."""
+    """Return all objects, parsed. They are cached: do not change them."""
     return _objects(manifest(values))
 
 
@@ -71,14 +85,5 @@ def _objects(text: str) -> list[Object]:
 
 
 def of_kind(kind: str, values: Mapping[str, Any]) -> list[Object]:
-    """The objects of one kind."""
+    """Return the objects of one kind."""
     return [one for one in objects(values) if one["kind"] == kind]
-
-
-def check_or_write(path: Path, text: str) -> None:
-    """Compare a generated file with what it should be, or write it when UPDATE_GOLDEN is set."""
-    if UPDATE:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert path.exists(), f"{path} is missing: run `make chart`"
-    assert path.read_text() == text, f"{path} is stale: run `make chart` and look at the difference"

@@ -1,4 +1,5 @@
-"""The states of a cluster that are photographed: how each comes about, and what the pictures have to say of it."""
+"""The states of a cluster that are photographed: how each comes about, and what the pictures
+have to say of it."""
 
 from __future__ import annotations
 
@@ -7,20 +8,20 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from tests.support.ops.dashboards_shop import Shop
+from tests.support.ops.example_cluster import ExampleCluster
 
 BOARDS = ("overview", "tasks", "queues", "workers", "exporter")
 
 
 @dataclass(frozen=True)
-class Scene:
+class ClusterState:
     """One state."""
 
     name: str
-    begin: Callable[[Shop], None]
+    begin: Callable[[ExampleCluster], None]
     lasts: float
     """Seconds from its beginning to the picture: an incident needs time to be seen as one."""
-    says: Mapping[str, Sequence[str]]
+    texts: Mapping[str, Sequence[str]]
     """Words that have to stand in a panel of the overview, by its title."""
     boards: Sequence[str]
     light: Sequence[str] = ()
@@ -32,31 +33,31 @@ class Scene:
         return self.begin is healthy
 
 
-def healthy(_: Shop) -> None:
+def healthy(_: ExampleCluster) -> None:
     """Everything runs."""
 
 
-def no_consumer(shop: Shop) -> None:
-    """Reports are sent and nobody consumes their queue."""
-    shop.traffic.unserved.set()
+def no_consumer(cluster: ExampleCluster) -> None:
+    """Reports are sent to a queue without consumers."""
+    cluster.traffic.unserved.set()
 
 
-def not_consuming(shop: Shop) -> None:
+def not_consuming(cluster: ExampleCluster) -> None:
     """One worker answers and consumes nothing."""
-    with Celery(broker=shop.broker.url, set_as_current=False) as app:
+    with Celery(broker=cluster.broker.url, set_as_current=False) as app:
         for queue in ("orders", "mail"):
             app.control.cancel_consumer(queue, destination=["web-2@shop"])
 
 
-def broker_down(shop: Shop) -> None:
+def broker_down(cluster: ExampleCluster) -> None:
     """The broker stands still."""
-    shop.traffic.pause()
-    shop.broker.server.freeze()
+    cluster.traffic.pause()
+    cluster.broker.server.freeze()
 
 
-def failing(shop: Shop) -> None:
+def failing(cluster: ExampleCluster) -> None:
     """One task fails."""
-    shop.traffic.failing.set()
+    cluster.traffic.failing.set()
 
 
 def _unhealthy(
@@ -70,8 +71,8 @@ def _unhealthy(
     }
 
 
-SCENES = (
-    Scene(
+CLUSTER_STATES = (
+    ClusterState(
         "healthy",
         healthy,
         0,
@@ -83,28 +84,28 @@ SCENES = (
         BOARDS,
         light=("overview",),
     ),
-    Scene(
+    ClusterState(
         "no-consumer",
         no_consumer,
         60,
         _unhealthy(("reports", "no worker consumes the queue"), "CeleryQueueUnserved"),
         ("overview", "queues"),
     ),
-    Scene(
+    ClusterState(
         "not-consuming",
         not_consuming,
         90,
         _unhealthy(("web-2@shop", "consumes no queue"), "CeleryWorkerNotConsuming"),
         ("overview", "workers"),
     ),
-    Scene(
+    ClusterState(
         "broker-down",
         broker_down,
         45,
         _unhealthy(("broker does not answer",), "CeleryBrokerDown", Broker=("DOWN",)),
         ("overview",),
     ),
-    Scene(
+    ClusterState(
         "failing",
         failing,
         75,

@@ -1,7 +1,7 @@
 """A cluster as Prometheus sees it, minute by minute: what promtool tests the rules on.
 
-The healthy one has every metric that the rules read.  A scenario changes some of them, so that each also shows that no
-other alert fires.
+The healthy one has every metric that the rules read.  A scenario changes some of them, so that each
+also shows that no other alert fires.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def counter(per_minute: Value | float) -> Value:
 
 
 def worker(name: str) -> Series:
-    """A worker that is well."""
+    """Return the series of a healthy worker."""
     labels = f'{{worker="{name}"}}'
     series = {
         f"celery_worker_up{labels}": always(1),
@@ -95,7 +95,8 @@ def worker(name: str) -> Series:
 
 
 def gone(name: str, died: int, shown_from: int, back: int | None = None) -> Series:
-    """What changes for a worker that ended at a minute and is shown as down from another; forgotten, or back."""
+    """Return the changes of a worker that ended, is down from another minute, then forgotten or
+    back."""
     never = 10**9
     back = never if back is None else back
     changed: Series = {}
@@ -122,15 +123,17 @@ def gone(name: str, died: int, shown_from: int, back: int | None = None) -> Seri
 
 
 def killed(name: str, at: int, back: int | None = None) -> Series:
-    """A worker that vanishes without a word: shown as down after the timeout."""
+    """Return the changes of a killed worker: down after the timeout."""
     return gone(name, at, at + TIMEOUT, back)
 
 
 def stopped(name: str, at: int, back: int | None = None) -> Series:
-    """A worker that says goodbye: shown as down at once."""
-    said = f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="farewell"}}'
+    """Return the changes of a stopped worker: down at its offline event."""
+    offline_event = (
+        f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="farewell"}}'
+    )
     shown = at + FORGOTTEN if back is None else min(back, at + FORGOTTEN)
-    return {**gone(name, at, at, back), said: between(at, shown, held(at), None)}
+    return {**gone(name, at, at, back), offline_event: between(at, shown, held(at), None)}
 
 
 def queue(
@@ -170,7 +173,7 @@ def task(name: str, of: str, succeeded: Value | float = 30, failed: Value | floa
 
 
 def histogram(name: str, labels: str, per_minute: Value | float, seconds: Value) -> Series:
-    """So many observations of so many seconds each minute, in the exporter's default buckets for waiting times."""
+    """Return a histogram of observations per minute, in the default buckets for waiting times."""
     rise = per_minute if callable(per_minute) else always(per_minute)
     series: Series = {
         f"{name}_count{{{labels}}}": counter(rise),
@@ -214,7 +217,7 @@ def exporter() -> Series:
 
 
 def healthy() -> Series:
-    """A cluster that is well: two workers, two queues with a little work, two tasks."""
+    """Return the series of a healthy cluster: two workers, two queues, two tasks."""
     series = exporter()
     for name in WORKERS:
         series |= worker(name)
@@ -227,7 +230,7 @@ def healthy() -> Series:
 
 
 def without_broker(start: int, end: int) -> Series:
-    """What changes while the broker does not answer: what only it can tell is absent."""
+    """Return the changes while the broker is down: its series are absent."""
     changed: Series = {}
     for series, value in healthy().items():
         metric, collector = series.partition("{")[0], series.partition('collector="')[2][:-2]
@@ -264,7 +267,7 @@ class Scenario:
 
 
 def run(scenario: Scenario, folder: Path) -> str:
-    """Run it through promtool; empty when all is as expected, else what promtool says."""
+    """Run a scenario in promtool; return its output, empty on success."""
     last = max(minute for minute, _ in scenario.expect)
     series = {**scenario.base(), **scenario.changes}
     test: dict[str, Any] = {
@@ -287,7 +290,8 @@ def run(scenario: Scenario, folder: Path) -> str:
     files = {
         "rule_files": [str(path) for path in scenario.rule_files],
         "evaluation_interval": f"{scenario.step}m",
-        # Without an order promtool takes one by chance, and what hangs on another group is a minute late, or is not.
+        # Without an order, promtool evaluates groups randomly, and dependent rules may be a
+        # minute late.
         "group_eval_order": [
             group["name"] for path in scenario.rule_files for group in groups(path)
         ],
@@ -302,7 +306,7 @@ def run(scenario: Scenario, folder: Path) -> str:
 
 
 def _target(series: str) -> str:
-    """The series with the labels of its scrape; one that has a job is somebody else's."""
+    """Add the labels of the scrape to a series, unless it has a job of another exporter."""
     name, brace, labels = series.partition("{")
     if "job=" in labels:
         return series

@@ -12,7 +12,7 @@ from tests.support.ops.rules import ALERTS, RULES, groups
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 SPEED = 100
-"""How many times shorter, unless told."""
+"""Default divisor of all times."""
 
 
 def seconds(duration: str) -> int:
@@ -25,13 +25,14 @@ def _shorter(duration: str, speed: int = SPEED) -> str:
     return f"{max(1, round(seconds(duration) / speed))}s"
 
 
-def quick_groups(*patient: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
-    """The groups of rules, their times shorter but those of the `patient` alerts; `labels` go onto the alerts."""
+def short_groups(*unshortened: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
+    """Return the rules with shorter times, except `unshortened` alerts; `labels` are added to
+    alerts."""
     found = groups(RULES)
     for group in found:
         for rule in group["rules"]:
             if "alert" in rule:
-                if rule["alert"] not in patient:
+                if rule["alert"] not in unshortened:
                     rule |= {
                         name: _shorter(rule[name], speed)
                         for name in ("for", "keep_firing_for")
@@ -50,8 +51,8 @@ def overrides(**thresholds: float) -> dict[str, Any]:
     return {"name": "overrides", "rules": rules}
 
 
-def quick_alertmanager(webhook: str) -> dict[str, Any]:
-    """The example, its waits shorter; each receiver posts to a path of its own name at `webhook`."""
+def short_alertmanager(webhook: str) -> dict[str, Any]:
+    """Return the example with shorter waits; each receiver posts to its own path at `webhook`."""
     config: dict[str, Any] = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text())
     config["route"] |= {
         name: _shorter(config["route"][name]) for name in ("group_wait", "group_interval")

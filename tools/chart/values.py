@@ -1,4 +1,4 @@
-"""What follows from the chart's values.yaml: values.schema.json and the README, with the words of its comments."""
+"""The schema and the README of the chart, generated from values.yaml and its comments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from celery_vitals.settings.click_options import all_options
-from tests.support.ops.chart import CHART
+from tools.chart.helm import CHART
 
 Schema = dict[str, Any]
 
@@ -28,7 +28,8 @@ RULE: Schema = {
 }  # fmt: skip
 COLLECTORS = ("broker", "backend", "workers", "queues", "tasks")
 
-# What the default of a value does not tell about it.  No pattern where a password may be: Helm's message quotes it.
+# Constraints that do not follow from the type of the default.  No pattern for a value that may
+# hold a password: Helm's error message quotes the value.
 MORE: dict[str, Schema] = {
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "imagePullSecrets": {"items": NAMED},
@@ -65,51 +66,52 @@ MORE: dict[str, Schema] = {
     "terminationGracePeriodSeconds": {"minimum": 2},
 }
 LABELS = ("commonLabels", "commonAnnotations", "podAnnotations", "podLabels", "nodeSelector")
-# Kubernetes' own objects, whose schema is Kubernetes' business.
+# Objects of Kubernetes, which validates them itself.
 OPEN = ("resources", "podSecurityContext", "securityContext", "affinity", "scrape.tlsConfig")
-# What a cluster of several may have of its own.
-OWN = (
-    "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents", "eventQueue",
-    "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout", "runtimeBuckets", "waitBuckets", "logLevel",
-    "logFormat", "config", "extraArgs", "extraEnv", "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "resources",
-    "web", "scrape", "replicaCount",
+# Values that each entry of `clusters` may override.
+OVERRIDABLE = (
+    "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents",
+    "eventQueue", "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout",
+    "runtimeBuckets", "waitBuckets", "logLevel", "logFormat", "config", "extraArgs", "extraEnv",
+    "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "resources", "web", "scrape",
+    "replicaCount",
 )  # fmt: skip
 
 _TYPES = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
 
 
 def entries() -> Iterator[tuple[str, str]]:
-    """Path and comment of every value that has one, in the order of the file."""
+    """Yield path and comment of every documented value, in the order of the file."""
     stack: list[tuple[int, str]] = []
-    said = ""
+    comment = ""
     for line in (CHART / "values.yaml").read_text().splitlines():
-        comment = re.match(r"\s*# -- (.*)", line)
+        documented = re.match(r"\s*# -- (.*)", line)
         key = re.match(r"(\s*)([A-Za-z]\w*):", line)
-        if comment:
-            said = comment.group(1)
+        if documented:
+            comment = documented.group(1)
         elif key:
             depth = len(key.group(1))
             stack = [*(one for one in stack if one[0] < depth), (depth, key.group(2))]
-            if said:
-                yield ".".join(name for _, name in stack), said
-            said = ""
+            if comment:
+                yield ".".join(name for _, name in stack), comment
+            comment = ""
 
 
 def defaults() -> dict[str, Any]:
-    """The values of the chart."""
+    """Read the default values of the chart."""
     values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
     return values
 
 
 def schema() -> str:
-    """The text of values.schema.json."""
-    said = dict(entries())
-    properties = {name: _of(name, default, said) for name, default in defaults().items()}
+    """Return the text of values.schema.json."""
+    comments = dict(entries())
+    properties = {name: _of(name, default, comments) for name, default in defaults().items()}
     properties["config"] |= {
         "properties": {key: {} for key in file_keys()},
         "additionalProperties": False,
     }
-    own = {name: {"$ref": f"#/properties/{name}"} for name in OWN}
+    overrides = {name: {"$ref": f"#/properties/{name}"} for name in OVERRIDABLE}
     name = {
         "type": "string",
         "pattern": "^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$",
@@ -118,7 +120,7 @@ def schema() -> str:
     cluster = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": name, **own},
+        "properties": {"name": name, **overrides},
         "additionalProperties": False,
     }
     properties["clusters"] |= {"items": cluster}
@@ -137,12 +139,12 @@ def schema() -> str:
 
 
 def file_keys() -> list[str]:
-    """The keys of the program's configuration file."""
+    """Return the keys of the program's configuration file."""
     return [option.key for option in all_options() if option.in_file]
 
 
-def _of(path: str, default: Any, said: Mapping[str, str]) -> Schema:
-    found: Schema = {"description": said[path]} if path in said else {}
+def _of(path: str, default: Any, comments: Mapping[str, str]) -> Schema:
+    found: Schema = {"description": comments[path]} if path in comments else {}
     if default is not None:
         found["type"] = _TYPES[type(default)]
     if isinstance(default, dict) and path not in OPEN:
@@ -151,7 +153,7 @@ def _of(path: str, default: Any, said: Mapping[str, str]) -> Schema:
             found |= TEXTS
         elif default:
             found["properties"] = {
-                key: _of(f"{path}.{key}", value, said) for key, value in default.items()
+                key: _of(f"{path}.{key}", value, comments) for key, value in default.items()
             }
             found["additionalProperties"] = False
     return found | MORE.get(path, {})
@@ -167,8 +169,8 @@ One value is enough. With a Secret that holds the broker's URL:
     kubectl create secret generic celery --from-literal=broker-url=redis://:PASSWORD@redis:6379/0
     helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery
 
-What else is worth setting, the image, TLS and several clusters are in `docs/chart.md`; `ci/` has complete value files.
-A wrong value is refused before anything is installed, with a message that says which and why.
+`docs/chart.md` describes further values, the image, TLS and several clusters; `ci/` has complete
+value files. An invalid value is refused before the installation, with a message that names it.
 
 ## Values
 
@@ -178,7 +180,7 @@ A wrong value is refused before anything is installed, with a message that says 
 
 
 def readme() -> str:
-    """The text of the chart's README."""
+    """Return the text of the chart's README."""
     return README + "".join(
         f"| `{path}` | `{_shown(path)}` | {words} |\n" for path, words in entries()
     )

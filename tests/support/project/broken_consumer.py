@@ -1,6 +1,8 @@
-"""Breaks the consumer of the worker that includes it: it answers and beats its heart, and takes no task.
+"""Cancels the consumer of the worker that includes this module: it replies, sends heartbeats and
+starts no task.
 
-Nothing tells the worker, which goes on to name its queues; as one of Celery 5.2 to 5.4 may after a reconnect to Redis.
+The worker does not detect it and still lists its queues, as Celery 5.2 to 5.4 may do after a
+reconnect to Redis.
 """
 
 from __future__ import annotations
