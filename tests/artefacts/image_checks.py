@@ -147,14 +147,15 @@ def quick_rules() -> str:
 def stack(engine: Engine, figures: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything but Grafana, which comes along where it can be pulled."""
     made = provide(engine, PROMETHEUS, ALERTMANAGER)
-    grafana = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]["image"]
+    described = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    grafana = described["grafana"]["image"]
     left_out = {"rabbitmq"} | (set() if engine.has(grafana) else {"grafana"})
     figures["stand-ins of the stack"] = ", ".join(made) or "none"
     figures["left out of the stack"] = ", ".join(sorted(left_out))
-    engine.docker("tag", IMAGE, "celery-vitals")
+    engine.docker("tag", IMAGE, described["celery-vitals"]["image"])
     engine.build("celery-vitals-example-app", "compose/app")
     one = Stack(engine, tmp_path_factory.mktemp("compose"))
-    services = set(yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]) - left_out
+    services = set(described) - left_out
     try:
         one.compose("up", "--detach", "--no-build", *sorted(services))
         yield one
