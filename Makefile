@@ -5,8 +5,8 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-alerts-quiet test-harm test-image test-matrix check format golden docs dashboards screenshots \
-	chart bench bench-events bench-scrape bench-render constraints clean
+.PHONY: demo test test-unit test-alerts-quiet test-harm test-image test-matrix check format golden docs dashboards \
+	screenshots chart bench bench-events bench-scrape bench-render constraints dist clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -14,6 +14,12 @@ demo: .venv/.demo
 test: .venv/.dev
 	$(BIN)/python tests/servers/install.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) || { test $$? -eq 1 && $(ONCE_MORE); }
+
+# The tests that need no server: seconds on any supported Python.
+UNIT := tests $(addprefix --ignore=tests/,live demo golden artefacts fleet test_autoscaling.py test_control.py \
+	test_servers.py test_workers.py events/test_receivers.py)
+test-unit: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(UNIT) $(ARGS)
 
 # Real workers and brokers on two busy cores: what failed is run once more, alone, with servers of its own.  Both runs are
 # shown, and a test that needs the second is a defect to look into.
@@ -34,8 +40,10 @@ test-alerts-quiet: .venv/.dev
 test-image: .venv/.dev
 	$(BIN)/python -m pytest tests/artefacts/image_checks.py -s $(ARGS)
 
-# All that is made from the chart, rewritten: its schema and README, the renders, examples/kubernetes.
+# The version of the program, written into the chart, the Dockerfile and compose.yaml; then everything that is generated
+# from the chart: its schema and README, the renders, examples/kubernetes.
 chart: .venv/.dev
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/artefacts/test_version.py -q $(ARGS)
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/artefacts/test_chart_renders.py -q $(ARGS)
 
 check: .venv/.dev
@@ -111,6 +119,11 @@ define install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 endef
+
+# What a release uploads to PyPI.
+dist: .venv/.dev
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
 
 clean:
 	rm -rf .venv .venv-peer .matrix build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
