@@ -1,7 +1,7 @@
-"""What it costs to write many series as text, and how long that holds up the thread that counts task events.
+"""The cost of encoding many series as text, and its effect on the thread that counts task events.
 
-Beside it, in the same run and by turns: prometheus_client's `generate_latest` on its own counters and histograms, as
-most exporters use it, and on families whose samples are there already: that is its encoder alone.
+Compared in the same run, in turn, with prometheus_client's `generate_latest`: on its own counters
+and histograms, as most exporters use it, and on prepared families, which measures its encoder alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ BODY = json.dumps(
 
 
 class Sources(Collector):
-    """Families that are there already."""
+    """Prepared metric families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -64,7 +64,7 @@ class Sources(Collector):
 
 
 class Tables:
-    """The tables of an exporter that has seen many tasks."""
+    """The tables of an exporter with many tasks."""
 
     def __init__(self, series: int) -> None:
         self.space = Space({"task": series, "queue": QUEUES}, series * 2, threading.Lock())
@@ -75,7 +75,7 @@ class Tables:
         self.timers: list[HistogramRow] = [table.row(*pair) for pair in self.pairs for table in self.histograms]
 
     def change(self, every: int) -> None:
-        """Count something in each row, or in each tenth."""
+        """Change each row, or each tenth."""
         with self.space.lock:
             for row in self.counters[::every]:
                 row.value += 1
@@ -83,12 +83,12 @@ class Tables:
                 timer.observe(random.expovariate(1))
 
     def families(self) -> list[Metric]:
-        """What a scrape would get."""
+        """Return the families of a scrape."""
         return [*(table.family() for table in self.values), *(table.family() for table in self.histograms)]
 
 
 def peer(tables: Tables) -> CollectorRegistry:
-    """The same series as metrics of prometheus_client."""
+    """Return the same series as metrics of prometheus_client."""
     registry = CollectorRegistry()
 
     def names(metric: Declared) -> tuple[str, str, tuple[str, ...]]:
@@ -104,12 +104,12 @@ def peer(tables: Tables) -> CollectorRegistry:
 
 
 def whole(tables: Tables) -> bytes:
-    """Our text."""
+    """Encode with celery-vitals."""
     return b"".join(generate(tables.families(), generate_latest))
 
 
 def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
-    """The result; the milliseconds go into the list."""
+    """Return the result and append the duration in milliseconds to the list."""
     started = time.perf_counter()
     result = work()
     into.append((time.perf_counter() - started) * 1000)
@@ -118,21 +118,21 @@ def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
 
 @dataclass
 class Times:
-    """Milliseconds of each round."""
+    """Durations of the rounds, in milliseconds."""
 
     ours: list[float]
     metrics: list[float]
     ready: list[float]
 
     def row(self, what: str) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         ours, metrics, ready = (statistics.median(times) for times in (self.ours, self.metrics, self.ready))
         ratios = f"1/{metrics / ours:.0f} | 1/{ready / ours:.0f}"
         return f"| {what} | {ours:.1f} ms | {metrics:.0f} ms | {ready:.0f} ms | {ratios} |"
 
 
 def measure(tables: Tables, registry: CollectorRegistry, every: int, rounds: int) -> Times:
-    """By turns ours and prometheus_client's, with all rows changed before each turn, or each tenth."""
+    """Measure both encoders in turn; before each turn, change all rows or every tenth."""
     times = Times([], [], [])
     whole(tables)
     for _ in range(rounds):
@@ -149,7 +149,7 @@ def measure(tables: Tables, registry: CollectorRegistry, every: int, rounds: int
 
 
 class Ingest(threading.Thread):
-    """Counts events, slice after slice without a pause; notes how long it waits for the lock, and each slice, in ms."""
+    """Counts batches of events without a pause; records the lock wait and batch times in ms."""
 
     def __init__(self, tables: Tables) -> None:
         super().__init__(daemon=True)
@@ -159,7 +159,7 @@ class Ingest(threading.Thread):
         self.slices: list[float] = []
 
     def run(self) -> None:
-        """Until stopped."""
+        """Count until stopped."""
         counters, timers = self._tables.counters, self._tables.timers
         events = count()
         while not self._stopping.is_set():
@@ -174,19 +174,19 @@ class Ingest(threading.Thread):
             self.slices.append((time.perf_counter() - started) * 1000)
 
     def stop(self) -> None:
-        """Stop, and wait until it has."""
+        """Stop and join the thread."""
         self._stopping.set()
         self.join()
 
     def row(self, what: str, scrape: str) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         usual = statistics.median(self.slices)
         return f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {max(self.slices):.1f} ms |"
 
 
 def pauses(tables: Tables, rounds: int) -> None:
-    """Print how ingestion fares alone and while one thread renders, again and again."""
-    for what, scrapes in (("alone", 0), ("while rendering", rounds)):
+    """Print the ingestion times alone, and while another thread encodes continuously."""
+    for what, scrapes in (("alone", 0), ("while encoding", rounds)):
         ingest = Ingest(tables)
         ingest.start()
         times: list[float] = []
@@ -201,8 +201,8 @@ def pauses(tables: Tables, rounds: int) -> None:
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="How many times each is measured; the median is shown.")
-@click.option("--series", default=(10_000, 100_000), multiple=True, show_default=True, help="How many series.")
+@click.option("--rounds", default=5, show_default=True, help="Number of rounds, of which the median is shown.")
+@click.option("--series", default=(10_000, 100_000), multiple=True, show_default=True, help="Number of series.")
 def main(rounds: int, series: tuple[int, ...]) -> None:
     """Measure and print two tables."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -214,7 +214,7 @@ def main(rounds: int, series: tuple[int, ...]) -> None:
         for what, every in (("all rows changed", 1), ("10 % changed", 10)):
             print(measure(tables, registry, every, rounds).row(f"{number:,}, {what}"), flush=True)
     print()
-    print(f"| counting, {series[-1]:,} series | rendering | longest | longest wait for the lock | slice | longest |")
+    print(f"| counting, {series[-1]:,} series | encoding | longest | longest wait for the lock | batch | longest |")
     print("|---|---|---|---|---|---|")
     pauses(tables, rounds * 10)
 

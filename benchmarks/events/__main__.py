@@ -1,4 +1,4 @@
-"""`python -m benchmarks.events`: measure, and print tables."""
+"""Measure and print tables: `python -m benchmarks.events`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ CHURN_RATE = 30_000.0
 @click.command()
 @click.option("--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True)
 @click.option("--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True)
-@click.option("--rounds", default=3, show_default=True, help="Rounds of cpu and rate; medians are shown.")
-@click.option("--events", default=100_000, show_default=True, help="Events of a round of cpu.")
-@click.option("--seconds", default=10.0, show_default=True, help="Length of a round of rate.")
-@click.option("--peer/--no-peer", "with_peer", default=True, show_default=True, help="Whether rate has the peer too.")
-@click.option("--flood-events", default=1_000_000, show_default=True, help="Events of flood.")
-@click.option("--flight-tasks", default=100_000, show_default=True, help="Tasks of flight.")
-@click.option("--churn-events", default=10_000_000, show_default=True, help="Events of churn.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of cpu and rate, of which the median is shown.")
+@click.option("--events", default=100_000, show_default=True, help="Events per round of cpu.")
+@click.option("--seconds", default=10.0, show_default=True, help="Duration of a round of rate.")
+@click.option(
+    "--peer/--no-peer", "with_peer", default=True, show_default=True, help="Whether rate also measures the peer."
+)
+@click.option("--flood-events", default=1_000_000, show_default=True, help="Number of events of flood.")
+@click.option("--flight-tasks", default=100_000, show_default=True, help="Number of tasks of flight.")
+@click.option("--churn-events", default=10_000_000, show_default=True, help="Number of events of churn.")
 def main(
     broker: str,
     scenario: tuple[str, ...],
@@ -36,7 +38,7 @@ def main(
     flight_tasks: int,
     churn_events: int,
 ) -> None:
-    """Measure and print a table for each scenario; flood, flight and churn are measured on Redis only."""
+    """Measure and print a table for each scenario; flood, flight and churn run on Redis only."""
     peer.install()
     with ExitStack() as stack:
         benches = {

@@ -1,4 +1,4 @@
-"""One broker with workers that answer, and rounds on it: an exporter is started, fed, and looked at."""
+"""A broker with idle workers, and rounds on it: start an exporter, publish events, read it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OURS, PEER = "celery-vitals", "prometheus-exporter-celery"
 
 @dataclass
 class Outcome:
-    """What one round showed."""
+    """Result of one round."""
 
     cpu: float = 0.0
     """CPU seconds, from the first event to the last."""
@@ -33,18 +33,18 @@ class Outcome:
     lost: int = 0
     mislabelled: int = 0
     idle: float = 0.0
-    """MB of memory before the first event."""
+    """Memory in MB before the first event."""
     peak: float = 0.0
     reconnects: int = 0
 
     @property
     def cpu_per_100k(self) -> float:
-        """CPU seconds for 100,000 task events."""
+        """CPU seconds per 100,000 task events."""
         return self.cpu / self.published.events * 100_000
 
 
 class Bench:
-    """A broker, its stand-by workers, and the process that publishes."""
+    """A broker, its idle workers, and the publishing process."""
 
     def __init__(self, broker: Broker, pool: ProcessPoolExecutor, samples: Samples) -> None:
         self.kind = broker.kind
@@ -55,8 +55,11 @@ class Bench:
     @classmethod
     @contextmanager
     def on(cls, kind: str) -> Iterator[Bench]:
-        """Start it all.  The workers have no tasks, no events and no heartbeats: they answer control commands, under
-        the names that the load has."""
+        """Start all processes.
+
+        The workers run no tasks and send no events and no heartbeats.  They reply to control
+        commands under the names that the load uses.
+        """
         with ExitStack() as stack:
             broker = stack.enter_context(stack.enter_context(SERVERS[kind]()).namespace())
             samples = capture(broker)
@@ -73,27 +76,27 @@ class Bench:
 
     @contextmanager
     def exporter(self, which: str) -> Iterator[watch.Exporter]:
-        """A new exporter that hears."""
+        """Start an exporter and wait until it receives events."""
         with Ours.of(self._broker) if which == OURS else Peer(self._broker) as exporter:
 
-            def hears() -> bool:
+            def receives() -> bool:
                 self.publish()
                 page = watch.scrape(exporter, 5.0)
                 return 'type="worker-heartbeat"} ' in page.text or 'celery_worker_up{hostname="bench"}' in page.text
 
-            wait_for(hears, 60.0, what="events heard")
+            wait_for(receives, 60.0, what="events received")
             yield exporter
 
     def order(self, **what: Any) -> Order:
-        """Something to publish."""
+        """Return an order for this broker."""
         return Order(self.kind, self._broker.url, self.samples, **what)
 
     def begin(self, order: Order) -> Future[Published]:
-        """Begin to publish."""
+        """Start publishing in the background."""
         return self._pool.submit(publish, order)
 
     def publish(self, **what: Any) -> Published:
-        """Publish and wait; without arguments, the heartbeats alone."""
+        """Publish and wait; without arguments, only the heartbeats."""
         return self.begin(self.order(**what)).result()
 
     def round(
@@ -102,7 +105,7 @@ class Bench:
         work: Callable[[watch.Exporter], Published],
         also: Callable[[watch.Exporter], None] | None = None,
     ) -> Outcome:
-        """A new exporter, to which `work` publishes; `also` is a last look at it."""
+        """Measure a new exporter while `work` publishes; `also` reads it once more at the end."""
         with self.exporter(which) as exporter:
             pid = exporter.pid
             watch.wait_quiet(pid)
@@ -120,10 +123,10 @@ class Bench:
 
 
 def wrong(published: Counter[tuple[str, str, str]], found: Counter[tuple[str, str, str]]) -> int:
-    """How many events were counted under labels that they did not have."""
+    """Return the number of events counted under wrong labels."""
     return (found - published).total()
 
 
 def _breaks(exporter: watch.Exporter) -> int:
-    """How often it lost its connection, by what it wrote."""
+    """Return how often the exporter lost its connection, according to its log."""
     return exporter.log.count("task events are not followed") + exporter.log.count("celery-exporter exception")

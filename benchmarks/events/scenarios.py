@@ -1,4 +1,4 @@
-"""What is measured, a table each."""
+"""The scenarios; each prints a table."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from benchmarks.events.load import Published
 
 EVENTS_PER_TASK = 4
 DEADLINE = 5.0
-"""Seconds, as Prometheus tells it in its header."""
+"""Scrape timeout in seconds, as in the header that Prometheus sends."""
 
 
 def table(title: str, columns: Sequence[str]) -> None:
-    """The head of a table."""
+    """Print the head of a table."""
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
 
 
 def line(*cells: object) -> None:
-    """A line of it."""
+    """Print a line of a table."""
     print(f"| {' | '.join(str(cell) for cell in cells)} |", flush=True)
 
 
@@ -30,10 +30,10 @@ def _median(outcomes: Sequence[Outcome], what: Callable[[Outcome], float]) -> fl
 
 
 def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None:
-    """At a rate that both can follow."""
+    """Measure CPU time at a rate that both exporters can process."""
     table(
-        f"CPU: {events:,} events at {rate:,.0f} a second",
-        ("broker", "exporter", "CPU s per 100,000 events", "ratio", "events a second per core", "lost", "mislabelled",
+        f"CPU: {events:,} events at {rate:,.0f} per second",
+        ("broker", "exporter", "CPU s per 100,000 events", "ratio", "events per second and core", "lost", "mislabelled",
          "peak memory"),
     )  # fmt: skip
     for bench in benches:
@@ -60,10 +60,10 @@ def _counts(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
 
 
 def rate(benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds: float, peer: bool) -> None:
-    """More than the peer can follow, with scrapes meanwhile."""
+    """Measure a rate above the capacity of the peer, with concurrent scrapes."""
     table(
         f"Rate: for {seconds:g} s, with a scrape every second",
-        ("broker", "exporter", "published a second", "lost", "mislabelled", "disconnected", "scrapes: p50, longest",
+        ("broker", "exporter", "published per second", "lost", "mislabelled", "disconnected", "scrapes: p50, longest",
          "not answered", "CPU s per 100,000 events", "peak memory"),
     )  # fmt: skip
     for bench in benches:
@@ -92,11 +92,11 @@ def rate(benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds
 
 
 def flood(bench: Bench, events: int) -> None:
-    """As fast as the publisher can; Redis disconnects who cannot follow."""
+    """Publish at the maximum rate; Redis disconnects a subscriber that falls behind."""
     table(
-        f"Flood: {events:,} events as fast as they can be published, on Redis",
-        ("exporter", "published a second", "counted", "tasks started and not seen", "counted as missed",
-         "hears again after", "disconnected", "memory before", "peak memory"),
+        f"Flood: {events:,} events at the maximum rate, on Redis",
+        ("exporter", "published per second", "counted", "starts without an event", "counted as missed",
+         "recovered after", "disconnected", "memory before", "peak memory"),
     )  # fmt: skip
     for which in (OURS, PEER):
         missed: list[str] = []
@@ -131,9 +131,9 @@ def flood(bench: Bench, events: int) -> None:
 
 
 def flight(bench: Bench, tasks: int, rate: float) -> None:
-    """All are sent before the first one is received."""
+    """Publish all task-sent events before the first task is received."""
     table(
-        f"Flight: {tasks:,} tasks sent, and all run after that; {rate:,.0f} events a second, on Redis",
+        f"Flight: {tasks:,} tasks sent, then run; {rate:,.0f} events per second, on Redis",
         ("exporter", "memory before", "with all in flight", "growth", "lost", "mislabelled"),
     )
     for which in (OURS, PEER):
@@ -154,9 +154,9 @@ def flight(bench: Bench, tasks: int, rate: float) -> None:
 
 
 def churn(bench: Bench, events: int, rate: float) -> None:
-    """Names of tasks, workers and exceptions come and go."""
+    """Replace the names of tasks, workers and exceptions continuously."""
     table(
-        f"Churn: {events:,} events at {rate:,.0f} a second, with new names all the time, on Redis",
+        f"Churn: {events:,} events at {rate:,.0f} per second with new names, on Redis",
         ("events", "memory", "series", "lost so far"),
     )
     tasks, pieces = events // EVENTS_PER_TASK, 10

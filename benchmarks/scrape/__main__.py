@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scrape`: measure, and print tables."""
+"""Measure and print tables: `python -m benchmarks.scrape`."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ KEYS = (0, 1_000_000, 10_000_000)
 
 @contextmanager
 def on(name: str, size: tuple[int, int]) -> Iterator[Crowd]:
-    """A crowd on a new broker."""
+    """Start a crowd on a new broker."""
     with SERVERS[name]() as server, server.namespace() as broker, crowd(broker, *size) as found:
         yield found
 
 
-def asked_by_celery(found: Crowd) -> Times:
-    """`inspect stats` and `inspect active_queues`."""
+def inspected_by_celery(found: Crowd) -> Times:
+    """Measure `inspect stats` and `inspect active_queues`."""
     with Publisher(found.broker) as publisher:
         inspect = publisher.app.control.inspect()
 
-        def ask() -> None:
+        def inspect_all() -> None:
             if len(inspect.stats() or {}) != found.workers or len(inspect.active_queues() or {}) != found.workers:
-                raise click.ClickException("a worker did not answer Celery's inspect")
+                raise click.ClickException("a worker did not reply to Celery's inspect")
 
-        return timed(ask, 5)
+        return timed(inspect_all, 5)
 
 
 def scrapes(found: Crowd, name: str, rounds: int) -> None:
-    """Ours."""
+    """Measure celery-vitals."""
     with Exporter.of(found.broker) as exporter:
         _row(found, name, "celery-vitals", rounds, *_with_cpu(exporter, rounds, found, OURS))
 
 
 def peers(found: Crowd, name: str, rounds: int) -> None:
-    """The same scrape of the peer, and the same two questions asked by Celery."""
+    """Measure the same scrape of the peer, and the same two commands sent by Celery."""
     with Peer(found.broker) as peer:
         _row(found, name, "prometheus-exporter-celery", rounds, *_with_cpu(peer, rounds, found, PEERS))
-    _row(found, name, "Celery's inspect", 5, asked_by_celery(found), "")
+    _row(found, name, "Celery's inspect", 5, inspected_by_celery(found), "")
 
 
 def _with_cpu(exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, str]) -> tuple[Times, str]:
-    """How long scrapes take, and what CPU time of the exporter's process each costs."""
+    """Return scrape durations, and the CPU time of the exporter's process per scrape."""
     before = cpu_seconds(exporter.pid)
     times = scraped(exporter.address, rounds, found, marks)
     return times, f"{(cpu_seconds(exporter.pid) - before) / (WARM_UP + rounds) * 1000:.0f} ms"
@@ -67,7 +67,7 @@ def _row(found: Crowd, name: str, who: str, rounds: int, times: Times, cpu: str)
 
 
 def servers(names: Sequence[str]) -> None:
-    """Several Prometheus servers that scrape at the same moment."""
+    """Measure the control messages of Prometheus servers that scrape at the same moment."""
     print("\n| broker | Prometheus servers | rounds | scrapes | control messages |")
     print("|---|---|---|---|---|")
     for name in names:
@@ -77,10 +77,10 @@ def servers(names: Sequence[str]) -> None:
 
 
 def keys(rounds: int, counts: Sequence[int]) -> None:
-    """Two clusters on one Redis: one in a database with more and more keys that have nothing to do with its queues, and
-    one to compare with."""
+    """Compare two clusters on one Redis, one of them in a database with many unrelated keys."""
     print(
-        "\n| other keys | Redis holds | first scrape | scrapes until all were seen | p50 without them | p50 | added |"
+        "\n| other keys | memory of Redis | first scrape | scrapes until all queues were found"
+        " | p50 without them | p50 | difference |"
     )
     print("|---|---|---|---|---|---|---|")
     with RedisServer() as server, ExitStack() as stack:
@@ -99,7 +99,7 @@ def keys(rounds: int, counts: Sequence[int]) -> None:
 
 
 def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
-    """Seconds of the first scrape, and after how many the exporter has looked through all keys."""
+    """Return the duration of the first scrape, and the number of scrapes for a complete scan."""
     scrape = first = exporter.scrape(timeout=10)
     for number in range(1, most + 1):
         if scrape.value("celery_exporter_blind_spot", subject="queue_discovery") is None:
@@ -112,15 +112,22 @@ def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
 @click.option("--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True)
 @click.option("--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True)
 @click.option("--rounds", default=200, show_default=True, help="Number of scrapes.")
-@click.option("--peer-rounds", default=20, show_default=True, help="The same for the peer, which takes two seconds.")
-@click.option("--keys", "counts", type=int, multiple=True, default=KEYS, show_default=True, help="Other keys.")
+@click.option(
+    "--peer-rounds",
+    default=20,
+    show_default=True,
+    help="Number of scrapes of the peer, each of which takes two seconds.",
+)
+@click.option(
+    "--keys", "counts", type=int, multiple=True, default=KEYS, show_default=True, help="Number of unrelated keys."
+)
 def main(broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, counts: tuple[int, ...]) -> None:
     """Measure and print a table for each scenario."""
     names = [name for name in SERVERS if broker in (name.lower(), "both")]
     if "cluster" in scenario:
         install()
     if {"cluster", "large"} & set(scenario):
-        print("| broker | workers | queues | asked by | scrapes | p50 | p95 | max | CPU of a scrape |")
+        print("| broker | workers | queues | client | scrapes | p50 | p95 | max | CPU of a scrape |")
         print("|---|---|---|---|---|---|---|---|---|")
     for name in names:
         if "cluster" in scenario:
