@@ -107,7 +107,7 @@ def schema() -> str:
     properties = {name: _of(name, default, said) for name, default in defaults().items()}
     properties["config"] |= {"properties": {key: {} for key in file_keys()}, "additionalProperties": False}
     own = {name: {"$ref": f"#/properties/{name}"} for name in OWN}
-    name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$", "description": "Its name."}
+    name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$", "description": "Name of the cluster."}
     cluster = {
         "type": "object",
         "required": ["name"],
@@ -115,7 +115,7 @@ def schema() -> str:
         "additionalProperties": False,
     }
     properties["clusters"] |= {"items": cluster}
-    properties["global"] = {"type": "object", "description": "Set by Helm where this chart is a part of another one."}
+    properties["global"] = {"type": "object", "description": "Set by Helm if this chart is a dependency of another chart."}
     whole = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of celery-vitals",
@@ -148,15 +148,15 @@ def _of(path: str, default: Any, said: Mapping[str, str]) -> Schema:
 README = """\
 # celery-vitals
 
-Generated from `values.yaml`; do not edit. Kubernetes 1.25 and later.
+Generated from `values.yaml`; do not edit. Requires Kubernetes 1.25 or later.
 
-One value is enough. With a Secret that holds the broker's URL:
+One value is required. With a Secret that contains the broker's URL:
 
     kubectl create secret generic celery --from-literal=broker-url=redis://:PASSWORD@redis:6379/0
     helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery
 
-What else is worth setting, the image, TLS and several clusters are in `docs/chart.md`; `ci/` has complete value files.
-A wrong value is refused before anything is installed, with a message that says which and why.
+`docs/chart.md` describes the recommended values, the image, TLS and several clusters; `ci/` contains complete value files.
+A wrong value is rejected before anything is installed, by a message that names the value and the reason.
 
 ## Values
 

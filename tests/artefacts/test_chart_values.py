@@ -16,7 +16,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no broker": ({}, ("no broker", "broker.existingSecret", "broker.url")),
     "url and existingSecret": (
         {"broker": {"url": "redis://redis/0", "existingSecret": "celery"}},
-        ("broker.url and broker.existingSecret are both set", "keep the one"),
+        ("broker.url and broker.existingSecret are both set", "keep one"),
     ),
     "both for the backend": (
         {**SECRET, "resultBackend": {"url": "redis://redis/0", "existingSecret": "celery"}},
@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"broker": {"url": "redis://:$(PASSWORD)@redis/0"}}, ("broker.passwordSecret is not set",),
     ),
     "password of a whole URL": (
-        {"broker": {"existingSecret": "celery", "passwordSecret": "celery"}}, ("broker.passwordSecret goes with",),
+        {"broker": {"existingSecret": "celery", "passwordSecret": "celery"}}, ("broker.passwordSecret requires",),
     ),
     "port as text": ({**SECRET, "web": {"port": "9000"}}, ("/web/port", "got string, want integer")),
     "port too high": ({**SECRET, "web": {"port": 65536}}, ("/web/port", "maximum")),
@@ -39,7 +39,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown inside": ({"broker": {"secret": "x"}}, ("/broker", "additional properties 'secret' not allowed")),
     "unknown option": ({**SECRET, "config": {"worker-timout": 5}}, ("/config", "'worker-timout' not allowed")),
     "option with a value of its own": ({**SECRET, "config": {"log.level": "debug"}}, ("config: log.level", "README")),
-    "URL in the ConfigMap": ({**SECRET, "config": {"result-backend": "redis://x"}}, ("result-backend may hold",)),
+    "URL in the ConfigMap": ({**SECRET, "config": {"result-backend": "redis://x"}}, ("result-backend may contain",)),
     "log level": ({**SECRET, "logLevel": "loud"}, ("/logLevel", "'debug', 'info', 'warning', 'error'")),
     "collector": ({**SECRET, "disabledCollectors": ["beat"]}, ("/disabledCollectors/0", "'broker'")),
     "seconds as text": ({**SECRET, "workerTimeout": "90s"}, ("/workerTimeout", "got string")),
@@ -49,13 +49,13 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "TLS without a web configuration": ({**SECRET, "web": {"tls": True}}, ("web.existingSecret", "not set")),
     "credentials for an open endpoint": (
-        {**SECRET, "scrape": {"basicAuthSecret": "x"}}, ("scrape.basicAuthSecret is set", "web.auth is not"),
+        {**SECRET, "scrape": {"basicAuthSecret": "x"}}, ("scrape.basicAuthSecret is set", "web.auth is false"),
     ),
     "alert that is none": (
-        {**SECRET, "prometheusRule": {"enabled": True, "disabled": ["CeleryNap"]}}, ("no alert", "CeleryNap"),
+        {**SECRET, "prometheusRule": {"enabled": True, "disabled": ["CeleryNap"]}}, ("unknown alert", "CeleryNap"),
     ),
     "threshold that is none": (
-        {**SECRET, "prometheusRule": {"enabled": True, "thresholds": {"nap": 1}}}, ("no threshold nap",),
+        {**SECRET, "prometheusRule": {"enabled": True, "thresholds": {"nap": 1}}}, ("unknown threshold nap",),
     ),
     "threshold as text": (
         {**SECRET, "prometheusRule": {"thresholds": {"x": "1"}}}, ("/prometheusRule/thresholds/x", "want number"),
@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "cluster with what is the release's": (
         {"clusters": [{**CLUSTER, "serviceMonitor": {}}]}, ("/clusters/0", "'serviceMonitor' not allowed"),
     ),
-    "two clusters of one name": ({"clusters": [CLUSTER, CLUSTER]}, ("clusters: shop is there twice",)),
+    "two clusters of one name": ({"clusters": [CLUSTER, CLUSTER]}, ("clusters: duplicate name shop",)),
     "cluster with a name that is no label": ({"clusters": [{**CLUSTER, "name": "Shop!"}]}, ("/clusters/0/name",)),
 }  # fmt: skip
 
