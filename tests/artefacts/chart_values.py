@@ -1,4 +1,4 @@
-"""What follows from the chart's values.yaml: values.schema.json and the README, with the words of its comments."""
+"""Generate values.schema.json and README.md of the chart from values.yaml and its comments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ RULE: Schema = {
 }  # fmt: skip
 COLLECTORS = ("broker", "backend", "workers", "queues", "tasks")
 
-# What the default of a value does not tell about it.  No pattern where a password may be: Helm's message quotes it.
+# Constraints that a default does not imply.  No pattern for values that may contain a password:
+# Helm's message would quote it.
 MORE: dict[str, Schema] = {
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "imagePullSecrets": {"items": NAMED},
@@ -65,9 +66,9 @@ MORE: dict[str, Schema] = {
     "terminationGracePeriodSeconds": {"minimum": 2},
 }
 LABELS = ("commonLabels", "commonAnnotations", "podAnnotations", "podLabels", "nodeSelector")
-# Kubernetes' own objects, whose schema is Kubernetes' business.
+# Objects of the Kubernetes API, which validates them itself.
 OPEN = ("resources", "podSecurityContext", "securityContext", "affinity", "scrape.tlsConfig")
-# What a cluster of several may have of its own.
+# Values that an entry of `clusters` may override.
 OWN = (
     "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents", "eventQueue",
     "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout", "runtimeBuckets", "waitBuckets", "logLevel",
@@ -79,32 +80,32 @@ _TYPES = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "
 
 
 def entries() -> Iterator[tuple[str, str]]:
-    """Path and comment of every value that has one, in the order of the file."""
+    """Yield path and comment of every described value, in the order of the file."""
     stack: list[tuple[int, str]] = []
-    said = ""
+    pending = ""
     for line in (CHART / "values.yaml").read_text().splitlines():
         comment = re.match(r"\s*# -- (.*)", line)
         key = re.match(r"(\s*)([A-Za-z]\w*):", line)
         if comment:
-            said = comment.group(1)
+            pending = comment.group(1)
         elif key:
             depth = len(key.group(1))
             stack = [*(one for one in stack if one[0] < depth), (depth, key.group(2))]
-            if said:
-                yield ".".join(name for _, name in stack), said
-            said = ""
+            if pending:
+                yield ".".join(name for _, name in stack), pending
+            pending = ""
 
 
 def defaults() -> dict[str, Any]:
-    """The values of the chart."""
+    """Return the default values of the chart."""
     values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
     return values
 
 
 def schema() -> str:
-    """The text of values.schema.json."""
-    said = dict(entries())
-    properties = {name: _of(name, default, said) for name, default in defaults().items()}
+    """Return the text of values.schema.json."""
+    comments = dict(entries())
+    properties = {name: _of(name, default, comments) for name, default in defaults().items()}
     properties["config"] |= {"properties": {key: {} for key in file_keys()}, "additionalProperties": False}
     own = {name: {"$ref": f"#/properties/{name}"} for name in OWN}
     name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$", "description": "Name of the cluster."}
@@ -115,7 +116,8 @@ def schema() -> str:
         "additionalProperties": False,
     }
     properties["clusters"] |= {"items": cluster}
-    properties["global"] = {"type": "object", "description": "Set by Helm if this chart is a dependency of another chart."}
+    purpose = "Set by Helm if this chart is a dependency of another chart."
+    properties["global"] = {"type": "object", "description": purpose}
     whole = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of celery-vitals",
@@ -127,12 +129,12 @@ def schema() -> str:
 
 
 def file_keys() -> list[str]:
-    """The keys of the program's configuration file."""
+    """Return the keys of the program's configuration file."""
     return [option.key for option in all_options() if option.in_file]
 
 
-def _of(path: str, default: Any, said: Mapping[str, str]) -> Schema:
-    found: Schema = {"description": said[path]} if path in said else {}
+def _of(path: str, default: Any, comments: Mapping[str, str]) -> Schema:
+    found: Schema = {"description": comments[path]} if path in comments else {}
     if default is not None:
         found["type"] = _TYPES[type(default)]
     if isinstance(default, dict) and path not in OPEN:
@@ -140,7 +142,7 @@ def _of(path: str, default: Any, said: Mapping[str, str]) -> Schema:
         if inner:
             found |= TEXTS
         elif default:
-            found["properties"] = {key: _of(f"{path}.{key}", value, said) for key, value in default.items()}
+            found["properties"] = {key: _of(f"{path}.{key}", value, comments) for key, value in default.items()}
             found["additionalProperties"] = False
     return found | MORE.get(path, {})
 
@@ -155,8 +157,9 @@ One value is required. With a Secret that contains the broker's URL:
     kubectl create secret generic celery --from-literal=broker-url=redis://:PASSWORD@redis:6379/0
     helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery
 
-`docs/chart.md` describes the recommended values, the image, TLS and several clusters; `ci/` contains complete value files.
-A wrong value is rejected before anything is installed, by a message that names the value and the reason.
+`docs/chart.md` describes the recommended values, the image, TLS and several clusters; `ci/`
+contains complete value files. A wrong value is rejected before anything is installed, by a message
+that names the value and the reason.
 
 ## Values
 
@@ -166,7 +169,7 @@ A wrong value is rejected before anything is installed, by a message that names 
 
 
 def readme() -> str:
-    """The text of the chart's README."""
+    """Return the text of the chart's README."""
     return README + "".join(f"| `{path}` | `{_shown(path)}` | {words} |\n" for path, words in entries())
 
 
