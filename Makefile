@@ -12,14 +12,12 @@ demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/python tests/servers/install.py
+	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) || { test $$? -eq 1 && $(ONCE_MORE); }
 
 # The tests that need no server: seconds on any supported Python.
-UNIT := tests $(addprefix --ignore=tests/,live demo golden artefacts fleet test_autoscaling.py test_control.py \
-	test_servers.py test_workers.py events/test_receivers.py)
 test-unit: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(UNIT) $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
 # Real workers and brokers on two busy cores: what failed is run once more, alone, with servers of its own.  Both runs are
 # shown, and a test that needs the second is a defect to look into.
@@ -27,31 +25,31 @@ ONCE_MORE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 # The tests against other servers, workers of other Celery versions and other Pythons, about an hour; ARGS names rows.
 test-matrix: .venv/.dev
-	$(BIN)/python tests/servers/install.py
+	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m tests.matrix $(ARGS)
 
 # Ten minutes: the healthy demo under a real Prometheus with the alert rules; none may fire.
 test-alerts-quiet: .venv/.dev
-	$(BIN)/python tests/servers/install.py
-	$(BIN)/python -m tests.artefacts.healthy_demo $(ARGS)
+	$(BIN)/python tests/support/servers/install.py
+	$(BIN)/python -m tests.support.ops.healthy_demo $(ARGS)
 
 # The image and compose.yaml in a Docker engine: one that answers, else, as root, Debian's docker.io.  Where no registry
 # can be reached, the images of others are made of Debian's packages (mmdebstrap).
 test-image: .venv/.dev
-	$(BIN)/python -m pytest tests/artefacts/image_checks.py -s $(ARGS)
+	$(BIN)/python -m pytest tests/support/ops/image_checks.py -s $(ARGS)
 
 # The version of the program, written into the chart, the Dockerfile and compose.yaml; then everything that is generated
 # from the chart: its schema and README, the renders, examples/kubernetes.
 chart: .venv/.dev
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/artefacts/test_version.py -q $(ARGS)
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/artefacts/test_chart_renders.py -q $(ARGS)
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/ops/test_version.py -q $(ARGS)
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/ops/test_chart_renders.py -q $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m celery_vitals.docs --check docs
+	$(BIN)/python -m tools.reference_pages --check docs
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
@@ -59,16 +57,16 @@ format: .venv/.dev
 
 # What a broker holds after a thousand scrapes and fifty kills; make test does the same with fewer.
 test-harm: .venv/.dev
-	$(BIN)/python tests/servers/install.py
-	HARM_FULL=1 $(BIN)/python -m pytest tests/live/test_harm_kills.py $(ARGS)
+	$(BIN)/python tests/support/servers/install.py
+	HARM_FULL=1 $(BIN)/python -m pytest tests/integration/test_harm_kills.py $(ARGS)
 
 # The expected exposition, rewritten from what the exporter gives now; look at the difference before you commit it.
 golden: .venv/.dev
-	$(BIN)/python tests/servers/install.py
+	$(BIN)/python tests/support/servers/install.py
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden $(ARGS)
 
 docs: .venv/.dev
-	$(BIN)/python -m celery_vitals.docs docs
+	$(BIN)/python -m tools.reference_pages docs
 
 # The JSON to import, from grafana/source; needs Python 3.11.
 dashboards: .venv/.dev
@@ -77,9 +75,9 @@ dashboards: .venv/.dev
 # The dashboards in a browser, healthy and in incidents: checks what they show, and keeps the pictures in docs/img.  Needs
 # node, npm and Chromium, which it installs from Debian's packages when they are missing; about 4 minutes.
 screenshots: .venv/.dev
-	$(BIN)/python tests/servers/install.py chromium node npm
+	$(BIN)/python tests/support/servers/install.py chromium node npm
 	@$(MAKE) --no-print-directory grafana/browser/build/page.js
-	$(BIN)/python -m tests.artefacts.screenshots $(ARGS)
+	$(BIN)/python -m tests.support.ops.screenshots $(ARGS)
 
 grafana/browser/build/page.js: grafana/browser/package.json grafana/browser/build.mjs $(wildcard grafana/browser/src/* grafana/dashboards/*)
 	cd grafana/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --legacy-peer-deps
@@ -89,7 +87,7 @@ grafana/browser/build/page.js: grafana/browser/package.json grafana/browser/buil
 bench: bench-scrape
 
 bench-scrape bench-events: .venv/.dev
-	$(BIN)/python tests/servers/install.py
+	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m benchmarks.$(@:bench-%=%) $(ARGS)
 
 bench-render: .venv/.dev

@@ -1,7 +1,7 @@
 """The cost of encoding many series as text, and its effect on the thread that counts task events.
 
 Compared in the same run, in turn, with prometheus_client's `generate_latest`: on its own counters
-and histograms, as most exporters use it, and on prepared families, which measures its encoder alone.
+and histograms, as most exporters use it, and on prepared families, to measure its encoder alone.
 """
 
 from __future__ import annotations
@@ -18,25 +18,33 @@ from functools import partial
 from itertools import count, islice
 
 import click
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from celery_vitals.exposition import generate
-from celery_vitals.metric import Declared, Group
-from celery_vitals.space import Space
-from celery_vitals.tables import HistogramRow, HistogramTable, ValueRow, ValueTable
+from celery_vitals.metrics.base import MetricDefinition, MetricGroup
+from celery_vitals.metrics.cardinality import CardinalityLimiter
+from celery_vitals.metrics.encoder import generate
+from celery_vitals.metrics.tables import HistogramSeries, HistogramTable, ValueSeries, ValueTable
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 LABELS = ("task", "queue")
 QUEUES = 10
-EVENTS = Group("events")
+EVENTS = MetricGroup("events")
 COUNTERS = [
     EVENTS.counter(f"celery_task_{name}_total", *LABELS, help=f"Tasks {name}, from task events.")
     for name in ("sent", "received", "started", "succeeded", "failed", "retried", "rejected")
 ]
 HISTOGRAMS = [
-    EVENTS.histogram(f"celery_task_{name}_seconds", *LABELS, help=f"The {name} of tasks, from task events.")
+    EVENTS.histogram(
+        f"celery_task_{name}_seconds", *LABELS, help=f"The {name} of tasks, from task events."
+    )
     for name in ("runtime", "failed_runtime", "queue_wait")
 ]
 SERIES_PER_PAIR = len(COUNTERS) + len(HISTOGRAMS) * (len(BUCKETS) + 3)
@@ -63,20 +71,31 @@ class Sources(Collector):
         return self._families
 
 
-class Tables:
+class TaskTables:
     """The tables of an exporter with many tasks."""
 
     def __init__(self, series: int) -> None:
-        self.space = Space({"task": series, "queue": QUEUES}, series * 2, threading.Lock())
-        self.values = [ValueTable(metric, self.space) for metric in COUNTERS]
-        self.histograms = [HistogramTable(metric, self.space, lambda _: BUCKETS) for metric in HISTOGRAMS]
-        self.pairs = [(f"shop.orders.tasks.task_{n}", f"queue_{n % QUEUES}") for n in range(series // SERIES_PER_PAIR)]
-        self.counters: list[ValueRow] = [table.row(*pair) for pair in self.pairs for table in self.values]
-        self.timers: list[HistogramRow] = [table.row(*pair) for pair in self.pairs for table in self.histograms]
+        self.limiter = CardinalityLimiter(
+            {"task": series, "queue": QUEUES}, series * 2, threading.Lock()
+        )
+        self.values = [ValueTable(metric, self.limiter) for metric in COUNTERS]
+        self.histograms = [
+            HistogramTable(metric, self.limiter, lambda _: BUCKETS) for metric in HISTOGRAMS
+        ]
+        self.pairs = [
+            (f"shop.orders.tasks.task_{n}", f"queue_{n % QUEUES}")
+            for n in range(series // SERIES_PER_PAIR)
+        ]
+        self.counters: list[ValueSeries] = [
+            table.row(*pair) for pair in self.pairs for table in self.values
+        ]
+        self.timers: list[HistogramSeries] = [
+            table.row(*pair) for pair in self.pairs for table in self.histograms
+        ]
 
     def change(self, every: int) -> None:
         """Change each row, or each tenth."""
-        with self.space.lock:
+        with self.limiter.lock:
             for row in self.counters[::every]:
                 row.value += 1
             for timer in self.timers[::every]:
@@ -84,26 +103,31 @@ class Tables:
 
     def families(self) -> list[Metric]:
         """Return the families of a scrape."""
-        return [*(table.family() for table in self.values), *(table.family() for table in self.histograms)]
+        return [
+            *(table.family() for table in self.values),
+            *(table.family() for table in self.histograms),
+        ]
 
 
-def peer(tables: Tables) -> CollectorRegistry:
+def peer(tables: TaskTables) -> CollectorRegistry:
     """Return the same series as metrics of prometheus_client."""
     registry = CollectorRegistry()
 
-    def names(metric: Declared) -> tuple[str, str, tuple[str, ...]]:
+    def names(metric: MetricDefinition) -> tuple[str, str, tuple[str, ...]]:
         return metric.name, metric.help, metric.labels
 
     for counter in [Counter(*names(metric), registry=registry) for metric in COUNTERS]:
         for pair in tables.pairs:
             counter.labels(*pair).inc(random.randrange(1000))
-    for histogram in [Histogram(*names(metric), buckets=BUCKETS, registry=registry) for metric in HISTOGRAMS]:
+    for histogram in [
+        Histogram(*names(metric), buckets=BUCKETS, registry=registry) for metric in HISTOGRAMS
+    ]:
         for pair in tables.pairs:
             histogram.labels(*pair).observe(random.expovariate(1))
     return registry
 
 
-def whole(tables: Tables) -> bytes:
+def whole(tables: TaskTables) -> bytes:
     """Encode with celery-vitals."""
     return b"".join(generate(tables.families(), generate_latest))
 
@@ -126,12 +150,14 @@ class Times:
 
     def row(self, what: str) -> str:
         """Return a line of the table."""
-        ours, metrics, ready = (statistics.median(times) for times in (self.ours, self.metrics, self.ready))
+        ours, metrics, ready = (
+            statistics.median(times) for times in (self.ours, self.metrics, self.ready)
+        )
         ratios = f"1/{metrics / ours:.0f} | 1/{ready / ours:.0f}"
         return f"| {what} | {ours:.1f} ms | {metrics:.0f} ms | {ready:.0f} ms | {ratios} |"
 
 
-def measure(tables: Tables, registry: CollectorRegistry, every: int, rounds: int) -> Times:
+def measure(tables: TaskTables, registry: CollectorRegistry, every: int, rounds: int) -> Times:
     """Measure both encoders in turn; before each turn, change all rows or every tenth."""
     times = Times([], [], [])
     whole(tables)
@@ -148,10 +174,10 @@ def measure(tables: Tables, registry: CollectorRegistry, every: int, rounds: int
     return times
 
 
-class Ingest(threading.Thread):
+class EventProcessor(threading.Thread):
     """Counts batches of events without a pause; records the lock wait and batch times in ms."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: TaskTables) -> None:
         super().__init__(daemon=True)
         self._tables = tables
         self._stopping = threading.Event()
@@ -164,7 +190,7 @@ class Ingest(threading.Thread):
         events = count()
         while not self._stopping.is_set():
             started = time.perf_counter()
-            with self._tables.space.lock:
+            with self._tables.limiter.lock:
                 held = time.perf_counter()
                 for number in islice(events, SLICE):
                     seconds = json.loads(BODY)["runtime"]
@@ -180,41 +206,60 @@ class Ingest(threading.Thread):
 
     def row(self, what: str, scrape: str) -> str:
         """Return a line of the table."""
-        usual = statistics.median(self.slices)
-        return f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {max(self.slices):.1f} ms |"
+        usual, longest = statistics.median(self.slices), max(self.slices)
+        return (
+            f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {longest:.1f} ms |"
+        )
 
 
-def pauses(tables: Tables, rounds: int) -> None:
+def pauses(tables: TaskTables, rounds: int) -> None:
     """Print the ingestion times alone, and while another thread encodes continuously."""
     for what, scrapes in (("alone", 0), ("while encoding", rounds)):
-        ingest = Ingest(tables)
-        ingest.start()
+        processor = EventProcessor(tables)
+        processor.start()
         times: list[float] = []
         if not scrapes:
             time.sleep(1)
         for _ in range(scrapes):
             body = timed(lambda: whole(tables), times)
             gzip.compress(body, 1)
-        ingest.stop()
+        processor.stop()
         rendering = f"{statistics.median(times):.0f} ms | {max(times):.0f} ms" if times else " | "
-        print(ingest.row(what, rendering), flush=True)
+        print(processor.row(what, rendering), flush=True)
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="Number of rounds, of which the median is shown.")
-@click.option("--series", default=(10_000, 100_000), multiple=True, show_default=True, help="Number of series.")
+@click.option(
+    "--rounds",
+    default=5,
+    show_default=True,
+    help="Number of rounds, of which the median is shown.",
+)
+@click.option(
+    "--series",
+    default=(10_000, 100_000),
+    multiple=True,
+    show_default=True,
+    help="Number of series.",
+)
 def main(rounds: int, series: tuple[int, ...]) -> None:
     """Measure and print two tables."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    print("| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone | ratio | ratio |")
+    print(
+        "| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone"
+        " | ratio | ratio |"
+    )
     print("|---|---|---|---|---|---|")
     for number in series:
-        tables = Tables(number)
+        tables = TaskTables(number)
         registry = peer(tables)
         for what, every in (("all rows changed", 1), ("10 % changed", 10)):
             print(measure(tables, registry, every, rounds).row(f"{number:,}, {what}"), flush=True)
     print()
-    print(f"| counting, {series[-1]:,} series | encoding | longest | longest wait for the lock | batch | longest |")
+    print(
+        f"| counting, {series[-1]:,} series | encoding | longest"
+        " | longest wait for the lock | batch | longest |"
+    )
     print("|---|---|---|---|---|---|")
     pauses(tables, rounds * 10)
 

@@ -15,7 +15,18 @@ import sysconfig
 from pathlib import Path
 
 # Not needed at run time; the first two could install packages.
-LEFT_OUT = ("ensurepip", "pip*", "idlelib", "lib2to3", "tkinter", "turtledemo", "test", "pydoc_data", "config-*", "*.a")
+LEFT_OUT = (
+    "ensurepip",
+    "pip*",
+    "idlelib",
+    "lib2to3",
+    "tkinter",
+    "turtledemo",
+    "test",
+    "pydoc_data",
+    "config-*",
+    "*.a",
+)
 # Loaded by dlopen, so that ldd does not list them: name resolution, thread cancellation.
 BY_NAME = ("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2", "libgcc_s.so.1")
 DATA = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/usr/share/zoneinfo"))
@@ -28,7 +39,12 @@ FILES = {
 
 def main(environment: Path, root: Path) -> None:
     """Fill the root folder."""
-    for source in (environment, Path(sys.executable).resolve(), Path(sysconfig.get_path("stdlib")), *DATA):
+    for source in (
+        environment,
+        Path(sys.executable).resolve(),
+        Path(sysconfig.get_path("stdlib")),
+        *DATA,
+    ):
         copy(source, root)
     for library in sorted(libraries(root)):
         copy(library, root)
@@ -55,7 +71,11 @@ def copy(source: Path, root: Path) -> None:
 
 def libraries(root: Path) -> set[Path]:
     """Return the shared libraries of all programs and modules below the root, and the loader."""
-    files = [path for path in root.rglob("*") if path.is_file() and (".so" in path.name or path.parent.name == "bin")]
+    files = [
+        path
+        for path in root.rglob("*")
+        if path.is_file() and (".so" in path.name or path.parent.name == "bin")
+    ]
     linked = {path for file in files for path in paths_in("ldd", str(file), pattern=r"(/\S+) \(0x")}
     folders = {path.parent.resolve() for path in linked}
     installed = paths_in("ldconfig", "-p", pattern=r"=> (/\S+)")

@@ -13,8 +13,15 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from tests.servers import Broker, BrokerServer, MissingProgramError, RabbitMQServer, RedisServer, Worker
-from tests.servers.warden import members, warden
+from tests.support.servers import (
+    Broker,
+    BrokerServer,
+    MissingProgramError,
+    RabbitMQServer,
+    RedisServer,
+    Worker,
+)
+from tests.support.servers.warden import members, warden
 
 KINDS: dict[str, Callable[[], BrokerServer]] = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
 BOTH = tuple(KINDS)
@@ -38,7 +45,9 @@ def nothing_left_behind() -> Iterator[None]:
     before = {one.pid for one in psutil.Process().children()}
     cleaner = warden()
     yield
-    strangers = [one for one in psutil.Process().children() if one.pid not in before | {cleaner.pid}]
+    strangers = [
+        one for one in psutil.Process().children() if one.pid not in before | {cleaner.pid}
+    ]
     _, left = psutil.wait_procs(strangers, timeout=3.0)
     left += [one for session in cleaner.sessions for one in members(session) if one not in left]
     names = [f"{one.pid} {' '.join(one.cmdline())[:200]}" for one in left if one.is_running()]
@@ -124,7 +133,8 @@ CLUSTER = {"prefork": 2, "threads": 4, "gevent": 8, "solo": 1}
 def cluster(module_broker: Broker) -> Iterator[Cluster]:
     """Four workers `<pool>@test` with 2, 4, 8 and 1 slots; each serves `celery` and a queue named after its pool."""
     workers = {
-        pool: Worker(module_broker, pool, queues=("celery", pool), concurrency=slots) for pool, slots in CLUSTER.items()
+        pool: Worker(module_broker, pool, queues=("celery", pool), concurrency=slots)
+        for pool, slots in CLUSTER.items()
     }
     with ExitStack() as stack:
         for worker in workers.values():
@@ -153,7 +163,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
         params = getattr(getattr(item, "callspec", None), "params", {})
-        kinds = {value for name, value in params.items() if name.endswith(("broker", "server")) and value in BOTH}
+        kinds = {
+            value
+            for name, value in params.items()
+            if name.endswith(("broker", "server")) and value in BOTH
+        }
         kinds |= {kind for kind in BOTH if names & {f"{kind}_server", f"{kind}_broker"}}
         item.user_properties += [("server", kind) for kind in sorted(kinds)]
 

@@ -16,17 +16,36 @@ CHURN_RATE = 30_000.0
 
 
 @click.command()
-@click.option("--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True)
-@click.option("--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True)
-@click.option("--rounds", default=3, show_default=True, help="Rounds of cpu and rate, of which the median is shown.")
+@click.option(
+    "--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True
+)
+@click.option(
+    "--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True
+)
+@click.option(
+    "--rounds",
+    default=3,
+    show_default=True,
+    help="Rounds of cpu and rate, of which the median is shown.",
+)
 @click.option("--events", default=100_000, show_default=True, help="Events per round of cpu.")
 @click.option("--seconds", default=10.0, show_default=True, help="Duration of a round of rate.")
 @click.option(
-    "--peer/--no-peer", "with_peer", default=True, show_default=True, help="Whether rate also measures the peer."
+    "--peer/--no-peer",
+    "with_peer",
+    default=True,
+    show_default=True,
+    help="Whether rate also measures the peer.",
 )
-@click.option("--flood-events", default=1_000_000, show_default=True, help="Number of events of flood.")
-@click.option("--flight-tasks", default=100_000, show_default=True, help="Number of tasks of flight.")
-@click.option("--churn-events", default=10_000_000, show_default=True, help="Number of events of churn.")
+@click.option(
+    "--flood-events", default=1_000_000, show_default=True, help="Number of events of flood."
+)
+@click.option(
+    "--flight-tasks", default=100_000, show_default=True, help="Number of tasks of flight."
+)
+@click.option(
+    "--churn-events", default=10_000_000, show_default=True, help="Number of events of churn."
+)
 def main(
     broker: str,
     scenario: tuple[str, ...],
@@ -42,7 +61,9 @@ def main(
     peer.install()
     with ExitStack() as stack:
         benches = {
-            kind: stack.enter_context(Bench.on(kind)) for kind in ("redis", "rabbitmq") if broker in (kind, "both")
+            kind: stack.enter_context(Bench.on(kind))
+            for kind in ("redis", "rabbitmq")
+            if broker in (kind, "both")
         }
         everywhere, redis = list(benches.values()), benches.get("redis")
         if "cpu" in scenario:

@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
-from tests.exporter import Exporter as Ours
-from tests.servers import Broker, RabbitMQServer, RedisServer, Worker, wait_for
+from tests.support.exporter import Exporter as Ours
+from tests.support.servers import Broker, RabbitMQServer, RedisServer, Worker, wait_for
 
 from benchmarks.events import watch
 from benchmarks.events.capture import Samples, capture
 from benchmarks.events.load import HOSTS, Order, Published, publish
 from benchmarks.events.peer import Peer
 
-SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
+SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {
+    "redis": RedisServer,
+    "rabbitmq": RabbitMQServer,
+}
 TITLES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
 OURS, PEER = "celery-vitals", "prometheus-exporter-celery"
 
@@ -65,7 +68,9 @@ class Bench:
             samples = capture(broker)
             names = [f"w{number}@bench" for number in range(HOSTS)]
             queues = tuple(f"queue_{number}" for number in range(5))
-            workers = [Worker(broker, "solo", name, queues=queues, heartbeat=False) for name in names]
+            workers = [
+                Worker(broker, "solo", name, queues=queues, heartbeat=False) for name in names
+            ]
             for worker in workers:
                 stack.callback(worker.close)
                 worker.launch()
@@ -82,7 +87,10 @@ class Bench:
             def receives() -> bool:
                 self.publish()
                 page = watch.scrape(exporter, 5.0)
-                return 'type="worker-heartbeat"} ' in page.text or 'celery_worker_up{hostname="bench"}' in page.text
+                return (
+                    'type="worker-heartbeat"} ' in page.text
+                    or 'celery_worker_up{hostname="bench"}' in page.text
+                )
 
             wait_for(receives, 60.0, what="events received")
             yield exporter
@@ -114,7 +122,9 @@ class Bench:
             watch.wait_quiet(pid)
             cpu, peak = watch.cpu_seconds(pid) - before, watch.peak_memory(pid)
             found = watch.counted(watch.scrape(exporter))
-            outcome = Outcome(cpu, published, idle=idle, peak=peak, reconnects=_breaks(exporter) - breaks)
+            outcome = Outcome(
+                cpu, published, idle=idle, peak=peak, reconnects=_breaks(exporter) - breaks
+            )
             outcome.lost = published.events - found.total()
             outcome.mislabelled = wrong(published.counts, found)
             if also is not None:
@@ -129,4 +139,6 @@ def wrong(published: Counter[tuple[str, str, str]], found: Counter[tuple[str, st
 
 def _breaks(exporter: watch.Exporter) -> int:
     """Return how often the exporter lost its connection, according to its log."""
-    return exporter.log.count("task events are not followed") + exporter.log.count("celery-exporter exception")
+    return exporter.log.count("task events are not followed") + exporter.log.count(
+        "celery-exporter exception"
+    )

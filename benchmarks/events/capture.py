@@ -13,9 +13,16 @@ from typing import Any
 from amqp import basic_message
 from kombu import Connection, Consumer, Exchange, Queue
 from kombu.utils.json import dumps
-from tests.servers import Broker, Publisher, RedisServer, Worker
+from tests.support.servers import Broker, Publisher, RedisServer, Worker
 
-TYPES = ("task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "worker-heartbeat")
+TYPES = (
+    "task-sent",
+    "task-received",
+    "task-started",
+    "task-succeeded",
+    "task-failed",
+    "worker-heartbeat",
+)
 _TIMEOUT = 30.0
 
 
@@ -71,7 +78,9 @@ def capture(broker: Broker) -> Samples:
                 raise RuntimeError("an event does not survive encoding again")
             for event in content if isinstance(content, list) else [content]:
                 # Replies to the control command have no counts.
-                if event["type"] in TYPES and (event["type"] != "worker-heartbeat" or "processed" in event):
+                if event["type"] in TYPES and (
+                    event["type"] != "worker-heartbeat" or "processed" in event
+                ):
                     texts.setdefault(event["type"], _template(event))
                     envelopes.setdefault(event["type"], message.envelope)
     return Samples(texts, envelopes)
@@ -79,11 +88,19 @@ def capture(broker: Broker) -> Samples:
 
 def _template(event: Mapping[str, Any]) -> str:
     """Return the text of an event with placeholders for the fields that differ."""
-    quoted = {"uuid": "uuid", "root_id": "uuid", "name": "name", "queue": "queue", "routing_key": "queue"}
+    quoted = {
+        "uuid": "uuid",
+        "root_id": "uuid",
+        "name": "name",
+        "queue": "queue",
+        "routing_key": "queue",
+    }
     quoted |= {"hostname": "host", "exception": "exception"}
     bare = {"timestamp": "timestamp", "active": "active", "processed": "processed"}
     places = {**quoted, **bare}
-    text: str = dumps({key: f"@{places[key]}" if key in places else value for key, value in event.items()})
+    text: str = dumps(
+        {key: f"@{places[key]}" if key in places else value for key, value in event.items()}
+    )
     text = text.replace("%", "%%")
     for place in quoted.values():
         text = text.replace(f'"@{place}"', f'"%({place})s"')
@@ -105,8 +122,8 @@ def _subscribed(broker: Broker) -> Iterator[Receive]:
 @contextmanager
 def _on_redis(broker: Broker) -> Iterator[Receive]:
     assert isinstance(broker.server, RedisServer)
-    with broker.server.client(int(broker.space)) as client, client.pubsub() as subscription:
-        subscription.psubscribe(f"/{broker.space}.celeryev/*")
+    with broker.server.client(int(broker.namespace)) as client, client.pubsub() as subscription:
+        subscription.psubscribe(f"/{broker.namespace}.celeryev/*")
 
         def receive() -> _Message | None:
             found = subscription.get_message(ignore_subscribe_messages=True, timeout=0.5)
@@ -131,7 +148,10 @@ def _on_rabbitmq(broker: Broker) -> Iterator[Receive]:
 
     exchange = Exchange("celeryev", "topic")
     queue = Queue("", exchange, routing_key="#", exclusive=True, auto_delete=True)
-    with Connection(broker.url) as connection, Consumer(connection, [queue], no_ack=True, on_message=take):
+    with (
+        Connection(broker.url) as connection,
+        Consumer(connection, [queue], no_ack=True, on_message=take),
+    ):
 
         def receive() -> _Message | None:
             try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 from benchmarks.events.capture import Samples
-from benchmarks.events.wires import Wire, connect
+from benchmarks.events.wires import SocketReader, connect
 
 _TICK = 0.005
 """Seconds between two writes."""
@@ -40,9 +40,12 @@ def steady(index: int) -> Task:
     """Return a task: 23 names, 5 queues, 4 workers; one in 33 fails."""
     failed = index % 33 == 5
     return Task(
-        _uuid(index), f"shop.orders.tasks.task_{index % 23}", f"queue_{index // 23 % 5}", f"w{index % HOSTS}@bench",
+        _uuid(index),
+        f"shop.orders.tasks.task_{index % 23}",
+        f"queue_{index // 23 % 5}",
+        f"w{index % HOSTS}@bench",
         "ValueError" if failed else "",
-    )  # fmt: skip
+    )
 
 
 def churning(index: int) -> Task:
@@ -53,9 +56,12 @@ def churning(index: int) -> Task:
     """
     failed = index % 33 == 5
     return Task(
-        _uuid(index), f"shop.orders.tasks.task_{index // 100}", f"queue_{index % 5}",
-        f"w{index // 20_000 * HOSTS + index % HOSTS}@bench", f"Error{index // 330}" if failed else "",
-    )  # fmt: skip
+        _uuid(index),
+        f"shop.orders.tasks.task_{index // 100}",
+        f"queue_{index % 5}",
+        f"w{index // 20_000 * HOSTS + index % HOSTS}@bench",
+        f"Error{index // 330}" if failed else "",
+    )
 
 
 MIXES = {"steady": steady, "churning": churning}
@@ -128,7 +134,9 @@ def _blocks(messages: Iterator[tuple[int, bytes]]) -> list[bytes]:
     return [*blocks, b"".join(some)]
 
 
-def _paced(messages: Iterator[tuple[int, bytes]], wire: Wire, rate: float, load: _Load) -> None:
+def _paced(
+    messages: Iterator[tuple[int, bytes]], wire: SocketReader, rate: float, load: _Load
+) -> None:
     started, beat, done = time.monotonic(), 0.0, 0
     more = True
     while more:
@@ -156,11 +164,16 @@ class _Load:
         self._texts, self._envelopes = order.samples.texts, order.samples.envelopes
         self._active: Counter[str] = Counter()
 
-    def messages(self, wire: Wire) -> Iterator[tuple[int, bytes]]:
+    def messages(self, wire: SocketReader) -> Iterator[tuple[int, bytes]]:
         """Yield the number of events and the encoded message."""
         order = self._order
         if order.probe:
-            yield 1, self._sent(wire, Task(_uuid(hash(order.probe)), order.probe, "queue_0", "w0@bench", ""))
+            yield (
+                1,
+                self._sent(
+                    wire, Task(_uuid(hash(order.probe)), order.probe, "queue_0", "w0@bench", "")
+                ),
+            )
             return
         workers: dict[str, _Outbox] = {}
         make = MIXES[order.mix]
@@ -182,18 +195,25 @@ class _Load:
             if outbox.events:
                 yield self._flush(wire, outbox)
 
-    def heartbeats(self, wire: Wire) -> bytes:
+    def heartbeats(self, wire: SocketReader) -> bytes:
         """Return one heartbeat of each current worker."""
-        hosts = list(self.published.processed)[-HOSTS:] or [f"w{number}@bench" for number in range(HOSTS)]
+        hosts = list(self.published.processed)[-HOSTS:] or [
+            f"w{number}@bench" for number in range(HOSTS)
+        ]
         envelope, text = self._envelopes["worker-heartbeat"], self._texts["worker-heartbeat"]
         some = []
         for host in hosts:
             active, processed = self._active[host], self.published.processed[host]
-            fields = {"host": host, "timestamp": time.time(), "active": active, "processed": processed}
+            fields = {
+                "host": host,
+                "timestamp": time.time(),
+                "active": active,
+                "processed": processed,
+            }
             some.append(wire.encode(envelope, (text % fields).encode()))
         return b"".join(some)
 
-    def _flush(self, wire: Wire, outbox: _Outbox) -> tuple[int, bytes]:
+    def _flush(self, wire: SocketReader, outbox: _Outbox) -> tuple[int, bytes]:
         """Encode the pending events of a worker; even a single one is sent as a list."""
         body = f"[{', '.join(outbox.events)}]".encode()
         count = len(outbox.events)
@@ -201,8 +221,10 @@ class _Load:
         outbox.size = next(outbox.sizes)
         return count, wire.encode(self._envelopes["task-received"], body)
 
-    def _sent(self, wire: Wire, task: Task) -> bytes:
-        return wire.encode(self._envelopes["task-sent"], self._text("sent", task, "gen1@bench").encode())
+    def _sent(self, wire: SocketReader, task: Task) -> bytes:
+        return wire.encode(
+            self._envelopes["task-sent"], self._text("sent", task, "gen1@bench").encode()
+        )
 
     def _event(self, task: Task, what: str) -> str:
         if what == "started":

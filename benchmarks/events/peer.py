@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 import urllib3
-from tests.servers import HOST, Broker, free_port, wait_for
-from tests.servers.child import Child
-from tests.servers.warden import warden
+from tests.support.servers import HOST, Broker, free_port, wait_for
+from tests.support.servers.child import Child
+from tests.support.servers.warden import warden
 from typing_extensions import Self
 
 RELEASE = "0.11.2"
@@ -71,7 +71,10 @@ class Peer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.child.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

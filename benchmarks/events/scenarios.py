@@ -33,9 +33,17 @@ def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None
     """Measure CPU time at a rate that both exporters can process."""
     table(
         f"CPU: {events:,} events at {rate:,.0f} per second",
-        ("broker", "exporter", "CPU s per 100,000 events", "ratio", "events per second and core", "lost", "mislabelled",
-         "peak memory"),
-    )  # fmt: skip
+        (
+            "broker",
+            "exporter",
+            "CPU s per 100,000 events",
+            "ratio",
+            "events per second and core",
+            "lost",
+            "mislabelled",
+            "peak memory",
+        ),
+    )
     for bench in benches:
 
         def work(_: watch.Exporter, bench: Bench = bench) -> Published:
@@ -49,55 +57,91 @@ def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None
         for which, outcomes in found.items():
             seconds = _median(outcomes, lambda one: one.cpu_per_100k)
             line(
-                TITLES[bench.kind], which, f"{seconds:.2f}", "1" if which == PEER else f"1/{peers / seconds:.1f}",
-                f"{100_000 / seconds:,.0f}", *_counts(outcomes),
-            )  # fmt: skip
+                TITLES[bench.kind],
+                which,
+                f"{seconds:.2f}",
+                "1" if which == PEER else f"1/{peers / seconds:.1f}",
+                f"{100_000 / seconds:,.0f}",
+                *_counts(outcomes),
+            )
 
 
 def _counts(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
-    lost, mislabelled = (int(_median(outcomes, what)) for what in (lambda one: one.lost, lambda one: one.mislabelled))
+    lost, mislabelled = (
+        int(_median(outcomes, what)) for what in (lambda one: one.lost, lambda one: one.mislabelled)
+    )
     return f"{lost:,}", f"{mislabelled:,}", f"{max(one.peak for one in outcomes):.0f} MB"
 
 
-def rate(benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds: float, peer: bool) -> None:
+def rate(
+    benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds: float, peer: bool
+) -> None:
     """Measure a rate above the capacity of the peer, with concurrent scrapes."""
     table(
         f"Rate: for {seconds:g} s, with a scrape every second",
-        ("broker", "exporter", "published per second", "lost", "mislabelled", "disconnected", "scrapes: p50, longest",
-         "not answered", "CPU s per 100,000 events", "peak memory"),
-    )  # fmt: skip
+        (
+            "broker",
+            "exporter",
+            "published per second",
+            "lost",
+            "mislabelled",
+            "disconnected",
+            "scrapes: p50, longest",
+            "not answered",
+            "CPU s per 100,000 events",
+            "peak memory",
+        ),
+    )
     for bench in benches:
         for which in (OURS, PEER) if peer else (OURS,):
             scrapers: list[watch.Scraper] = []
 
             def work(
-                exporter: watch.Exporter, bench: Bench = bench, scrapers: list[watch.Scraper] = scrapers
+                exporter: watch.Exporter,
+                bench: Bench = bench,
+                scrapers: list[watch.Scraper] = scrapers,
             ) -> Published:
                 events = rates[bench.kind] * seconds
                 with watch.Scraper(exporter, DEADLINE) as scraper:
                     scrapers.append(scraper)
-                    return bench.publish(tasks=int(events / EVENTS_PER_TASK), rate=rates[bench.kind])
+                    return bench.publish(
+                        tasks=int(events / EVENTS_PER_TASK), rate=rates[bench.kind]
+                    )
 
             outcomes = [bench.round(which, work) for _ in range(rounds)]
             times = [one for scraper in scrapers for one in scraper.seconds]
             reached = min(one.published.events / one.published.seconds for one in outcomes)
             lost, mislabelled, peak = _counts(outcomes)
             line(
-                TITLES[bench.kind], which, f"{reached:,.0f}", lost, mislabelled,
+                TITLES[bench.kind],
+                which,
+                f"{reached:,.0f}",
+                lost,
+                mislabelled,
                 sum(one.reconnects for one in outcomes),
                 f"{statistics.median(times) * 1000:.0f} ms, {max(times) * 1000:.0f} ms",
                 sum(scraper.failed for scraper in scrapers),
-                f"{_median(outcomes, lambda one: one.cpu_per_100k):.2f}", peak,
-            )  # fmt: skip
+                f"{_median(outcomes, lambda one: one.cpu_per_100k):.2f}",
+                peak,
+            )
 
 
 def flood(bench: Bench, events: int) -> None:
     """Publish at the maximum rate; Redis disconnects a subscriber that falls behind."""
     table(
         f"Flood: {events:,} events at the maximum rate, on Redis",
-        ("exporter", "published per second", "counted", "starts without an event", "counted as missed",
-         "recovered after", "disconnected", "memory before", "peak memory"),
-    )  # fmt: skip
+        (
+            "exporter",
+            "published per second",
+            "counted",
+            "starts without an event",
+            "counted as missed",
+            "recovered after",
+            "disconnected",
+            "memory before",
+            "peak memory",
+        ),
+    )
     for which in (OURS, PEER):
         missed: list[str] = []
         recovered: list[float] = []
@@ -120,14 +164,22 @@ def flood(bench: Bench, events: int) -> None:
             page = watch.scrape(exporter)
             starts = sum(n for (kind, _, _), n in watch.counted(page).items() if kind == "started")
             values = page.series("celery_exporter_events_missed_total").values()
-            missed += [f"{events // EVENTS_PER_TASK - starts:,}", f"{sum(values):,.0f}" if values else "never"]
+            missed += [
+                f"{events // EVENTS_PER_TASK - starts:,}",
+                f"{sum(values):,.0f}" if values else "never",
+            ]
 
         one = bench.round(which, work, also)
         line(
-            which, f"{one.published.events / one.published.seconds:,.0f}",
-            f"{max(0, one.published.events - one.lost) / one.published.events:.1%}", *missed, f"{recovered[0]:.1f} s",
-            one.reconnects, f"{one.idle:.0f} MB", f"{one.peak:.0f} MB",
-        )  # fmt: skip
+            which,
+            f"{one.published.events / one.published.seconds:,.0f}",
+            f"{max(0, one.published.events - one.lost) / one.published.events:.1%}",
+            *missed,
+            f"{recovered[0]:.1f} s",
+            one.reconnects,
+            f"{one.idle:.0f} MB",
+            f"{one.peak:.0f} MB",
+        )
 
 
 def flight(bench: Bench, tasks: int, rate: float) -> None:
@@ -148,9 +200,13 @@ def flight(bench: Bench, tasks: int, rate: float) -> None:
 
         one = bench.round(which, work)
         line(
-            which, f"{one.idle:.0f} MB", f"{grown[0]:.0f} MB", f"{grown[0] - one.idle:.0f} MB", f"{one.lost:,}",
+            which,
+            f"{one.idle:.0f} MB",
+            f"{grown[0]:.0f} MB",
+            f"{grown[0] - one.idle:.0f} MB",
+            f"{one.lost:,}",
             f"{one.mislabelled:,}",
-        )  # fmt: skip
+        )
 
 
 def churn(bench: Bench, events: int, rate: float) -> None:
@@ -163,11 +219,21 @@ def churn(bench: Bench, events: int, rate: float) -> None:
     with bench.exporter(OURS) as exporter:
         seen = Published()
         for piece in range(pieces):
-            some = bench.publish(first=tasks * piece // pieces, tasks=tasks // pieces, rate=rate, mix="churning",
-                                 processed=seen.processed)  # fmt: skip
+            some = bench.publish(
+                first=tasks * piece // pieces,
+                tasks=tasks // pieces,
+                rate=rate,
+                mix="churning",
+                processed=seen.processed,
+            )
             seen = Published(seen.counts + some.counts, some.processed)
             watch.wait_quiet(exporter.pid)
             page = watch.scrape(exporter)
             series = page.text.count("\n") - page.text.count("\n#")
             found = watch.counted(page).total()
-            line(f"{seen.events:,}", f"{watch.memory(exporter.pid):.0f} MB", f"{series:,}", f"{seen.events - found:,}")
+            line(
+                f"{seen.events:,}",
+                f"{watch.memory(exporter.pid):.0f} MB",
+                f"{series:,}",
+                f"{seen.events - found:,}",
+            )

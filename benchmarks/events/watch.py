@@ -12,7 +12,7 @@ from typing import Protocol
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-from tests.exporter import Scrape, scrape_url
+from tests.support.exporter import Scrape, scrape_url
 from typing_extensions import Self
 
 MB = 1024 * 1024
@@ -86,7 +86,10 @@ def counted(page: Scrape) -> Counter[tuple[str, str, str]]:
             kind = names.get(sample.name)
             if kind is not None:
                 labels = sample.labels
-                task, queue = labels.get("task") or labels["name"], labels.get("queue") or labels["queue_name"]
+                task, queue = (
+                    labels.get("task") or labels["name"],
+                    labels.get("queue") or labels["queue_name"],
+                )
                 found[kind, task, queue] += int(sample.value)
     return +found
 
@@ -119,7 +122,10 @@ class Scraper(threading.Thread):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stopping.set()
         self.join()

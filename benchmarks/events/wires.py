@@ -15,7 +15,7 @@ from benchmarks.events.capture import Envelope
 _TIMEOUT = 60.0
 
 
-class Wire(Protocol):
+class SocketReader(Protocol):
     """A connection to a broker."""
 
     def encode(self, envelope: Envelope, body: bytes) -> bytes:
@@ -28,7 +28,7 @@ class Wire(Protocol):
         """Wait until the broker has received all messages, and disconnect."""
 
 
-def connect(kind: str, url: str) -> Wire:
+def connect(kind: str, url: str) -> SocketReader:
     """Connect to the broker at a URL."""
     return RedisWire(url) if kind == "redis" else AmqpWire(url)
 
@@ -47,7 +47,9 @@ class RedisWire:
         command = self._commands.get(envelope.address)
         if command is None:
             topic = envelope.address.encode()
-            command = self._commands[envelope.address] = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$" % (len(topic), topic)
+            command = self._commands[envelope.address] = (
+                b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$" % (len(topic), topic)
+            )
         text = b64encode(body)
         size = len(envelope.head) + len(text) + len(envelope.tail)
         return b"%b%d\r\n%b%b%b\r\n" % (command, size, envelope.head, text, envelope.tail)
@@ -78,7 +80,9 @@ class AmqpWire:
         """See `Wire`."""
         method = self._methods.get(envelope.address)
         if method is None:
-            content = pack(">HHH", 60, 40, 0) + _short("celeryev") + _short(envelope.address) + b"\0"
+            content = (
+                pack(">HHH", 60, 40, 0) + _short("celeryev") + _short(envelope.address) + b"\0"
+            )
             method = self._methods[envelope.address] = self._frame(1, content)
         header = pack(">HHQ", 60, 0, len(body)) + envelope.head
         return method + self._frame(2, header) + self._frame(3, body)

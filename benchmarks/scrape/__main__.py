@@ -6,17 +6,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import click
-from tests.exporter import Exporter
-from tests.servers import Publisher, RabbitMQServer, RedisServer
+from tests.support.exporter import Exporter
+from tests.support.servers import Publisher, RabbitMQServer, RedisServer
 
 from benchmarks.events.peer import Peer, install
 from benchmarks.events.watch import Exporter as Watched
 from benchmarks.events.watch import cpu_seconds
 from benchmarks.scrape.crowd import Crowd, crowd
 from benchmarks.scrape.keys import fill, memory
-from benchmarks.scrape.rounds import OURS, PEERS, SCRAPERS, WARM_UP, Times, broadcasts, by_turns, scraped, timed
+from benchmarks.scrape.rounds import (
+    OURS,
+    PEERS,
+    SCRAPERS,
+    WARM_UP,
+    Times,
+    broadcasts,
+    by_turns,
+    scraped,
+    timed,
+)
 
-SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {"Redis": RedisServer, "RabbitMQ": RabbitMQServer}
+SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {
+    "Redis": RedisServer,
+    "RabbitMQ": RabbitMQServer,
+}
 SCENARIOS = ("cluster", "servers", "large", "keys")
 CLUSTER, LARGE = (50, 200), (500, 1000)
 BURSTS = 10
@@ -36,7 +49,10 @@ def inspected_by_celery(found: Crowd) -> Times:
         inspect = publisher.app.control.inspect()
 
         def inspect_all() -> None:
-            if len(inspect.stats() or {}) != found.workers or len(inspect.active_queues() or {}) != found.workers:
+            if (
+                len(inspect.stats() or {}) != found.workers
+                or len(inspect.active_queues() or {}) != found.workers
+            ):
                 raise click.ClickException("a worker did not reply to Celery's inspect")
 
         return timed(inspect_all, 5)
@@ -51,11 +67,19 @@ def scrapes(found: Crowd, name: str, rounds: int) -> None:
 def peers(found: Crowd, name: str, rounds: int) -> None:
     """Measure the same scrape of the peer, and the same two commands sent by Celery."""
     with Peer(found.broker) as peer:
-        _row(found, name, "prometheus-exporter-celery", rounds, *_with_cpu(peer, rounds, found, PEERS))
+        _row(
+            found,
+            name,
+            "prometheus-exporter-celery",
+            rounds,
+            *_with_cpu(peer, rounds, found, PEERS),
+        )
     _row(found, name, "Celery's inspect", 5, inspected_by_celery(found), "")
 
 
-def _with_cpu(exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, str]) -> tuple[Times, str]:
+def _with_cpu(
+    exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, str]
+) -> tuple[Times, str]:
     """Return scrape durations, and the CPU time of the exporter's process per scrape."""
     before = cpu_seconds(exporter.pid)
     times = scraped(exporter.address, rounds, found, marks)
@@ -63,7 +87,10 @@ def _with_cpu(exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, st
 
 
 def _row(found: Crowd, name: str, who: str, rounds: int, times: Times, cpu: str) -> None:
-    print(f"| {name} | {found.workers} | {found.queues} | {who} | {rounds} | {times} | {cpu} |", flush=True)
+    print(
+        f"| {name} | {found.workers} | {found.queues} | {who} | {rounds} | {times} | {cpu} |",
+        flush=True,
+    )
 
 
 def servers(names: Sequence[str]) -> None:
@@ -84,8 +111,11 @@ def keys(rounds: int, counts: Sequence[int]) -> None:
     )
     print("|---|---|---|---|---|---|---|")
     with RedisServer() as server, ExitStack() as stack:
-        full, bare = (stack.enter_context(crowd(stack.enter_context(server.namespace()), *CLUSTER)) for _ in range(2))
-        client = stack.enter_context(server.client(int(full.broker.space)))
+        full, bare = (
+            stack.enter_context(crowd(stack.enter_context(server.namespace()), *CLUSTER))
+            for _ in range(2)
+        )
+        client = stack.enter_context(server.client(int(full.broker.namespace)))
         present = 0
         for wanted in counts:
             fill(client, present, wanted)
@@ -93,8 +123,9 @@ def keys(rounds: int, counts: Sequence[int]) -> None:
             with Exporter.of(full.broker) as exporter, Exporter.of(bare.broker) as other:
                 first, looked = first_look(exporter, rounds)
                 with_them, without = by_turns((exporter.address, other.address), rounds, full)
-            added = f"{with_them.p50 - without.p50:.1f} ms"
-            times = f"{first * 1000:.0f} ms | {looked} | {without.p50:.1f} ms | {with_them.p50:.1f} ms | {added}"
+            p50, added = without.p50, with_them.p50 - without.p50
+            scan = f"{first * 1000:.0f} ms | {looked}"
+            times = f"{scan} | {p50:.1f} ms | {with_them.p50:.1f} ms | {added:.1f} ms"
             print(f"| {wanted:,} | {memory(client):.2f} GB | {times} |", flush=True)
 
 
@@ -109,8 +140,12 @@ def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
 
 
 @click.command()
-@click.option("--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True)
-@click.option("--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True)
+@click.option(
+    "--broker", type=click.Choice(["redis", "rabbitmq", "both"]), default="both", show_default=True
+)
+@click.option(
+    "--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True
+)
 @click.option("--rounds", default=200, show_default=True, help="Number of scrapes.")
 @click.option(
     "--peer-rounds",
@@ -119,15 +154,25 @@ def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
     help="Number of scrapes of the peer, each of which takes two seconds.",
 )
 @click.option(
-    "--keys", "counts", type=int, multiple=True, default=KEYS, show_default=True, help="Number of unrelated keys."
+    "--keys",
+    "counts",
+    type=int,
+    multiple=True,
+    default=KEYS,
+    show_default=True,
+    help="Number of unrelated keys.",
 )
-def main(broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, counts: tuple[int, ...]) -> None:
+def main(
+    broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, counts: tuple[int, ...]
+) -> None:
     """Measure and print a table for each scenario."""
     names = [name for name in SERVERS if broker in (name.lower(), "both")]
     if "cluster" in scenario:
         install()
     if {"cluster", "large"} & set(scenario):
-        print("| broker | workers | queues | client | scrapes | p50 | p95 | max | CPU of a scrape |")
+        print(
+            "| broker | workers | queues | client | scrapes | p50 | p95 | max | CPU of a scrape |"
+        )
         print("|---|---|---|---|---|---|---|---|---|")
     for name in names:
         if "cluster" in scenario:

@@ -11,7 +11,7 @@ from typing import Any
 from amqp import basic_message
 from celery import Celery
 from kombu import Connection
-from tests.servers import Broker, RedisServer, wait_for
+from tests.support.servers import Broker, RedisServer, wait_for
 
 METHODS = ("stats", "active_queues")
 TICKET = "5e5e5e5e-0000-4000-8000-5e5e5e5e5e5e"
@@ -35,7 +35,10 @@ class Sample:
 
 def capture(broker: Broker, worker: str) -> Mapping[str, Sample]:
     """Send the commands to a worker and return its replies by command."""
-    with Celery(broker=broker.url, set_as_current=False) as app, Connection(broker.url) as connection:
+    with (
+        Celery(broker=broker.url, set_as_current=False) as app,
+        Connection(broker.url) as connection,
+    ):
         mailbox = app.control.mailbox(connection)
         mailbox.__dict__["oid"] = _ASKER  # a cached property
         queue = mailbox.get_reply_queue()(connection.default_channel)
@@ -43,7 +46,13 @@ def capture(broker: Broker, worker: str) -> Mapping[str, Sample]:
         take = _from_redis if broker.kind == "redis" else _from_rabbitmq
         samples = {}
         for method in METHODS:
-            mailbox._publish(method, {}, destination=[worker], reply_ticket=TICKET, channel=connection.default_channel)
+            mailbox._publish(
+                method,
+                {},
+                destination=[worker],
+                reply_ticket=TICKET,
+                channel=connection.default_channel,
+            )
             samples[method] = take(broker, connection, queue.name, worker)
         queue.delete()
         return samples
@@ -51,7 +60,7 @@ def capture(broker: Broker, worker: str) -> Mapping[str, Sample]:
 
 def _from_redis(broker: Broker, _: Connection, queue: str, worker: str) -> Sample:
     assert isinstance(broker.server, RedisServer)
-    with broker.server.client(int(broker.space)) as client:
+    with broker.server.client(int(broker.namespace)) as client:
         taken: Any = client.brpop([queue], timeout=4)
     message = json.loads(taken[1])
     body = json.loads(base64.b64decode(message["body"]))[worker]
@@ -65,7 +74,10 @@ def _from_redis(broker: Broker, _: Connection, queue: str, worker: str) -> Sampl
 
 
 def _from_rabbitmq(_: Broker, connection: Connection, queue: str, worker: str) -> Sample:
-    message = wait_for(lambda: connection.default_channel.basic_get(queue, no_ack=True), what="the reply of a worker")
+    message = wait_for(
+        lambda: connection.default_channel.basic_get(queue, no_ack=True),
+        what="the reply of a worker",
+    )
     properties = basic_message.Message("", **message.properties)._serialize_properties()
     if TICKET.encode() not in properties:
         raise RuntimeError("the reply has no ticket")

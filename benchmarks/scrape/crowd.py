@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from celery import Celery
-from tests.servers import Broker, Publisher, Worker, wait_for
+from tests.support.servers import Broker, Publisher, Worker, wait_for
 
 from benchmarks.scrape.capture import METHODS, Sample, capture
 from benchmarks.scrape.standins import Standin, run
@@ -74,10 +74,14 @@ def _standin(number: int, samples: Mapping[str, Sample], names: tuple[str, ...])
     consumed = [names[(number * _QUEUES_EACH + one) % len(names)] for one in range(_QUEUES_EACH)]
     stats, queues = (samples[method] for method in METHODS)
     one = queues.body[0]
-    renamed = [{**one, "name": name, "routing_key": name, "exchange": {**one["exchange"], "name": name}}
-               for name in consumed]  # fmt: skip
+    renamed = [
+        {**one, "name": name, "routing_key": name, "exchange": {**one["exchange"], "name": name}}
+        for name in consumed
+    ]
     replies = {"stats": replace(stats, body={**stats.body, "total": _TASKS, "pid": 1000 + number})}
-    return Standin(f"worker_{number}@bench", {**replies, "active_queues": replace(queues, body=renamed)})
+    return Standin(
+        f"worker_{number}@bench", {**replies, "active_queues": replace(queues, body=renamed)}
+    )
 
 
 def _compare(broker: Broker, workers: int) -> None:
@@ -87,18 +91,24 @@ def _compare(broker: Broker, workers: int) -> None:
         for method in METHODS:
             answers: dict[str, Any] = getattr(inspect, method)() or {}
             if len(answers) != workers + 1:
-                raise click.ClickException(f"{len(answers)} of {workers + 1} workers replied to {method}")
+                raise click.ClickException(
+                    f"{len(answers)} of {workers + 1} workers replied to {method}"
+                )
             wanted = shape(answers.pop(_REAL))
             for name, answer in answers.items():
                 if shape(answer) != wanted:
-                    raise click.ClickException(f"{name} replies to {method} differently from a real worker")
+                    raise click.ClickException(
+                        f"{name} replies to {method} differently from a real worker"
+                    )
 
 
 def shape(value: Any) -> Any:
     """Return keys and types; lists as sets of item shapes, task counts without their names."""
     if isinstance(value, dict):
-        return {key: shape(list(one.values()) if key == "total" and isinstance(one, dict) else one)
-                for key, one in value.items()}  # fmt: skip
+        return {
+            key: shape(list(one.values()) if key == "total" and isinstance(one, dict) else one)
+            for key, one in value.items()
+        }
     if isinstance(value, list):
         found: list[Any] = []
         for one in map(shape, value):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import click
 import urllib3
-from tests.exporter import Exporter
-from tests.live.leftovers import broadcasts_on
+from tests.support.exporter import Exporter
+from tests.support.leftovers import broadcasts_on
 
 from benchmarks.scrape.crowd import Crowd
 
@@ -64,7 +64,9 @@ def scraped(address: str, rounds: int, crowd: Crowd, marks: tuple[str, str] = OU
     return by_turns((address,), rounds, crowd, marks)[0]
 
 
-def by_turns(addresses: Sequence[str], rounds: int, crowd: Crowd, marks: tuple[str, str] = OURS) -> list[Times]:
+def by_turns(
+    addresses: Sequence[str], rounds: int, crowd: Crowd, marks: tuple[str, str] = OURS
+) -> list[Times]:
     """Scrape several exporters in turn, so that other load affects all of them alike."""
     seconds: list[list[float]] = [[] for _ in addresses]
     with urllib3.PoolManager(timeout=30.0, retries=False) as pool:
@@ -82,7 +84,11 @@ def _check(text: str, crowd: Crowd, marks: tuple[str, str]) -> None:
     """Check that every worker has replied and every queue has its message."""
     lines = text.splitlines()
     for mark, wanted in zip(marks, (crowd.workers, crowd.queues), strict=True):
-        found = sum(line.startswith(mark) and line.endswith(" 1.0") for line in lines) if mark else wanted
+        found = (
+            sum(line.startswith(mark) and line.endswith(" 1.0") for line in lines)
+            if mark
+            else wanted
+        )
         if found != wanted:
             raise click.ClickException(f"{found} of {wanted} in a scrape: {mark}")
 

@@ -47,22 +47,33 @@ def run(kind: str, url: str, standins: Sequence[Standin], ready: Callable[[], ob
     asyncio.run(_run(kind, url, standins, ready))
 
 
-async def _run(kind: str, url: str, standins: Sequence[Standin], ready: Callable[[], object]) -> None:
+async def _run(
+    kind: str, url: str, standins: Sequence[Standin], ready: Callable[[], object]
+) -> None:
     loop, gone = asyncio.get_running_loop(), asyncio.Event()
     with Celery(broker=url, set_as_current=False) as app, Connection(url, heartbeat=0) as first:
         kept = []
         for standin in standins:
             # On RabbitMQ the mailbox is exclusive to its connection; on Redis it is a set entry.
             connection = first if kind == "redis" else first.clone()
-            queue = app.control.mailbox(connection).get_queue(standin.name)(connection.default_channel)
+            queue = app.control.mailbox(connection).get_queue(standin.name)(
+                connection.default_channel
+            )
             queue.declare()
             if kind == "redis":
-                _, pusher = await loop.create_connection(partial(RedisPusher, url, gone), *_address(url))
+                _, pusher = await loop.create_connection(
+                    partial(RedisPusher, url, gone), *_address(url)
+                )
                 answering = Answering(standin, pusher.send)
-                await loop.create_connection(partial(RedisListener, url, gone, answering), *_address(url))
+                await loop.create_connection(
+                    partial(RedisListener, url, gone, answering), *_address(url)
+                )
             else:
                 queue.consume(no_ack=True)
-                channel, sock = connection.default_channel.channel_id, connection.connection.transport.sock
+                channel, sock = (
+                    connection.default_channel.channel_id,
+                    connection.connection.transport.sock,
+                )
                 await loop.create_connection(partial(AmqpTalker, standin, channel, gone), sock=sock)
             kept.append(connection)
         ready()
@@ -141,7 +152,11 @@ class RedisPusher(_Connected):
     def send(self, sample: Sample, question: Question, body: bytes) -> None:
         """LPUSH to the list of this exchange and routing key, as kombu resolves it."""
         address = {b"ticket": question.ticket.encode(), b"exchange": question.exchange.encode()}
-        message = sample.envelope % {**address, b"key": question.key.encode(), b"body": base64.b64encode(body)}
+        message = sample.envelope % {
+            **address,
+            b"key": question.key.encode(),
+            b"body": base64.b64encode(body),
+        }
         name = f"{question.key}.{question.exchange}" if question.exchange else question.key
         self.transport.write(b"*3\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n" % (len(name), name.encode()))
         self.transport.write(b"$%d\r\n%b\r\n" % (len(message), message))
@@ -197,4 +212,6 @@ def _question(body: bytes) -> Question:
     if to is None:
         return Question(content["method"], frozenset(), "", "", "")
     destination = None if content["destination"] is None else frozenset(content["destination"])
-    return Question(content["method"], destination, content["ticket"], to["exchange"], to["routing_key"])
+    return Question(
+        content["method"], destination, content["ticket"], to["exchange"], to["routing_key"]
+    )

@@ -8,7 +8,10 @@ from celery import Celery
 
 app = Celery("shop", broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
 app.conf.update(
-    task_routes={"shop.confirm_order": {"queue": "orders"}, "shop.make_report": {"queue": "reports"}},
+    task_routes={
+        "shop.confirm_order": {"queue": "orders"},
+        "shop.make_report": {"queue": "reports"},
+    },
     task_send_sent_event=True,
     task_track_started=True,
     result_expires=3600,

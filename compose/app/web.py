@@ -23,4 +23,8 @@ def report() -> dict[str, str]:
 def state(task: str) -> dict[str, object]:
     """Return the state of a task, and its result if it succeeded."""
     result = AsyncResult(task, app=app)
-    return {"task": task, "state": result.state, "result": result.result if result.successful() else None}
+    return {
+        "task": task,
+        "state": result.state,
+        "result": result.result if result.successful() else None,
+    }

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from celery_vitals._version import __version__
 
 if TYPE_CHECKING:
-    from celery_vitals.collector import Collector
     from celery_vitals.errors import ConfigError, VitalsError
+    from celery_vitals.exporter import Collector
     from celery_vitals.settings import Secret, Settings
 
 __all__ = ["Collector", "ConfigError", "Secret", "Settings", "VitalsError", "__version__"]
 
 _HOME = {
-    "Collector": "celery_vitals.collector",
+    "Collector": "celery_vitals.exporter",
     "ConfigError": "celery_vitals.errors",
     "Secret": "celery_vitals.settings",
     "Settings": "celery_vitals.settings",

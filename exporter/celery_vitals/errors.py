@@ -180,7 +180,12 @@ def reason_of(error: BaseException) -> Reason:
         if isinstance(one, ProbeError):
             return one.reason
     for one in reversed(chain):
-        found = _by_words(one, _FULL) or _by_type(one, _TYPES) or _by_errno(one) or _by_words(one, _WORDINGS)
+        found = (
+            _by_words(one, _FULL)
+            or _by_type(one, _TYPES)
+            or _by_errno(one)
+            or _by_words(one, _WORDINGS)
+        )
         if found:
             return found
     for one in chain:
@@ -206,7 +211,9 @@ def _meant(error: BaseException) -> BaseException | None:
     return meant if isinstance(meant, BaseException) else None
 
 
-def _by_type(error: BaseException, table: tuple[tuple[type[BaseException], Reason], ...]) -> Reason | None:
+def _by_type(
+    error: BaseException, table: tuple[tuple[type[BaseException], Reason], ...]
+) -> Reason | None:
     return next((reason for kind, reason in table if isinstance(error, kind)), None)
 
 

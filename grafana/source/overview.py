@@ -16,7 +16,19 @@ from grafana.source.panels import (
     uid,
 )
 from grafana.source.problems import problems, verdict
-from grafana.source.query import NOW, gauge, least, most, of, own, quantile, rate, top, total, waiting
+from grafana.source.query import (
+    NOW,
+    gauge,
+    least,
+    most,
+    of,
+    own,
+    quantile,
+    rate,
+    top,
+    total,
+    waiting,
+)
 from grafana.source.words import Needs, Quiet, Words
 
 LINK = f"/d/{uid('${__data.fields.Dashboard}')}?{CARRY}"

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grafana.source.query import NOW, age, gauge, increase, least, most, of, own, rate, total, waiting
+from grafana.source.query import (
+    NOW,
+    age,
+    gauge,
+    increase,
+    least,
+    most,
+    of,
+    own,
+    rate,
+    total,
+    waiting,
+)
 
 CRITICAL, WARNING = "critical", "warning"
 FEW = 5

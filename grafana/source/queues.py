@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from grafana.source import look
 from grafana.source.board import Board, Pick, Row
-from grafana.source.panels import CARRY, About, Ask, Column, series_panel, stat_panel, table_panel, uid
+from grafana.source.panels import (
+    CARRY,
+    About,
+    Ask,
+    Column,
+    series_panel,
+    stat_panel,
+    table_panel,
+    uid,
+)
 from grafana.source.query import NOW, RANGE, age, gauge, least, most, rate, top, total, waiting
 from grafana.source.words import Needs, Quiet, Words
 

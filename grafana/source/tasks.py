@@ -6,7 +6,17 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.source import look
 from grafana.source.board import Board, Pick, Row
-from grafana.source.panels import CARRY, About, Ask, Column, heat_panel, series_panel, stat_panel, table_panel, uid
+from grafana.source.panels import (
+    CARRY,
+    About,
+    Ask,
+    Column,
+    heat_panel,
+    series_panel,
+    stat_panel,
+    table_panel,
+    uid,
+)
 from grafana.source.query import NOW, RANGE, age, buckets, gauge, most, quantile, rate, top, total
 from grafana.source.words import Needs, Quiet, Words
 

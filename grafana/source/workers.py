@@ -5,7 +5,17 @@ from __future__ import annotations
 from grafana.source import look
 from grafana.source.board import Board, Pick, Row
 from grafana.source.look import STATES
-from grafana.source.panels import CARRY, About, Ask, Column, series_panel, stat_panel, table_panel, timeline_panel, uid
+from grafana.source.panels import (
+    CARRY,
+    About,
+    Ask,
+    Column,
+    series_panel,
+    stat_panel,
+    table_panel,
+    timeline_panel,
+    uid,
+)
 from grafana.source.query import age, gauge, increase, least, most, rate, top, total
 from grafana.source.words import Needs, Quiet, Words
 

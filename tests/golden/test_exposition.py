@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exporter import Exporter
-from tests.servers import Broker, RedisServer, Worker, promtool, publish, wait_for
+from tests.support.exporter import Exporter
+from tests.support.servers import Broker, RedisServer, Worker, promtool, publish, wait_for
 
 HERE = Path(__file__).parent
 STATES = ("healthy", "broker_down", "backend_down", "no_workers")
@@ -53,7 +53,12 @@ def expositions() -> Iterator[dict[str, str]]:
         texts["no_workers"] = settled(exporter)
         stack.enter_context(Worker(broker, "prefork", "prefork@golden", events=True))
         publish(broker, "add", 1, 2, count=3)
-        wait_for(lambda: exporter.scrape().value("celery_worker_processed_total", worker="prefork@golden") == 3)
+        wait_for(
+            lambda: (
+                exporter.scrape().value("celery_worker_processed_total", worker="prefork@golden")
+                == 3
+            )
+        )
         task = {"task": "project.add", "queue": "celery"}
         wait_for(lambda: exporter.scrape().value("celery_task_succeeded_total", **task) == 3)
         texts["healthy"] = settled(exporter)
@@ -76,8 +81,13 @@ def settled(exporter: Exporter) -> str:
     def complete() -> bool:
         scrape = exporter.scrape()
         workers = scrape.by("worker", "celery_worker_up")
-        beats = {dict(labels).get("source") for labels in scrape.series("celery_worker_last_seen_timestamp_seconds")}
-        return scrape.value("celery_exporter_event_stream_up") == 1 and (not workers or "heartbeat" in beats)
+        beats = {
+            dict(labels).get("source")
+            for labels in scrape.series("celery_worker_last_seen_timestamp_seconds")
+        }
+        return scrape.value("celery_exporter_event_stream_up") == 1 and (
+            not workers or "heartbeat" in beats
+        )
 
     wait_for(complete)
     return exporter.scrape().text
@@ -85,8 +95,12 @@ def settled(exporter: Exporter) -> str:
 
 def masked(text: str) -> str:
     """The text without what differs from run to run."""
-    text = re.sub(rf"^((?:{'|'.join(VOLATILE)})(?:{{[^}}]*}})?) .*$", r"\1 0.0", text, flags=re.MULTILINE)
-    return re.sub(r"(celery_exporter_build_info{).*(})", r'\1celery="",kombu="",python="",version=""\2', text)
+    text = re.sub(
+        rf"^((?:{'|'.join(VOLATILE)})(?:{{[^}}]*}})?) .*$", r"\1 0.0", text, flags=re.MULTILINE
+    )
+    return re.sub(
+        r"(celery_exporter_build_info{).*(})", r'\1celery="",kombu="",python="",version=""\2', text
+    )
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -100,6 +114,10 @@ def test_the_exposition_is_as_agreed(state: str, expositions: dict[str, str]) ->
 @pytest.mark.parametrize("state", STATES)
 def test_promtool_finds_nothing_to_say(state: str, expositions: dict[str, str]) -> None:
     check = subprocess.run(
-        [promtool(), "check", "metrics"], input=expositions[state], capture_output=True, text=True, check=False
+        [promtool(), "check", "metrics"],
+        input=expositions[state],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (check.returncode, check.stdout + check.stderr) == (0, "")

@@ -16,15 +16,31 @@ from .rows import ROWS, Row
 from .table import Seen, update
 
 CACHE = FOLDER / "cache"
-FIRST = ("--cache-clear", "-n", "2", "--dist", "loadfile")  # of failures in other rows pytest would make a whole run
-ONCE_MORE = ("--last-failed", "--last-failed-no-failures", "none")  # as in `make test`: what failed, alone
+FIRST = (
+    "--cache-clear",
+    "-n",
+    "2",
+    "--dist",
+    "loadfile",
+)  # of failures in other rows pytest would make a whole run
+ONCE_MORE = (
+    "--last-failed",
+    "--last-failed-no-failures",
+    "none",
+)  # as in `make test`: what failed, alone
 
 
 def main() -> int:
     """Do as the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__.partition("\n")[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all when none is given")
-    parser.add_argument("--table", action="store_true", help="run nothing, write the table from the last runs")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.matrix", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all when none is given"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="run nothing, write the table from the last runs"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
@@ -49,14 +65,25 @@ def run_row(row: Row) -> bool:
     for name, how in ((row.name, FIRST), (f"{row.name}.again", ONCE_MORE)):
         report = FOLDER / f"{name}.json"
         report.unlink(missing_ok=True)
-        options = ["-q", "-p", "tests.matrix.plugin", "--matrix-report", report, "-o", f"cache_dir={CACHE}", *how]
+        options = [
+            "-q",
+            "-p",
+            "tests.matrix.plugin",
+            "--matrix-report",
+            report,
+            "-o",
+            f"cache_dir={CACHE}",
+            *how,
+        ]
         run([setup.python, "-m", "pytest", *options, *row.tests], setup.env)
         if not report.exists():
             print(f"{row.name}: the tests ended without a report", file=sys.stderr)
             return False
     update([row.name])
     seen = Seen.load(row.name)
-    print(seen.line(), *(f"not explained: {test}" for test in seen.unexplained), sep="\n", flush=True)
+    print(
+        seen.line(), *(f"not explained: {test}" for test in seen.unexplained), sep="\n", flush=True
+    )
     return not seen.unexplained
 
 

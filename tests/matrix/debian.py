@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tests.servers.install import install
+from tests.support.servers.install import install
 
 from .folder import FOLDER, NotHereError, ask, run_well
 
@@ -51,7 +51,13 @@ def program(package: str) -> Path:
 
 def version(package: str) -> str:
     """Its upstream version, e.g. 8.0.2."""
-    full = ask("dpkg-query", f"--admindir={TREE}/var/lib/dpkg", "--show", "--showformat=${Version}", package)
+    full = ask(
+        "dpkg-query",
+        f"--admindir={TREE}/var/lib/dpkg",
+        "--show",
+        "--showformat=${Version}",
+        package,
+    )
     return re.sub(r"^\d+:|[-+].*", "", full)
 
 
@@ -73,7 +79,16 @@ def make_tree() -> None:
 
 def mirror() -> str:
     """Where this machine gets its Debian packages."""
-    found = ask("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
+    found = ask(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+        "Label: Debian",
+    )
     if not found:
-        raise NotHereError("the newer servers need a Debian mirror in the apt sources of this machine")
+        raise NotHereError(
+            "the newer servers need a Debian mirror in the apt sources of this machine"
+        )
     return found.splitlines()[0]

@@ -32,7 +32,9 @@ def find_python(series: str) -> Path:
     """The Python of a series on PATH, also where that is pyenv's; NotHereError without one."""
     try:
         ask_for = [f"python{series}", "-c", "import sys; print(sys.executable)"]
-        done = subprocess.run(ask_for, env=os.environ | {"PYENV_VERSION": series}, capture_output=True, check=True)
+        done = subprocess.run(
+            ask_for, env=os.environ | {"PYENV_VERSION": series}, capture_output=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError) as exc:
         raise NotHereError(f"there is no python{series} on PATH") from exc
     return Path(done.stdout.decode().strip())
@@ -40,7 +42,9 @@ def find_python(series: str) -> Path:
 
 def versions(python: Path, *packages: str) -> list[str]:
     """The versions of installed packages."""
-    program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    program = (
+        "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    )
     return ask(python, "-c", program, *packages).split()
 
 

@@ -23,7 +23,7 @@ _THREADS = (
 KNOWN = (
     Known(("celery-5.2", "celery-5.3", "celery-5.4"), "test_of_a_quorum_queue", _QUORUM),
     *(
-        Known(("celery-5.4",), f"tests/live/test_{part}", _THREADS)
+        Known(("celery-5.4",), f"tests/integration/test_{part}", _THREADS)
         for part in (
             "event_loss.py",
             "event_stream.py::test_a_backlog",

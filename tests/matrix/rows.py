@@ -9,28 +9,31 @@ from pathlib import Path
 
 from . import debian, environments
 
-LIVE = ("tests/live",)
+LIVE = ("tests/integration",)
 # The live tests in which what a worker says or does matters; last those whose workers tell of their tasks from the pool
 # `threads`: Celery before 5.7 loses such events itself, which one row is enough to show.
 ANY_WORKERS = (
-    "tests/live/test_cluster.py",
-    "tests/live/test_faults.py::test_a_broker_killed_and_started_again_is_found_again",
-    "tests/live/test_harm.py",
-    "tests/live/test_queues.py",
-    "tests/live/test_task_outcomes.py",
-    "tests/live/test_workers.py",
+    "tests/integration/test_cluster.py",
+    "tests/integration/test_faults.py::test_a_broker_killed_and_started_again_is_found_again",
+    "tests/integration/test_harm.py",
+    "tests/integration/test_queues.py",
+    "tests/integration/test_task_outcomes.py",
+    "tests/integration/test_workers.py",
 )
 ALL_WORKERS = (
     *ANY_WORKERS,
-    "tests/live/test_event_loss.py",
-    "tests/live/test_event_stream.py",
-    "tests/live/test_stream.py",
-    "tests/live/test_task_labels.py",
-    "tests/live/test_task_times.py",
+    "tests/integration/test_event_loss.py",
+    "tests/integration/test_event_stream.py",
+    "tests/integration/test_stream.py",
+    "tests/integration/test_task_labels.py",
+    "tests/integration/test_task_times.py",
 )
 # Enough to see another Python under the exporter with real brokers and workers.
-SOME_LIVE = tuple(f"tests/live/test_{name}.py" for name in ("cluster", "queues", "stream", "task_outcomes", "workers"))
-NOT_LIVE = ("tests", "--ignore=tests/live")
+SOME_LIVE = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in ("cluster", "queues", "stream", "task_outcomes", "workers")
+)
+NOT_LIVE = ("tests", "--ignore=tests/integration")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,12 @@ def _workers(series: str, *also: str, everything: bool = False) -> Row:
 
     if everything:
         return Row(f"celery-{series}", ALL_WORKERS, "live: all that workers matter to", set_up)
-    return Row(f"celery-{series}", ANY_WORKERS, "live: all that workers matter to, but events of `threads`", set_up)
+    return Row(
+        f"celery-{series}",
+        ANY_WORKERS,
+        "live: all that workers matter to, but events of `threads`",
+        set_up,
+    )
 
 
 def _python(series: str, *, live: bool) -> Row:
@@ -84,7 +92,12 @@ def _python(series: str, *, live: bool) -> Row:
         return Setup(f"Python {environments.release(python)}", python)
 
     if live:
-        return Row(f"python-{series}-live", SOME_LIVE, "live: cluster, queues, stream, outcomes, workers", set_up)
+        return Row(
+            f"python-{series}-live",
+            SOME_LIVE,
+            "live: cluster, queues, stream, outcomes, workers",
+            set_up,
+        )
     return Row(f"python-{series}", NOT_LIVE, "all but live", set_up)
 
 

@@ -47,14 +47,24 @@ class Seen:
         """Its row of the table."""
         passed, failed = len(self.passed), len(self.failed)
         how = f" ({len(self.again)} at the second go)" if self.again else ""
-        cells = (f"`{self.row}`", self.title, ROWS[self.row].what, passed + failed, f"{passed}{how}", failed)
+        cells = (
+            f"`{self.row}`",
+            self.title,
+            ROWS[self.row].what,
+            passed + failed,
+            f"{passed}{how}",
+            failed,
+        )
         return f"| {' | '.join(map(str, cells))} | {self._failures()} |"
 
     def _failures(self) -> str:
         by_reason: dict[str, list[str]] = {}
         for test in self.failed:
             by_reason.setdefault(why(self.row, test) or "not explained", []).append(test)
-        return "<br>".join(f"{_short(tests)}: {reason}" for reason, tests in by_reason.items()) or "nothing"
+        return (
+            "<br>".join(f"{_short(tests)}: {reason}" for reason, tests in by_reason.items())
+            or "nothing"
+        )
 
 
 def _report(name: str) -> tuple[set[str], set[str]]:

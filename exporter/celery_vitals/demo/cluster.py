@@ -21,7 +21,9 @@ def environment(broker: Broker, folder: Path) -> dict[str, str]:
         "CELERY_BROKER_URL": broker.url,
         "CELERY_RESULT_BACKEND": broker.backend,
         "DEMO_FOLDER": str(folder),
-        "TMPDIR": str(folder / "tmp"),  # kombu's file system transport moves each message through it
+        "TMPDIR": str(
+            folder / "tmp"
+        ),  # kombu's file system transport moves each message through it
         "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
         "PYTHONUNBUFFERED": "1",
     }
@@ -41,7 +43,9 @@ def start_workers(household: Household, env: dict[str, str]) -> None:
 
 def start_beat(household: Household, env: dict[str, str]) -> None:
     """Start beat, which makes the traffic."""
-    household.start("beat", (*CELERY, "beat", "-l", "warning", "--pidfile=", "-s", "beat-schedule"), env)
+    household.start(
+        "beat", (*CELERY, "beat", "-l", "warning", "--pidfile=", "-s", "beat-schedule"), env
+    )
 
 
 def _worker(name: str, pool: str, slots: int, served: str) -> tuple[str, ...]:

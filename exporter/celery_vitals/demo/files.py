@@ -26,7 +26,7 @@ class Channel(filesystem.Channel):  # type: ignore[misc, unused-ignore]
         filling.replace(Path(self.data_folder_out, name))
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc, unused-ignore]
+class Capabilities(filesystem.Capabilities):  # type: ignore[misc, unused-ignore]
     """The transport of that channel."""
 
     Channel = Channel

@@ -133,8 +133,14 @@ def _print_once(household: Household, inbox: Inbox, port: int, out: TextIO) -> N
 
 def _summary(scrape: Scrape) -> str:
     lines = [headline(scrape)]
-    lines += ["worker {} {}: pool {}, slots {}, accepted tasks {}".format(*row.cells) for row in workers(scrape)]
-    lines += ["queue {}: messages {}, workers {}  {}".format(*row.cells).rstrip() for row in queues(scrape)]
+    lines += [
+        "worker {} {}: pool {}, slots {}, accepted tasks {}".format(*row.cells)
+        for row in workers(scrape)
+    ]
+    lines += [
+        "queue {}: messages {}, workers {}  {}".format(*row.cells).rstrip()
+        for row in queues(scrape)
+    ]
     return "\n".join(lines)
 
 

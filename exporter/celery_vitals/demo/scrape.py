@@ -62,7 +62,8 @@ class Scrape:
             f"celery_worker_up is 1 for {len(workers)} workers, not for {EXPECTED_WORKERS}": (
                 len(workers) == EXPECTED_WORKERS
             ),
-            "celery_worker_pool_slots is missing for a worker": bool(workers) and all(slots.get(w) for w in workers),
+            "celery_worker_pool_slots is missing for a worker": bool(workers)
+            and all(slots.get(w) for w in workers),
             f'celery_queue_length{{queue="{UNSERVED_QUEUE}"}} is not above 0': (
                 (self.value("celery_queue_length", queue=UNSERVED_QUEUE) or 0) > 0
             ),
@@ -94,7 +95,10 @@ def fetch(port: int, timeout: float = TIMEOUT_S) -> Scrape:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     started = time.monotonic()
     try:
-        headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout), "Accept": "text/plain;version=0.0.4"}
+        headers = {
+            "X-Prometheus-Scrape-Timeout-Seconds": str(timeout),
+            "Accept": "text/plain;version=0.0.4",
+        }
         connection.request("GET", "/metrics", headers=headers)
         response = connection.getresponse()
         text = response.read().decode()

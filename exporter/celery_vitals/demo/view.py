@@ -45,7 +45,9 @@ def open_view(stream: TextIO) -> Iterator[View]:
             from rich.console import Console
             from rich.live import Live
         except ImportError:
-            stream.write("(with the package rich installed, this is a table that updates in place)\n\n")
+            stream.write(
+                "(with the package rich installed, this is a table that updates in place)\n\n"
+            )
         else:
             with Live(console=Console(file=stream), auto_refresh=False) as live:
                 yield _LiveView(live.update)
@@ -68,8 +70,14 @@ class PlainView:
         self._next = time.monotonic() + self._every
         lines = [time.strftime("%H:%M:%S ") + (headline(result) if self._scraped else WAITING)]
         if isinstance(result, Scrape):
-            lines += ["  worker {}: {}, pool {}, slots {}, accepted tasks {}".format(*r.cells) for r in workers(result)]
-            lines += ["  queue {}: messages {}, workers {}  {}".format(*r.cells).rstrip() for r in queues(result)]
+            lines += [
+                "  worker {}: {}, pool {}, slots {}, accepted tasks {}".format(*r.cells)
+                for r in workers(result)
+            ]
+            lines += [
+                "  queue {}: messages {}, workers {}  {}".format(*r.cells).rstrip()
+                for r in queues(result)
+            ]
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 
@@ -92,7 +100,10 @@ class _LiveView:
         style = "bold" if waiting or isinstance(result, Scrape) else "bold red"
         parts: list[Text | Table] = [Text(WAITING if waiting else headline(result), style=style)]
         if self._last:
-            parts += [_table(WORKER_COLUMNS, workers(self._last)), _table(QUEUE_COLUMNS, queues(self._last))]
+            parts += [
+                _table(WORKER_COLUMNS, workers(self._last)),
+                _table(QUEUE_COLUMNS, queues(self._last)),
+            ]
         self._update(Group(*parts), refresh=True)
 
 
@@ -100,7 +111,10 @@ def headline(result: Scrape | ScrapeError) -> str:
     """Broker, result backend, and how long the scrape took."""
     if isinstance(result, ScrapeError):
         return f"no scrape: {result}"
-    broker, backend = _state(result.value("celery_broker_up")), _state(result.value("celery_result_backend_up"))
+    broker, backend = (
+        _state(result.value("celery_broker_up")),
+        _state(result.value("celery_result_backend_up")),
+    )
     return f"broker {broker}   result backend {backend}   scrape {result.seconds * 1000:.0f} ms"
 
 
@@ -112,7 +126,13 @@ def workers(scrape: Scrape) -> list[Row]:
     accepted = scrape.by("celery_worker_tasks_accepted_total", "worker")
     return [
         Row(
-            (name, _state(value), info.get(name, {}).get("pool", "-"), _number(slots, name), _number(accepted, name)),
+            (
+                name,
+                _state(value),
+                info.get(name, {}).get("pool", "-"),
+                _number(slots, name),
+                _number(accepted, name),
+            ),
             alarming=value != 1,
         )
         for name, value in sorted(up.items())

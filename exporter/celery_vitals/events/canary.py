@@ -26,7 +26,12 @@ class Canary:
 
     def body(self) -> bytes:
         """A new one, in JSON."""
-        event = {"type": TYPE, "hostname": self._name, "timestamp": time.time(), "sent": time.monotonic()}
+        event = {
+            "type": TYPE,
+            "hostname": self._name,
+            "timestamp": time.time(),
+            "sent": time.monotonic(),
+        }
         return json.dumps(event).encode()
 
     def catch(self, bodies: list[bytes]) -> list[bytes]:

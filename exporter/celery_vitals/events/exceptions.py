@@ -8,7 +8,14 @@ UNKNOWN = "unknown"
 
 _CALL = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\(")
 _LAST_LINE = re.compile(r"([^\W\d][\w.<>]*)(?::|\s*$)")
-_WRAPPERS = frozenset({"ExceptionWithTraceback", "ExceptionInfo", "UnpickleableExceptionWrapper", "MaybeEncodingError"})
+_WRAPPERS = frozenset(
+    {
+        "ExceptionWithTraceback",
+        "ExceptionInfo",
+        "UnpickleableExceptionWrapper",
+        "MaybeEncodingError",
+    }
+)
 """Celery's and billiard's own, which only say that there was some exception."""
 _LONGEST = 100
 

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from celery_vitals.cluster import BrokerConnection, Cluster
-from celery_vitals.cluster.broker import EVENT_HEARTBEAT
+from celery_vitals.brokers import BrokerClient, BrokerConnection
+from celery_vitals.brokers.connection import EVENT_HEARTBEAT
+from celery_vitals.brokers.event_receiver import Receiver
+from celery_vitals.brokers.generic.events import GenericReceiver
+from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
+from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events import canary
-from celery_vitals.events.amqp import AmqpReceiver
-from celery_vitals.events.generic import GenericReceiver
-from celery_vitals.events.receiver import Receiver
-from celery_vitals.events.redis import RedisReceiver
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Stream:
 
     def __init__(
         self,
-        cluster: Cluster,
+        broker: BrokerClient,
         sink: Sink,
         *,
         canary_every: float = 3.0,
@@ -76,7 +76,7 @@ class Stream:
         """Why it last failed; None while it never has."""
         self.detail = ""
         """The same in words."""
-        self._cluster = cluster
+        self._broker = broker
         self._canary_every = canary_every
         self._deaf_after = deaf_after
         self._durable_queue = durable_queue
@@ -90,7 +90,9 @@ class Stream:
         self._proved = False
         self._state: Reason | str = ""
         """What was last logged."""
-        self._enabled = self._listens = self._next_canary = self._next_enable = self._next_idle = 0.0
+        self._enabled = self._listens = self._next_canary = self._next_enable = self._next_idle = (
+            0.0
+        )
 
     @property
     def up(self) -> bool:
@@ -107,7 +109,7 @@ class Stream:
 
     def start(self) -> None:
         """Begin.  Does nothing on a broker that cannot broadcast: there are no events."""
-        if self._cluster.target.broadcast:
+        if self._broker.target.broadcast:
             self._thread.start()
 
     def stop(self, deadline: Deadline) -> None:
@@ -140,7 +142,7 @@ class Stream:
         """One connection, from its beginning to its end."""
         self._sink.idle()
         deadline = Deadline.after(_CONNECT_LIMIT)
-        connection = self._cluster.connect(deadline, EVENT_HEARTBEAT)
+        connection = self._broker.connect(deadline, EVENT_HEARTBEAT)
         try:
             receiver = self._subscribe(connection, deadline)
             self._sink.connected()
@@ -149,13 +151,15 @@ class Stream:
                 receiver.close(self._stop_by.within(self._stop_by.remaining / 2))
         finally:
             self._proved = False
-            self._cluster.closed(connection)
+            self._broker.closed(connection)
             connection.abandon()
 
     def _subscribe(self, connection: BrokerConnection, deadline: Deadline) -> Receiver:
-        target = self._cluster.target
+        target = self._broker.target
         if target.driver == "redis":
-            return RedisReceiver(connection, target.event_exchange, self._ear, self._max_buffer, deadline)
+            return RedisReceiver(
+                connection, target.event_exchange, self._ear, self._max_buffer, deadline
+            )
         if target.driver == "amqp":
             return AmqpReceiver(
                 connection,
@@ -187,11 +191,14 @@ class Stream:
             if receiver.muted:
                 muted = now
             if now - max(ear.heard, muted) > self._deaf_after:
-                raise ProbeError(Reason.TIMEOUT, f"nothing was heard for {self._deaf_after:g} s, not even ourselves")
+                raise ProbeError(
+                    Reason.TIMEOUT,
+                    f"nothing was heard for {self._deaf_after:g} s, not even ourselves",
+                )
 
     def _speak(self, receiver: Receiver) -> None:
         """Publish what is due: the canary, and the command that switches task events on."""
-        now, target = time.monotonic(), self._cluster.target
+        now, target = time.monotonic(), self._broker.target
         if receiver.muted:
             return
         if now >= self._next_canary:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from celery_vitals.errors import ConfigError
-from celery_vitals.secret import Secret, secrets_in_mapping
-from celery_vitals.settings import parse, urls
-from celery_vitals.settings.options import Kind, Option, Options, option, options_of, switch
-from celery_vitals.settings.parse import Address
+from celery_vitals.secrets import Secret, secrets_in_mapping
+from celery_vitals.settings import parsers as parse
+from celery_vitals.settings import urls
+from celery_vitals.settings.options import Kind, Option, RedactedMapping, option, options_of, switch
+from celery_vitals.settings.parsers import Address
 
 CLUSTER = "Cluster"
 TIMING = "Timing"
@@ -230,7 +231,7 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, Secret):
                 yield value
-            elif isinstance(value, Options):
+            elif isinstance(value, RedactedMapping):
                 yield from secrets_in_mapping(value)
 
 
@@ -238,15 +239,19 @@ def _checked(declared: Option, value: Any) -> Any:
     if value is None and declared.default is None and declared.kind is Kind.ONE:
         return None
     if declared.kind is Kind.MAPPING:
-        return Options(dict(declared.parse(item) for item in value.items()))
+        return RedactedMapping(dict(declared.parse(item) for item in value.items()))
     if declared.kind is Kind.LIST:
-        items = tuple(declared.parse(item) for item in ((value,) if isinstance(value, str) else value))
+        items = tuple(
+            declared.parse(item) for item in ((value,) if isinstance(value, str) else value)
+        )
         if not items and declared.default:
             raise ValueError("must not be empty")
         return items
     if declared.kind is Kind.SWITCHES:
         unknown = sorted(set(value) - set(declared.names))
         if unknown:
-            raise ValueError(f"there is no {', '.join(map(repr, unknown))}; there are {', '.join(declared.names)}")
+            raise ValueError(
+                f"there is no {', '.join(map(repr, unknown))}; there are {', '.join(declared.names)}"
+            )
         return frozenset(value)
     return declared.parse(value)

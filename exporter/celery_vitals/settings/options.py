@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from celery_vitals.settings.parse import Parser, boolean, file
+from celery_vitals.settings.parsers import Parser, boolean, file
 
 ENVIRONMENT_PREFIX = "CELERY_VITALS_"
 
@@ -59,7 +59,9 @@ class Option:
         """The flags as they are shown: `--[no-]` where it can be switched off, a short form, what it takes."""
         switch = self.kind is Kind.SWITCH and self.default is True
         flag = f"--[no-]{self.key}" if switch else self.flag
-        return " ".join(part for part in (f"{self.short}," if self.short else "", flag, self.metavar) if part)
+        return " ".join(
+            part for part in (f"{self.short}," if self.short else "", flag, self.metavar) if part
+        )
 
     @property
     def default_text(self) -> str:
@@ -70,14 +72,20 @@ class Option:
             return ""
         values = self.default if isinstance(self.default, tuple) else (self.default,)
         joint = "," if self.kind is Kind.ONE else " "
-        return joint.join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        return joint.join(
+            f"{value:g}" if isinstance(value, float) else str(value) for value in values
+        )
 
     def given(self) -> Iterator[Option]:
         """The options that people give for this one: itself, with its file's twin, or one switch for each name."""
         if self.kind is Kind.SWITCHES:
             for name in self.names:
                 yield dataclasses.replace(
-                    self, flag=f"{self.flag}.{name}", help=self.help.format(name), kind=Kind.SWITCH, default=True
+                    self,
+                    flag=f"{self.flag}.{name}",
+                    help=self.help.format(name),
+                    kind=Kind.SWITCH,
+                    default=True,
                 )
             return
         yield self
@@ -87,15 +95,23 @@ class Option:
     @property
     def twin(self) -> Option:
         """The option that names a file with the value of this one, which is a secret."""
-        return Option(f"{self.flag}-file", f"File that holds the value of {self.flag}.", self.group, file, "PATH")
+        return Option(
+            f"{self.flag}-file",
+            f"File that holds the value of {self.flag}.",
+            self.group,
+            file,
+            "PATH",
+        )
 
 
-def option(flag: str, help: str, *, group: str, parse: Parser[Any], default: Any = None, **more: Any) -> Any:
+def option(
+    flag: str, help: str, *, group: str, parse: Parser[Any], default: Any = None, **more: Any
+) -> Any:
     """A field of a dataclass that is an option too; `more` are attributes of `Option`."""
     declared = Option(flag, help, group, parse, default=default, **more)
     metadata = {"option": declared}
     if declared.kind is Kind.MAPPING:
-        return dataclasses.field(default_factory=Options, metadata=metadata)
+        return dataclasses.field(default_factory=RedactedMapping, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -104,7 +120,7 @@ def switch(flag: str, help: str, *, group: str, default: bool = False, **more: A
     return option(flag, help, group=group, parse=boolean, default=default, kind=Kind.SWITCH, **more)
 
 
-class Options(Mapping[str, Any]):
+class RedactedMapping(Mapping[str, Any]):
     """A mapping that nobody can change and that shows its names only: a value may be a password."""
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:

@@ -11,8 +11,8 @@ from celery.app.backends import BACKEND_ALIASES
 from celery.utils.imports import load_extension_class_names
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals.secret import Secret
-from celery_vitals.settings.parse import text
+from celery_vitals.secrets import Secret
+from celery_vitals.settings.parsers import text
 
 _SCHEME = re.compile(r"([A-Za-z][\w.-]*(?:\+[\w.+-]*)?)://")
 _CLUSTER = re.compile(r"redis-?cluster|rediss?\+(redis-?)?cluster", re.IGNORECASE)
@@ -31,7 +31,14 @@ _MEANT = {
     "memcached": "cache+memcached",
 }
 """What people write who have not read Celery's manual."""
-_CERTIFICATE_REQUIREMENTS = {"CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE", "required", "optional", "none"}
+_CERTIFICATE_REQUIREMENTS = {
+    "CERT_REQUIRED",
+    "CERT_OPTIONAL",
+    "CERT_NONE",
+    "required",
+    "optional",
+    "none",
+}
 
 
 def broker_url(value: object) -> Secret:
@@ -41,14 +48,19 @@ def broker_url(value: object) -> Secret:
     _check(first, TRANSPORT_ALIASES)
     for other in others:
         # Kombu takes a plain HOST:PORT after the first URL.
-        _check(other if "://" in other else f"{first.partition('://')[0]}://{other}", TRANSPORT_ALIASES)
+        _check(
+            other if "://" in other else f"{first.partition('://')[0]}://{other}", TRANSPORT_ALIASES
+        )
     return Secret(url)
 
 
 def backend_url(value: object) -> Secret:
     """The URL, or the bare name, of a result backend that Celery knows."""
     url = _text(value)
-    known = {*BACKEND_ALIASES, *(name for name, _ in load_extension_class_names("celery.result_backends"))}
+    known = {
+        *BACKEND_ALIASES,
+        *(name for name, _ in load_extension_class_names("celery.result_backends")),
+    }
     if url in known:
         return Secret(url)
     # Only Redis Sentinel's backend takes alternates; in others a ; may be part of the URL.
@@ -120,7 +132,9 @@ def _check_host(url: str) -> None:
         good = False
     # An unquoted / ? or # in a password ends the host too early, and leaves the @ behind.
     if not good or parts.fragment or ("@" in rest and "@" not in parts.netloc):
-        raise ValueError("has a bad host or port (special characters in a password must be percent-encoded)")
+        raise ValueError(
+            "has a bad host or port (special characters in a password must be percent-encoded)"
+        )
 
 
 def _check_redis(url: str) -> None:

@@ -1,6 +1,6 @@
 """Everything that knows HTTP: the app, the server around it, and the web configuration file."""
 
-from celery_vitals.web.routes import build_app
+from celery_vitals.web.app import build_app
 from celery_vitals.web.server import serve
 
 __all__ = ["build_app", "serve"]

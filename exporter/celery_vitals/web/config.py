@@ -85,7 +85,9 @@ def read(path: Path) -> WebConfig:
     http = Section("http_server_config", top.take("http_server_config"))
     users = Section("basic_auth_users", top.take("basic_auth_users"))
     if top.take("rate_limit"):
-        top.refuse("rate_limit", "is not supported: --web.max-requests limits the scrapes that run at once")
+        top.refuse(
+            "rate_limit", "is not supported: --web.max-requests limits the scrapes that run at once"
+        )
     top.end()
     return WebConfig(_tls(tls, path.parent) if tls.left else None, _headers(http), _users(users))
 
@@ -107,7 +109,9 @@ def _tls(section: Section, folder: Path) -> TlsConfig:
     for key, why in _REFUSED.items():
         if section.take(key):
             section.refuse(key, why)
-    cert, key_file, client_ca = (section.take(key, str) for key in ("cert_file", "key_file", "client_ca_file"))
+    cert, key_file, client_ca = (
+        section.take(key, str) for key in ("cert_file", "key_file", "client_ca_file")
+    )
     if not cert or not key_file:
         section.refuse("cert_file" if not cert else "key_file", "is missing")
     client_cert, sans = _client_auth(section, client_ca)
@@ -141,7 +145,9 @@ def _client_auth(section: Section, client_ca: str | None) -> tuple[bool | None, 
         section.refuse("client_ca_file", "is given, but no client_auth_type that uses it")
     sans = section.texts("client_allowed_sans")
     if sans and not wanted:
-        section.refuse("client_allowed_sans", "needs the client_auth_type RequireAndVerifyClientCert")
+        section.refuse(
+            "client_allowed_sans", "needs the client_auth_type RequireAndVerifyClientCert"
+        )
     return wanted, sans
 
 
@@ -170,7 +176,9 @@ def _ciphers(section: Section) -> tuple[str, ...]:
 
 
 def _headers(section: Section) -> dict[str, str]:
-    section.take("http2", bool)  # this server speaks HTTP/1.1, which every client of HTTP/2 falls back to
+    section.take(
+        "http2", bool
+    )  # this server speaks HTTP/1.1, which every client of HTTP/2 falls back to
     headers = Section("http_server_config.headers", section.take("headers"))
     section.end()
     found: dict[str, str] = {}

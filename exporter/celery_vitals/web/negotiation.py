@@ -6,7 +6,7 @@ import math
 
 from prometheus_client.exposition import choose_encoder
 
-from celery_vitals.exposition import Encoder
+from celery_vitals.metrics.encoder import Encoder
 
 # A scrape interval of an hour is unheard of; without a limit, one header could occupy a scrape for ever.
 _LONGEST_TIMEOUT = 3600.0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from celery_vitals._version import __version__
-from celery_vitals.fleet import State
+from celery_vitals.workers import State
 
 if TYPE_CHECKING:
-    from celery_vitals.report import ProbeReport, QueueRow, Report, WorkerRow
     from celery_vitals.settings import Settings
+    from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # A page of thousands of rows helps nobody; /metrics has them all.
@@ -74,7 +74,7 @@ class Page:
         self.policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
         self._template = environment.get_template("page.html")
 
-    def render(self, report: Report, now: float) -> str:
+    def render(self, report: ClusterStatus, now: float) -> str:
         """The page for `report`, as seen at `now` (Unix seconds)."""
         ran = [probe.finished_at for probe in report.probes if probe.ok is not None]
         return self._template.render(
@@ -90,21 +90,21 @@ class Page:
         )
 
 
-def unserved(queue: QueueRow) -> bool:
+def unserved(queue: QueueStatus) -> bool:
     """Whether nobody takes messages from this queue, as far as is known; False when nothing is known."""
     known = [count for count in (queue.workers, queue.consumers) if count is not None]
     return bool(known) and not any(known)
 
 
-def _worker_order(worker: WorkerRow) -> tuple[bool, bool, str]:
+def _worker_order(worker: WorkerStatus) -> tuple[bool, bool, str]:
     return worker.up, _LEVELS[worker.state] != "bad", worker.name
 
 
-def _queue_order(queue: QueueRow) -> tuple[bool, str]:
+def _queue_order(queue: QueueStatus) -> tuple[bool, str]:
     return not (unserved(queue) and queue.length), queue.name
 
 
-def _findings(report: Report) -> Iterator[Finding]:
+def _findings(report: ClusterStatus) -> Iterator[Finding]:
     probes = {probe.name: probe for probe in report.probes}
     yield _answers("The broker", probes.get("broker"))
     if report.backend:
@@ -119,19 +119,26 @@ def _findings(report: Report) -> Iterator[Finding]:
         yield _nothing("queue", probes)
 
 
-def _answers(what: str, probe: ProbeReport | None) -> Finding:
+def _answers(what: str, probe: CollectorStatus | None) -> Finding:
     if probe is None:
         return Finding("unknown", f"{what} is not checked.")
     if probe.ok is None:
         return Finding("unknown", f"{what} has not been checked yet.")
-    return Finding("good", f"{what} works.") if probe.ok else Finding("bad", f"{what} does not work: {probe.reason}.")
+    return (
+        Finding("good", f"{what} works.")
+        if probe.ok
+        else Finding("bad", f"{what} does not work: {probe.reason}.")
+    )
 
 
 def _nothing(what: str, probes: Collection[str]) -> Finding:
-    return Finding("unknown", f"No {what} has been seen." if f"{what}s" in probes else f"No {what} is looked for.")
+    return Finding(
+        "unknown",
+        f"No {what} has been seen." if f"{what}s" in probes else f"No {what} is looked for.",
+    )
 
 
-def _worker_findings(workers: Sequence[WorkerRow]) -> Iterator[Finding]:
+def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
     up = sum(1 for worker in workers if worker.up)
     ending = sum(1 for worker in workers if worker.state is State.DRAINING)
     down = len(workers) - up - ending
@@ -149,16 +156,21 @@ def _worker_findings(workers: Sequence[WorkerRow]) -> Iterator[Finding]:
         yield Finding("bad", f"{_count(down, 'worker is', 'workers are')} down.")
 
 
-def _queue_findings(queues: Sequence[QueueRow]) -> Iterator[Finding]:
+def _queue_findings(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
     left = sum(1 for queue in queues if queue.length and unserved(queue))
     if left:
         them = "it" if left == 1 else "them"
-        yield Finding("bad", f"{_count(left, 'queue has', 'queues have')} messages, and nobody serves {them}.")
+        yield Finding(
+            "bad", f"{_count(left, 'queue has', 'queues have')} messages, and nobody serves {them}."
+        )
     lengths = [queue.length for queue in queues if queue.length is not None]
     if any(lengths):
         waiting = _count(sum(lengths), "message waits", "messages wait")
         holding = sum(1 for length in lengths if length)
-        yield Finding("plain", f"{waiting} in {_number(holding)} of {_count(len(lengths), 'queue', 'queues')}.")
+        yield Finding(
+            "plain",
+            f"{waiting} in {_number(holding)} of {_count(len(lengths), 'queue', 'queues')}.",
+        )
     elif lengths:
         yield Finding("plain", f"{_count(len(lengths), 'queue is', 'queues are')} empty.")
 

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.registry import Collector as MetricSource
 
-from celery_vitals.exposition import Encoder, generate
-from celery_vitals.web.faults import FaultLog
-from celery_vitals.web.parts import slices
+from celery_vitals.metrics.encoder import Encoder, generate
+from celery_vitals.web.log_on_change import FaultLog
+from celery_vitals.web.streaming import slices
 from celery_vitals.web.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
-    from celery_vitals.collector import Collector
     from celery_vitals.deadline import Deadline
+    from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
 # Metrics are repetitive text, and shrink to a seventeenth; level 6 takes three times as long for a twentieth.
@@ -95,7 +101,9 @@ class Scrapes:
             self._places.release()
 
     def _scrape(self, order: Order) -> Sequence[bytes]:
-        families = self._gather("the scrape", partial(self._collector.scrape, order.deadline, order.names))
+        families = self._gather(
+            "the scrape", partial(self._collector.scrape, order.deadline, order.names)
+        )
         for name, source in self._own.items():
             families += self._gather(name, source.collect)
         parts = generate(families, order.encode, self._unwritable)

@@ -14,14 +14,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from celery_vitals.deadline import Deadline
-from celery_vitals.web.guard import Guard
-from celery_vitals.web.live import LiveConfig
-from celery_vitals.web.routes import Site
+from celery_vitals.web.app import Site
+from celery_vitals.web.auth import Guard
+from celery_vitals.web.config_reload import LiveConfig
 from celery_vitals.web.sockets import bind_all, shown
 from celery_vitals.web.tls import LiveContext
 
 if TYPE_CHECKING:
-    from celery_vitals.collector import Collector
+    from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
 _logger = logging.getLogger(__name__)
@@ -55,7 +55,9 @@ class WebServer:
         self._collector = collector
         site = Site(collector, settings)
         live = LiveConfig(settings.web_config_file) if settings.web_config_file else None
-        config = _config(Guard(site.app, live) if live else site.app, debug=settings.log_level == "debug")
+        config = _config(
+            Guard(site.app, live) if live else site.app, debug=settings.log_level == "debug"
+        )
         if live and live.current().context:
             config.ssl = LiveContext(live.context)
         self._sockets = bind_all(settings.web_listen_address)
@@ -136,7 +138,10 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, lambda *_: stop())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:

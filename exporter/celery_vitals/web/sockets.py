@@ -69,6 +69,8 @@ def _bind_every(address: Address) -> socket.socket:
 
 def _resolved(address: Address) -> tuple[int, Any]:
     """Family and socket address: the first of IPv4, else the first; what `localhost` means to most clients."""
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     family, _, _, _, resolved = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, resolved

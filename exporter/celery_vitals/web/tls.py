@@ -37,7 +37,9 @@ def _load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
         context.load_cert_chain(config.cert_file, config.key_file, _no_password)
     except ssl.SSLError as error:
         why = f": {error.reason}" if error.reason else ""
-        raise Fault(f"tls_server_config: cert_file and key_file are not PEM or do not belong together{why}") from None
+        raise Fault(
+            f"tls_server_config: cert_file and key_file are not PEM or do not belong together{why}"
+        ) from None
 
 
 def _load_client_ca(context: ssl.SSLContext, config: TlsConfig) -> None:
@@ -73,8 +75,12 @@ def _checking(allowed: frozenset[str]) -> type[ssl.SSLObject]:
         def do_handshake(self) -> None:
             super().do_handshake()
             certificate: dict[str, Any] = self.getpeercert() or {}
-            if allowed.isdisjoint(_canonical(value) for _, value in certificate.get("subjectAltName", ())):
-                raise ssl.SSLCertVerificationError("the client's certificate has none of client_allowed_sans")
+            if allowed.isdisjoint(
+                _canonical(value) for _, value in certificate.get("subjectAltName", ())
+            ):
+                raise ssl.SSLCertVerificationError(
+                    "the client's certificate has none of client_allowed_sans"
+                )
 
     return Checking
 

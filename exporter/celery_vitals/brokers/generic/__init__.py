@@ -1,0 +1,1 @@
+"""Other kombu transports as the broker."""

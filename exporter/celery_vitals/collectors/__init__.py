@@ -1,0 +1,1 @@
+"""The collectors: broker, backend, workers, queues and tasks."""

@@ -1,0 +1,1 @@
+"""Metrics: their definitions, cardinality limits, tables and text encoding."""

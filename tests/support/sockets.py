@@ -1,0 +1,35 @@
+"""Sockets and messages that several tests of receivers use."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+BODY = json.dumps(
+    {"type": "task-started", "uuid": "1", "hostname": "w@h", "timestamp": 1.5}
+).encode()
+
+
+class Ear:
+    """Notes what a receiver tells it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.refused: list[str] = []
+
+    def deliver(self, bodies: list[bytes], arrived: float) -> None:
+        assert abs(arrived - time.time()) < 5
+        self.bodies += bodies
+
+    def reject(self, reason: str) -> None:
+        self.refused.append(reason)
+
+
+@contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs

@@ -1,0 +1,102 @@
+"""A collector that answers what a test tells it, with the interface of the real one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
+from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.deadline import Deadline
+from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
+from celery_vitals.workers import State
+
+
+def make_probe(
+    name: str, ok: bool | None = True, reason: str = "", at: float = 0.0, seconds: float = 0.004
+) -> CollectorStatus:
+    return CollectorStatus(name, ok, reason, seconds, at)
+
+
+def cluster_status(**parts: Any) -> ClusterStatus:
+    """A report of nothing, but for the `parts` given."""
+    nothing = ClusterStatus(
+        "redis", "redis://broker.example:6379/0", "redis://broker.example:6379/1", (), (), (), ()
+    )
+    return replace(nothing, **parts)
+
+
+class FakeCollector:
+    """Yields one gauge; can block, fail, and tells what it was asked."""
+
+    names = ("broker", "backend", "workers", "queues")
+
+    def __init__(self) -> None:
+        self.state = cluster_status()
+        self.families: list[Metric] = [
+            GaugeMetricFamily("celery_broker_up", "Whether the broker answers.", 1)
+        ]
+        self.error: Exception | None = None
+        self.go = threading.Event()
+        self.go.set()
+        self.started = threading.Semaphore(0)
+        self.asked: list[tuple[float, Collection[str] | None]] = []
+        self.slow_close = False
+        self.closed: list[float] = []
+
+    def scrape(self, deadline: Deadline, names: Collection[str] | None = None) -> Iterator[Metric]:
+        self.asked.append((deadline.remaining, names))
+        self.started.release()
+        self.go.wait()
+        yield from self.families
+        if self.error:
+            raise self.error
+
+    def collect(self) -> Iterable[Metric]:
+        return self.scrape(Deadline.after(5))
+
+    def report(self) -> ClusterStatus:
+        return self.state
+
+    def close(self, deadline: Deadline) -> None:
+        self.closed.append(deadline.remaining)
+        if self.slow_close:
+            time.sleep(deadline.remaining)
+
+
+def healthy_report(now: float) -> ClusterStatus:
+    """A cluster where all is well but one queue."""
+    return cluster_status(
+        probes=tuple(make_probe(name, at=now - 7) for name in FakeCollector.names),
+        workers=(
+            WorkerStatus(
+                "celery@mail-7f9c", True, State.UP, "prefork", 8, ("mail", "celery"), 48213, now - 7
+            ),
+            WorkerStatus(
+                "celery@reports-1", True, State.BUSY, "gevent", 100, ("default",), None, now - 7
+            ),
+            WorkerStatus("celery@old", False, State.GONE, "threads", None, (), 3, now - 1500),
+        ),
+        queues=(
+            QueueStatus("celery", 0, 1, 1),
+            QueueStatus("mail", 1204, 1, None),
+            QueueStatus("reports", 40, 0, 0),
+            QueueStatus("retired", 0, 0, 0),
+            QueueStatus("unknown-length", None, 1, None),
+        ),
+        blind_spots=(
+            BlindSpot(
+                "Task events",
+                "The workers send none, so outcomes and runtimes are not counted.",
+                "worker -E",
+            ),
+            BlindSpot(
+                "Unacknowledged messages", "AMQP does not tell them.", "--rabbitmq-management-url"
+            ),
+        ),
+    )

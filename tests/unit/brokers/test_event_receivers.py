@@ -1,0 +1,327 @@
+"""From what Redis pushes to the bodies of events; the canary; the stream over a receiver that does as it is told."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu import Connection
+from kombu.transport.virtual import Channel
+from kombu.utils.json import dumps as kombu_dumps
+
+from celery_vitals.brokers import BrokerConnection
+from celery_vitals.brokers.event_receiver import MAX_MESSAGE, Listener, Refused
+from celery_vitals.brokers.redis.events import RedisReceiver, body_of, envelope
+from celery_vitals.deadline import Deadline
+from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.events.canary import Canary
+from celery_vitals.events.stream import Stream
+from tests.support.event_streams import Recorder, cluster_of
+from tests.support.servers import wait_for
+from tests.support.sockets import BODY, Ear, pair
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+EVENTS = st.dictionaries(st.text(), JSON, max_size=5) | st.lists(JSON, max_size=5)
+
+
+@pytest.fixture(scope="module")
+def kombu_channel() -> Iterator[Channel]:
+    with Connection("memory://") as connection:
+        yield connection.default_channel
+
+
+def kombu_writes(
+    channel: Channel, body: bytes, headers: dict[str, Any], packed: str | None
+) -> bytes:
+    """A message as kombu itself puts it on Redis."""
+    message = channel.prepare_message(
+        body.decode(),
+        0,
+        "application/json",
+        "utf-8",
+        headers,
+        {"delivery_mode": 1, "delivery_info": {}},
+    )
+    encoding, channel.body_encoding = channel.body_encoding, packed
+    channel._inplace_augment_message(message, "celeryev", "task.multi")
+    channel.body_encoding = encoding
+    return str(kombu_dumps(message)).encode()
+
+
+class TestEnvelope:
+    @given(
+        event=EVENTS,
+        headers=st.dictionaries(st.text(), JSON, max_size=3),
+        packed=st.sampled_from(["base64", None]),
+    )
+    def test_gives_the_same_as_kombu(
+        self, kombu_channel: Channel, event: Any, headers: dict[str, Any], packed: str | None
+    ) -> None:
+        body = json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        try:
+            written = kombu_writes(kombu_channel, body, headers, packed)
+        except UnicodeDecodeError:
+            return
+        read = kombu_channel.message_to_python(json.loads(written))
+        theirs = read.body if isinstance(read.body, bytes) else read.body.encode()
+        assert body_of(written) == theirs == body
+
+    @given(event=JSON)
+    def test_is_what_kombu_reads(self, kombu_channel: Channel, event: Any) -> None:
+        body = json.dumps(event).encode()
+        message = kombu_channel.message_to_python(
+            json.loads(envelope(body, "celeryev", "vitals.canary"))
+        )
+        message.accept = {"application/json"}
+        assert message.payload == event
+        assert message.delivery_info["routing_key"] == "vitals.canary"
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"", "envelope"),
+            (b"nonsense", "envelope"),
+            (b"\xff\xfe\x00", "envelope"),
+            (b"null", "envelope"),
+            (b"[1]", "envelope"),
+            (b'{"body": "W10="}', "envelope"),
+            (b"[" * 100_000, "envelope"),
+            (envelope(BODY, "e", "k").replace(b'"W', b'"!W').replace(b'"e', b'"!', 1), "envelope"),
+            (
+                envelope(BODY, "e", "k").replace(
+                    b"application/json", b"application/x-python-serialize"
+                ),
+                "content_type",
+            ),
+            (envelope(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "content_type"),
+            (envelope(BODY, "e", "k").replace(b'"application/json"', b"null"), "content_type"),
+            (envelope(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
+        ],
+    )
+    def test_is_refused(self, data: bytes, reason: str) -> None:
+        with pytest.raises(Refused, match=reason):
+            body_of(data)
+
+    @given(st.binary(max_size=100), st.integers(0, 400))
+    def test_noise_is_a_body_or_refused(self, noise: bytes, at: int) -> None:
+        data = envelope(BODY, "e", "k")
+        try:
+            body_of(data[:at] + noise + data[at + len(noise) :])
+        except Refused:
+            return
+
+
+class RawRedis:
+    """What a receiver uses of a connection of redis-py."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send_command(self, *arguments: Any, check_health: bool = True) -> None:
+        self._sock.sendall(b"|".join(str(one).encode() for one in arguments))
+
+    def can_read(self, seconds: float) -> bool:
+        return False
+
+
+CONFIRMED = b"*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n"
+
+
+def subscribed(
+    ours: socket.socket, theirs: socket.socket, ear: Ear, answer: bytes = CONFIRMED, **options: Any
+) -> RedisReceiver:
+    """A receiver on a socket, with a Redis at the other end that gives this answer to its subscription."""
+    channel = SimpleNamespace(
+        **{
+            "global_keyprefix": "",
+            "keyprefix_fanout": "/3.",
+            "fanout_patterns": True,
+            "socket_timeout": 1.0,
+            **options,
+        }
+    )
+    connection: Any = SimpleNamespace(channel=channel, raw_redis=lambda: RawRedis(ours))
+    theirs.sendall(answer)
+    broker: BrokerConnection = connection
+    return RedisReceiver(broker, "celeryev", ear, 10**6, Deadline.after(0.2))
+
+
+def pushed(data: bytes, kind: bytes = b"*4") -> bytes:
+    """A message as Redis pushes it: `*4` in version 2 of the protocol, `>4` in version 3."""
+    parts = (b"pmessage", b"/3.celeryev/*", b"/3.celeryev/task.multi", data)
+    return kind + b"\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+class TestRedis:
+    @pytest.mark.parametrize(
+        ("options", "pattern"),
+        [
+            ({}, b"/3.celeryev/*"),
+            ({"global_keyprefix": "shop:"}, b"shop:/3.celeryev/*"),
+            ({"global_keyprefix": "a*[b]?\\"}, rb"a\*\[b\]\?\\/3.celeryev/*"),
+            ({"keyprefix_fanout": ""}, b"celeryev/*"),
+            ({"fanout_patterns": False}, b"/3.celeryev"),
+        ],
+    )
+    def test_subscribes_as_the_options_say(self, options: dict[str, Any], pattern: bytes) -> None:
+        with pair() as (ours, theirs):
+            subscribed(ours, theirs, Ear(), **options)
+            assert theirs.recv(1000) == b"PSUBSCRIBE|" + pattern
+
+    @pytest.mark.parametrize("kind", [b"*4", b">4"])
+    def test_messages_are_put_together_wherever_they_are_split(self, kind: bytes) -> None:
+        data = pushed(envelope(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
+        with pair() as (ours, theirs):
+            ear = Ear()
+            receiver = subscribed(ours, theirs, ear)
+            for at in range(len(data)):
+                bodies = [*receiver._cut(data[:at]), *receiver._cut(data[at:])]
+                assert bodies == [BODY]
+            assert ear.refused == ["envelope"] * len(data)
+
+    def test_an_error_of_redis_ends_it_after_what_came_before(self) -> None:
+        with pair() as (ours, theirs):
+            ear = Ear()
+            receiver = subscribed(ours, theirs, ear)
+            theirs.sendall(pushed(envelope(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
+            with pytest.raises(Exception, match="NOPERM") as caught:
+                receiver.receive(1)
+            assert reason_of(caught.value) is Reason.PERMISSION
+            assert ear.bodies == [BODY]
+
+    def test_a_subscription_that_is_refused_or_not_answered_is_an_error(self) -> None:
+        with pair() as (ours, theirs):
+            theirs.sendall(b"-NOPERM\r\n")
+            with pytest.raises(Exception, match="NOPERM"):
+                subscribed(ours, theirs, Ear(), answer=b"")
+        with pair() as (ours, theirs), pytest.raises(ProbeError, match="does not answer"):
+            subscribed(ours, theirs, Ear(), answer=b":1\r\n")
+
+    def test_a_message_without_end_is_not_collected(self) -> None:
+        with pair() as (ours, theirs):
+            ear = Ear()
+            receiver = subscribed(ours, theirs, ear)
+            receiver._cut(pushed(b"")[:-6] + b"$500000000\r\n")
+            for _ in range(40):
+                receiver._cut(b"x" * 1024 * 1024)
+            assert ear.refused[:1] == ["too_large"]
+            theirs.sendall(b"x")
+            with pytest.raises(ProbeError):
+                receiver.receive(1)
+
+
+class TestCanary:
+    def test_finds_its_own_and_ignores_those_of_others(self) -> None:
+        mine, other = Canary(), Canary()
+        assert mine.catch([BODY, mine.body(), other.body(), BODY]) == [BODY, BODY]
+        assert (mine.returned, other.returned) == (1, 0)
+        assert mine.lag is not None
+        assert 0 <= mine.lag < 1
+
+    def test_is_short_enough_to_be_found(self) -> None:
+        assert len(Canary().body()) < 230
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"type": "task-received", "name": "vitals-canary"}',
+            b'"vitals-canary"',
+            b'[{"type": "vitals-canary"}]',
+            b"vitals-canary",
+            b'{"type": "vitals-canary"',
+            b'{"type": "task-sent", "args": "' + b"vitals-canary " * 100 + b'"}',
+        ],
+    )
+    def test_leaves_everything_else(self, body: bytes) -> None:
+        assert Canary().catch([body]) == [body]
+
+
+class Scripted:
+    """A receiver that hears its own canary, as long as it is not muted."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.muted = False
+        self.published: list[tuple[str, str]] = []
+        self._listener = listener
+
+    def receive(self, seconds: float) -> None:
+        time.sleep(0.01)
+
+    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+        self.published.append((exchange, routing_key))
+        self._listener.deliver([body], time.time())
+
+    def close(self, deadline: Deadline) -> None:
+        self.muted = True
+
+
+class TestStream:
+    @pytest.fixture
+    def receivers(self, monkeypatch: pytest.MonkeyPatch) -> list[Scripted]:
+        made: list[Scripted] = []
+
+        def subscribe(stream: Stream, connection: BrokerConnection, deadline: Deadline) -> Scripted:
+            made.append(Scripted(stream._ear))
+            return made[-1]
+
+        monkeypatch.setattr(Stream, "_subscribe", subscribe)
+        return made
+
+    def test_a_broker_that_takes_no_messages_is_not_left(self, receivers: list[Scripted]) -> None:
+        with streaming() as stream:
+            wait_for(lambda: stream.up)
+            (receiver,) = receivers
+            receiver.muted = True
+            time.sleep(0.1)
+            said = len(receiver.published)
+            wait_for(lambda: not stream.up)
+            time.sleep(0.5)
+            assert len(receiver.published) == said
+            receiver.muted = False
+            wait_for(lambda: stream.up)
+            assert receivers == [receiver]
+
+    def test_workers_are_told_of_events_once_however_many_come(
+        self, receivers: list[Scripted]
+    ) -> None:
+        with streaming(enable_events=True) as stream:
+            wait_for(lambda: stream.up)
+            (receiver,) = receivers
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                stream.enable_now()
+                time.sleep(0.01)
+            assert receiver.published.count(("celery.pidbox", "")) == 1
+            wait_for(lambda: receiver.published.count(("celery.pidbox", "")) == 2)
+
+    def test_there_is_none_where_nothing_can_be_broadcast(self) -> None:
+        stream = Stream(cluster_of("sqla+sqlite://"), Recorder())
+        stream.start()
+        assert not stream._thread.is_alive()
+        assert not stream.up
+        stream.stop(Deadline.after(1))
+
+
+@contextmanager
+def streaming(**options: Any) -> Iterator[Stream]:
+    stream = Stream(
+        cluster_of("memory://"), Recorder(), canary_every=0.05, deaf_after=0.3, **options
+    )
+    stream.start()
+    yield stream
+    stream.stop(Deadline.after(1))
+    assert not stream._thread.is_alive()

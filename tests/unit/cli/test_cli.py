@@ -1,0 +1,266 @@
+"""The commands, inside this process and as real ones, alone and under `celery`."""
+
+from __future__ import annotations
+
+import copy
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+from celery import Celery
+from click.testing import CliRunner, Result
+
+from celery_vitals import cli
+from celery_vitals._version import __version__
+from celery_vitals.errors import ConfigError
+from celery_vitals.settings import Settings
+from celery_vitals.settings.click_options import all_options
+from tests.support.command_line import BROKER, invoke, one_line, run, serve
+
+# `celery` with the command that the entry point of the installed package adds.
+CELERY = (
+    "from celery.bin.celery import celery; from celery_vitals.cli import vitals;"
+    "celery.add_command(vitals); celery(auto_envvar_prefix='CELERY', prog_name='celery')"
+)
+
+
+def test_help_fits_a_terminal_and_names_every_option() -> None:
+    result = CliRunner().invoke(cli.vitals, ["serve", "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 80
+    positions = [
+        result.output.index(f"\n{group}:\n")
+        for group in ("Cluster", "Timing", "Collectors", "Web", "Logging", "Configuration")
+    ]
+    assert positions == sorted(positions)
+    for option in all_options():
+        assert option.flags in result.output
+
+
+@pytest.mark.parametrize("args", [["--version"], ["serve", "--version"]])
+def test_version(args: list[str]) -> None:
+    assert invoke(*args).output == f"celery-vitals {__version__}\n"
+
+
+def test_alone_it_shows_its_help() -> None:
+    result = invoke()
+    assert result.exit_code == 0
+    assert "serve" in result.output
+
+
+def test_check_says_that_all_is_well() -> None:
+    result = serve("--broker-url", BROKER)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "configuration is valid\n", "")
+
+
+def test_check_reads_the_web_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text("nonsense: 1\n")
+    assert one_line(serve("--broker-url", BROKER, "--web.config.file", str(path))).startswith(
+        "--web.config.file: "
+    )
+
+
+class Started(tuple[Any, ...]):
+    """In place of a collector: what it was made with."""
+
+    def start(self) -> None:
+        """As a collector can."""
+
+
+def started(monkeypatch: pytest.MonkeyPatch, serve_web: Any) -> Result:
+    collector, web = ModuleType("collector"), ModuleType("web")
+    monkeypatch.setattr(collector, "Collector", lambda *args: Started(args), raising=False)
+    monkeypatch.setattr(web, "serve", serve_web, raising=False)
+    monkeypatch.setitem(sys.modules, "celery_vitals.exporter", collector)
+    monkeypatch.setitem(sys.modules, "celery_vitals.web", web)
+    return invoke("serve", "--broker-url", "redis://:s3cret@h", "--timeout=3")
+
+
+def test_serve_starts_the_server_and_passes_its_exit_code_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    def note(*args: object) -> int:
+        seen.append(args)
+        return 3
+
+    result = started(monkeypatch, note)
+    assert result.exit_code == 3
+    ((settings, app), same, _) = seen[0]
+    assert settings is same
+    assert settings.timeout == 3
+    assert app is None
+
+
+def test_a_wrong_setting_found_late_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise ConfigError("port 1 is in use,\nsaid redis://:s3cret@h (s3cret)")
+
+    assert one_line(started(monkeypatch, fail)) == "port 1 is in use, said *** (***)"
+
+
+def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("demo")
+    monkeypatch.setattr(module, "run", lambda once: 5 if once else 6, raising=False)
+    monkeypatch.setitem(sys.modules, "celery_vitals.demo", module)
+    assert invoke("demo", "--once").exit_code == 5
+    assert invoke("demo").exit_code == 6
+
+
+# Real processes
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "good.py").write_text(
+        f"from celery import Celery\napp = Celery('good', broker='{BROKER}')\n"
+    )
+    (folder / "bad.py").write_text("raise RuntimeError('no\\nredis://:s3cret@h')\n")
+    (folder / "leaves.py").write_text("raise SystemExit(0)\n")
+    (folder / "badconf.py").write_text(
+        "from celery import Celery\napp = Celery('c', config_source='nosuch.config')\n"
+    )
+    return folder
+
+
+def test_a_server_that_cannot_listen_leaves_the_broker_alone() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as broker,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        url, address = (f"127.0.0.1:{one.getsockname()[1]}" for one in (broker, taken))
+        check(
+            run(
+                "-m",
+                "celery_vitals",
+                "serve",
+                f"--broker-url=redis://{url}/0",
+                f"--web.listen-address={address}",
+            ),
+            f"--web.listen-address: {address} is already in use",
+        )
+        broker.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            broker.accept()
+
+
+def check(process: subprocess.CompletedProcess[str], message: str) -> None:
+    assert process.returncode == 2, process.stderr
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert process.stderr.startswith(f"celery-vitals: error: {message}")
+    assert "s3cret" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--broker-url", "redis://:s3cret@h:port"], "--broker-url: has a bad host or port"),
+        (["--app", "bad"], "--app: cannot import bad: RuntimeError: no redis://***@h"),
+        (["--app", "leaves"], "--app: cannot import leaves: SystemExit: 0"),
+        (["--app", "badconf"], "--app: cannot read the configuration of c: "),
+    ],
+)
+def test_errors_of_the_program(project: Path, args: list[str], message: str) -> None:
+    check(run("-m", "celery_vitals", "serve", *args, cwd=project), message)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-A", "good", "vitals", "serve", "--bad"], "No such option"),
+        (
+            ["-A", "good", "vitals", "serve", "--timeout=x"],
+            "--timeout: must be a number of seconds",
+        ),
+        (["-A", "good", "vitals", "nonsense"], "No such command 'nonsense'"),
+        (["-A", "good", "vitals", "serve", "--app=bad"], "--app: cannot import bad"),
+        (["vitals", "serve", "--config.check"], "no broker"),
+    ],
+)
+def test_errors_under_celery(project: Path, args: list[str], message: str) -> None:
+    check(run("-c", CELERY, *args, cwd=project), message)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "celery_vitals", "serve", "--app=good", "--config.check"],
+        ["-m", "celery_vitals", "serve", "--app=good:app", "--config.check"],
+        ["-c", CELERY, "-A", "good", "vitals", "serve", "--config.check"],
+        ["-c", CELERY, "vitals", "serve", "-A", "good", "--config.check"],
+        ["-c", CELERY, "-b", BROKER, "vitals", "serve", "--config.check"],
+    ],
+)
+def test_an_app_gives_the_broker(project: Path, command: list[str]) -> None:
+    process = run(*command, cwd=project)
+    assert (process.returncode, process.stdout, process.stderr) == (
+        0,
+        "configuration is valid\n",
+        "",
+    )
+
+
+def test_options_that_an_app_adds_to_every_command_do_no_harm(project: Path) -> None:
+    (project / "more.py").write_text(
+        "import click\nfrom celery import Celery\n"
+        f"app = Celery('more', broker='{BROKER}')\n"
+        "app.user_options['preload'].add(click.Option(['--stage'], default='test'))\n"
+    )
+    process = run("-c", CELERY, "-A", "more", "vitals", "serve", "--config.check", cwd=project)
+    assert (process.returncode, process.stdout) == (0, "configuration is valid\n"), process.stderr
+
+
+def test_options_that_celery_hands_on_to_the_group_do_no_harm() -> None:
+    group = copy.copy(cli.vitals)
+    group.params = [*group.params, click.Option(["--stage"])]
+    assert CliRunner().invoke(group, ["--stage=test"]).exit_code == 0
+
+
+def test_the_app_of_the_flag_beats_the_one_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+    from celery.bin.base import CLIContext
+
+    outer, other = (
+        Celery("outer", broker=BROKER, set_as_current=False),
+        Celery("other", set_as_current=False),
+    )
+    monkeypatch.setattr(cli, "load_app", lambda _: other)
+    monkeypatch.setattr("celery_vitals.logging.set_up", lambda *_: None)
+    got: list[Celery | None] = []
+
+    def check(_: Settings, app: Celery | None) -> None:
+        got.append(app)
+
+    monkeypatch.setattr(cli, "_check", check)
+
+    @click.group()
+    @click.option("--app")
+    @click.pass_context
+    def celery(ctx: click.Context, /, app: str | None) -> None:
+        ctx.obj = CLIContext(outer, no_color=True, workdir=None)
+
+    celery.add_command(cli.vitals)
+    runner = CliRunner()
+    for args in (["--app=x", "vitals"], ["vitals"]):
+        runner.invoke(celery, [*args, "serve", "--config.check"])
+        runner.invoke(celery, [*args, "serve", "--config.check"], env={"CELERY_VITALS_APP": "y"})
+        runner.invoke(celery, [*args, "serve", "--config.check", "--app=y"])
+    assert got == [outer, outer, other, outer, other, other]
+
+
+def test_importing_the_package_starts_nothing() -> None:
+    code = (
+        "import threading, logging, sys; hook = sys.excepthook;"
+        "import celery_vitals.cli, celery_vitals.settings, celery_vitals.logging;"
+        "assert threading.active_count() == 1; assert sys.excepthook is hook; assert not logging.getLogger().handlers"
+    )
+    assert run("-c", code).returncode == 0

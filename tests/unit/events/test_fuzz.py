@@ -1,0 +1,221 @@
+"""Any events in any order: nothing breaks, nothing grows without bound, and nothing senseless is shown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from celery_vitals.events.task_labels import KwargLabel
+from tests.support.scene import NOW, PRODUCER, WORKER, Scene
+
+KINDS = (
+    "sent",
+    "received",
+    "started",
+    "succeeded",
+    "failed",
+    "retried",
+    "revoked",
+    "rejected",
+    "cancelled",
+)
+EXACT = ("sent", "received", "started", "retried")
+"""Kinds whose every event counts, whatever else is told."""
+NAMES = [
+    "add",
+    "mul",
+    "sub",
+    None,
+    "",
+    "\ud800",
+    "x" * 300,
+    "é\n",
+    *(f"shadow{i}" for i in range(20)),
+]
+QUEUES = ["q", "r", None, "", "\udfff", *(f"flood{i}" for i in range(20))]
+HOSTS = [WORKER, "v@three", PRODUCER, "\ud83d", "h", *(f"w@{i}" for i in range(20))]
+OFFSETS = [0.0] * 6 + [0.3, -0.3, 7200, -7200, -NOW, 3e9, 1e300]
+GARBAGE = [
+    b"",
+    b"[]",
+    b"{}",
+    b"null",
+    b"[1]",
+    b"\xff",
+    b'{"type":"task-sent"}',
+    b'{"type":"x","hostname":"h"}',
+    b"[" * 5000,
+]
+
+few = st.integers(0, 7)
+event = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                *(f"task-{kind}" for kind in KINDS),
+                "worker-heartbeat",
+                "worker-online",
+                "worker-offline",
+            ]
+        ),
+        "hostname": st.sampled_from(HOSTS),
+        "uuid": few.map("u{}".format) | st.uuids().map(str) | st.sampled_from(["", "\ud800"]),
+        "offset": st.sampled_from(OFFSETS),
+    },
+    optional={
+        "name": st.sampled_from(NAMES),
+        "queue": st.sampled_from(QUEUES),
+        "retries": st.none() | st.integers(-1, 3) | st.just(10**30),
+        "eta": st.sampled_from(
+            [
+                None,
+                "2027-01-15T08:00:00+00:00",
+                "2027-01-15T08:10:00",
+                "9999-12-31T23:59:59.999999-23:59",
+                "x",
+            ]
+        ),
+        "utcoffset": st.none() | st.sampled_from([0, 5.0, -5.5, 1e308, -1e308]),
+        "pid": st.none() | st.integers(1, 2),
+        "active": st.none() | st.integers(-1, 3),
+        "processed": st.none() | st.integers(-5, 30) | st.just(10**25),
+        "runtime": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        "exception": st.none()
+        | st.sampled_from(
+            ["ValueError('x')", "reject requeue=False: x", "x", *(f"E{i}()" for i in range(30))]
+        ),
+        "traceback": st.none() | st.text(max_size=5),
+        "kwargs": st.none()
+        | st.sampled_from(
+            ["{'customer': 'a'}", "{'customer': '\ud800'}", "{'customer': 1, 'b': 2}", "{"]
+        ),
+        "expired": st.none() | st.booleans(),
+        "terminated": st.none() | st.booleans(),
+        "requeue": st.none() | st.booleans(),
+    },
+)
+action = (
+    st.tuples(st.just("tell"), st.lists(event, min_size=1, max_size=3))
+    | st.tuples(st.just("tell"), st.lists(event, min_size=1, max_size=3))
+    | st.tuples(st.just("again"), few)
+    | st.tuples(st.just("garbage"), st.sampled_from(GARBAGE) | st.binary(max_size=20))
+    | st.tuples(st.just("pass"), st.sampled_from([0.1, 1.0, 6.0, 61.0, 400.0]))
+)
+
+
+class Fuzz:
+    """Does what it is told, and counts by itself what is accepted."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.told: list[bytes] = []
+        self.accepted: Counter[str] = Counter()
+        self.before: dict[Any, float] = {}
+        self.own_rows = 0
+        """The most rows at a time that shared no series, which the caps bound."""
+
+    def do(self, what: str, subject: Any) -> None:
+        scene = self.scene
+        scene.now += 0.01
+        if what == "tell":
+            self.tell(json.dumps([self.event(one) for one in subject]).encode())
+        elif what == "again" and self.told:
+            self.tell(self.told[-1 - subject % len(self.told)])
+        elif what == "garbage":
+            scene.feed(subject)
+        elif what == "pass":
+            scene.idle(subject)
+
+    def event(self, drawn: dict[str, Any]) -> dict[str, Any]:
+        fields = dict(drawn)
+        return {**fields, "timestamp": self.scene.now + fields.pop("offset")}
+
+    def tell(self, body: bytes) -> None:
+        self.told.append(body)
+        self.scene.feed(body)
+        self.accepted.update(
+            one["type"]
+            for one in json.loads(body)
+            if one["uuid"] or one["type"].startswith("worker")
+        )
+
+    def check(self) -> None:
+        """What must hold at any moment."""
+        scene, samples = self.scene, self.scene.samples()
+        for (name, pairs), value in samples.items():
+            assert all(isinstance(text, str) and text.encode() is not None for _, text in pairs)
+            assert math.isfinite(value), (name, pairs, value)
+            if "clock_offset" not in name:
+                assert value >= 0, (name, pairs, value)
+            if name.endswith(("_total", "_bucket", "_count", "_sum")):
+                assert value >= self.before.get((name, pairs), 0), (name, pairs)
+        self.before = samples
+        assert list(text_string_to_metric_families(scene.text()))
+        for _, since in scene.tasks.oldest_waiting():
+            assert math.isfinite(since)
+
+    def check_bounds(self, limit: int, kept: int, hosts: int) -> None:
+        tasks, rows, processor = self.scene.tasks, self.scene.rows, self.scene.processor
+        assert len(tasks) <= limit
+        assert len(tasks._deferred) <= limit
+        assert len(rows._names) <= kept
+        self.own_rows = max(self.own_rows, sum(not row.folded for row in rows._rows.values()))
+        assert len(rows._rows) <= max(kept, 2 * self.own_rows)
+        assert len(processor._hosts) <= hosts + 1
+        assert len(processor._producers) <= hosts + 1
+        assert sum(len(host.running) for host in processor._hosts.values()) <= limit * 2
+        for name in ("task_running", "task_received_total", "task_last_sent_timestamp_seconds"):
+            assert len(self.scene.labels(name, "task")) <= 5 + 2, name
+
+
+actions = st.lists(action, max_size=40)
+relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@relaxed
+@given(actions, st.booleans())
+def test_every_event_counts(actions: list[tuple[str, Any]], known: bool) -> None:
+    fuzz = Fuzz(Scene(idle=1e9, forget_after=1e9))
+    if known:
+        fuzz.scene.consumes(WORKER, "q")
+    for number, (what, subject) in enumerate(actions):
+        fuzz.do(what, subject)
+        if number % 8 == 0:
+            fuzz.check()
+    fuzz.scene.idle(3)
+    fuzz.check()
+    for kind in EXACT:
+        assert fuzz.scene.total(f"task_{kind}_total") == fuzz.accepted[f"task-{kind}"], kind
+    for kind in ("succeeded", "failed", "revoked", "rejected"):
+        assert fuzz.scene.total(f"task_{kind}_total") <= fuzz.accepted[f"task-{kind}"], kind
+    for kind, count in fuzz.accepted.items():
+        if kind.startswith("task-"):
+            assert (fuzz.scene.value("exporter_events_received_total", type=kind) or 0) == count
+
+
+@relaxed
+@given(actions)
+def test_all_is_bounded(actions: list[tuple[str, Any]]) -> None:
+    fuzz = Fuzz(
+        Scene(
+            limit=10,
+            kept=12,
+            hosts=5,
+            forget_after=100,
+            idle=300,
+            caps={"task": 5, "queue": 3, "exception": 3, "worker": 4, "tenant": 2},
+            worker_label=True,
+            kwarg_label=KwargLabel("tenant", "customer"),
+        )
+    )
+    for what, subject in actions:
+        fuzz.do(what, subject)
+        fuzz.check_bounds(10, 12, 5)
+    fuzz.before = {}
+    fuzz.check()

@@ -1,0 +1,149 @@
+"""Caps: so many label values and series, and no more; what is over them is folded, and what stands still goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery_vitals.metrics.base import MetricGroup
+from celery_vitals.metrics.cardinality import OTHER, CardinalityLimiter, FairLock
+from celery_vitals.metrics.tables import HistogramTable, ValueTable
+
+EVENTS = MetricGroup("events")
+SENT = EVENTS.counter("celery_task_sent_total", "task", "queue", help="Tasks sent.")
+FAILED = EVENTS.counter(
+    "celery_task_failed_total", "task", "queue", "exception", help="Tasks failed."
+)
+RUNTIME = EVENTS.histogram("celery_task_runtime_seconds", "task", "queue", help="Runtimes.")
+BUCKETS = (0.1, 1.0, 2.5)
+
+# Lone surrogates among them, which become question marks.
+names = st.sampled_from(["a", "b", "c", "?", "\ud800", "\udfff", OTHER]) | st.text(max_size=2)
+
+
+def limiter(caps: dict[str, int], series: int = 10_000) -> CardinalityLimiter:
+    return CardinalityLimiter(caps, series, threading.Lock())
+
+
+def test_a_value_over_its_cap_is_other_in_every_table() -> None:
+    shared = limiter({"task": 2})
+    sent, failed = ValueTable(SENT, shared), ValueTable(FAILED, shared)
+    sent.row("a", "q")
+    failed.row("b", "q", "ValueError")
+    assert sent.row("c", "q").labels == (OTHER, "q")
+    assert failed.row("c", "r", "KeyError").labels == (OTHER, "r", "KeyError")
+    assert failed.row("a", "q", "KeyError").labels == ("a", "q", "KeyError")
+    assert sent.row("c", "q") is sent.row("d", "q")
+    assert dict(shared.folded) == {SENT.name: 3, FAILED.name: 1}
+
+
+def test_over_the_cap_of_series_all_capped_labels_are_other() -> None:
+    shared = limiter({"task": 10, "queue": 10}, series=8)
+    runtime, failed = HistogramTable(RUNTIME, shared, lambda _: BUCKETS), ValueTable(FAILED, shared)
+    known = runtime.row("a", "q")  # six series
+    failed.row("a", "q", "ValueError")
+    assert runtime.row("b", "q").labels == (OTHER, OTHER)
+    assert runtime.row("a", "q") is known
+    assert failed.row("b", "q", "KeyError").labels == (OTHER, OTHER, "KeyError")
+    assert dict(shared.folded) == {RUNTIME.name: 1, FAILED.name: 1}
+    assert shared.series == 6 + 1 + 6 + 1
+    runtime.clear()
+    assert failed.row("b", "q", "KeyError").labels == ("b", "q", "KeyError")
+
+
+def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
+    shared = limiter({"task": 1})
+    table = ValueTable(SENT, shared)
+    row = table.row("a\udfff", "q")
+    assert row.labels == ("a?", "q")
+    assert table.row("a?", "q") is table.row("a\ud800", "q") is row
+    assert shared.folded == {}
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["sent", "runtime"]), names, names),
+            st.tuples(st.just("remove"), names, names),
+        )
+    ),
+    st.integers(0, 3),
+    st.integers(0, 20),
+)
+def test_caps_hold_and_totals_stay_right(
+    events: list[tuple[str, str, str]], cap: int, series: int
+) -> None:
+    shared = limiter({"task": cap}, series)
+    sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
+    expected: Counter[str] = Counter()
+    for kind, task, queue in events:
+        if kind == "sent":
+            sent.row(task, queue).value += 1
+        elif kind == "runtime":
+            runtime.row(task, queue).observe(1)
+        else:
+            row = sent.row(task, queue)
+            expected["sent"] -= int(row.value)
+            sent.remove(row)
+            sent.remove(row)
+        expected[kind] += 1
+    samples = [*sent.family().samples, *runtime.family().samples]
+    tasks = {sample.labels["task"] for sample in samples}
+    assert len(tasks - {OTHER}) <= cap
+    assert len(samples) == shared.series
+    others = sum(1 for sample in samples if sample.labels["task"] == OTHER)
+    assert len(samples) <= series + others
+    assert sum(sample.value for sample in samples if sample.name == SENT.name) == expected["sent"]
+    assert (
+        sum(sample.value for sample in samples if sample.name.endswith("_count"))
+        == expected["runtime"]
+    )
+    sent.clear()
+    runtime.clear()
+    assert shared.series == 0
+    if cap and series:
+        assert sent.row("new", "q").labels == ("new", "q")
+
+
+def test_what_is_removed_frees_its_labels() -> None:
+    shared = limiter({"task": 1})
+    sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
+    row, timer = sent.row("a", "q"), runtime.row("a", "q")
+    sent.remove(row)
+    assert sent.row("b", "q").labels == (OTHER, "q")  # the histogram has the name still
+    runtime.remove(timer)
+    assert sent.row("b", "q").labels == ("b", "q")
+    assert (len(runtime), shared.series) == (0, 2)
+
+
+def test_whoever_waits_for_the_lock_is_next() -> None:
+    lock = FairLock(threading.Lock())
+    for _ in range(10):
+        order: list[str] = []
+
+        def wait(order: list[str] = order) -> None:
+            with lock:
+                order.append("who waited")
+
+        thread = threading.Thread(target=wait)
+        with lock:
+            thread.start()
+            time.sleep(0.02)
+        with lock:
+            order.append("who had it")
+        thread.join()
+        assert order == ["who waited", "who had it"]
+
+
+def test_the_lock_is_let_go_after_an_error() -> None:
+    lock = FairLock(threading.Lock())
+    for _ in range(2):
+        with suppress(KeyError), lock:
+            assert lock.locked()
+            raise KeyError
+    assert not lock.locked()

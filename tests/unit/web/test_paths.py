@@ -1,0 +1,98 @@
+"""Paths, methods and headers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from celery_vitals.exporter import Collector
+from celery_vitals.settings import Settings
+from celery_vitals.web import build_app
+from celery_vitals.web.app import Site
+from tests.support.web_fakes import FakeCollector
+from tests.unit.web.conftest import Start
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_only_get_and_head(start: Start, path: str, method: str) -> None:
+    answer = start().get(path, method)
+    assert answer.status == 405
+    assert answer.headers["Allow"] == "GET, HEAD"
+    assert answer.data.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+def test_head(start: Start, path: str) -> None:
+    answer = start().get(path, "HEAD")
+    assert (answer.status, answer.data) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics/", "/favicon.ico", "/-/reload", "/-/healthy/x", "//", "/%00"]
+)
+def test_everything_else_is_not_found(start: Start, path: str) -> None:
+    answer = start().get(path, redirect=False)
+    assert answer.status == 404
+    assert answer.data == b"Not found. The paths are / /-/healthy /-/ready /metrics\n"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
+def test_headers_of_every_answer(start: Start, path: str) -> None:
+    headers = start().get(path).headers
+    assert "Server" not in headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "deny"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none';")
+
+
+def test_healthy_and_ready(start: Start) -> None:
+    server = start()
+    assert server.get("/-/healthy").data == b"ok\n"
+    assert (server.get("/-/ready").status, server.get("/-/ready").data) == (200, b"ready\n")
+
+
+def test_not_ready_while_stopping() -> None:
+    site = Site(cast(Collector, FakeCollector()), Settings())
+
+    async def ask() -> list[int]:
+        await site.stop(grace=0)
+        return [(await _get(site.app, path))[0] for path in ("/-/ready", "/-/healthy", "/metrics")]
+
+    assert asyncio.run(ask()) == [503, 200, 503]
+
+
+def test_mounted_in_another_app() -> None:
+    app = build_app(cast(Collector, FakeCollector()), Settings())
+    host = Starlette(routes=[Mount("/vitals", app)])
+    status, body = asyncio.run(_get(host, "/vitals/metrics"))
+    assert status == 200
+    assert b"celery_broker_up 1.0" in body
+    assert asyncio.run(_get(host, "/vitals/"))[0] == 200
+    assert asyncio.run(_get(host, "/metrics"))[0] == 404
+
+
+async def _get(app: Any, path: str) -> tuple[int, bytes]:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
