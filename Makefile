@@ -15,7 +15,7 @@ test: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) || { test $$? -eq 1 && $(ONCE_MORE); }
 
-# The tests that need no server: seconds on any supported Python.
+# The unit tests; a few of them need redis-server, none another server.
 test-unit: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
