@@ -1,6 +1,7 @@
-"""What the chart renders for each value file of its `ci` folder, compared with the files in `chart_renders`.
+"""Compare the renders of each value file in the chart's `ci` folder with `chart_renders`.
 
-`make chart` rewrites them, and everything else that is made from the chart; read the difference before you commit it.
+`make chart` regenerates them, and everything else that follows from the chart; review the
+difference before you commit it.
 """
 
 from __future__ import annotations
@@ -218,9 +219,8 @@ def test_the_dashboards_are_those_of_the_project() -> None:
     texts = {name: text for one in maps for name, text in one["data"].items()}
     files = {path.name: path for path in DASHBOARDS.glob("*.json")}
     missing = sorted(set(files) - set(texts))
-    assert not missing, (
-        f"ln -s ../../../../grafana/dashboards/NAME helm/celery-vitals/files/dashboards/ for {missing}"
-    )
+    link = "ln -s ../../../../grafana/dashboards/NAME helm/celery-vitals/files/dashboards/"
+    assert not missing, f"{link} for {missing}"
     for name, path in files.items():
         assert len(json.dumps(texts)) < 1_000_000  # a ConfigMap holds no more
         assert json.loads(texts[name]) == json.loads(path.read_text())
