@@ -192,7 +192,7 @@ COLLECTORS = table_panel(
     ),
     Target(
         f"time() - min by (collector) ({selector('celery_probe_last_success_timestamp_seconds')})",
-        "Last success (ago)",
+        "Last success",
         Column(units.SECONDS, decimals=0),
     ),
 )

@@ -74,7 +74,7 @@ TOTAL = stat_panel(
 )
 UNACKNOWLEDGED = stat_panel(
     PanelOptions(
-        "Unacknowledged",
+        "Unacked",
         units.MESSAGES,
         Description(
             "Messages that workers hold and have not acknowledged: running, prefetched, or waiting "
@@ -91,7 +91,7 @@ UNACKNOWLEDGED = stat_panel(
 )
 DELAYED = stat_panel(
     PanelOptions(
-        "Delayed messages",
+        "Delayed",
         units.MESSAGES,
         Description(
             "Messages with an ETA in RabbitMQ's native delayed delivery, of all queues together.",
@@ -106,7 +106,7 @@ DELAYED = stat_panel(
 )
 UNSERVED = stat_panel(
     PanelOptions(
-        "Unserved queues",
+        "No consumers",
         units.QUEUES,
         Description(
             "Queues with messages and without consumers.",
@@ -175,7 +175,7 @@ VISIBILITY = stat_panel(
 )
 ORPHANED = stat_panel(
     PanelOptions(
-        "Orphaned replies",
+        "Stale replies",
         units.QUEUES,
         Description(
             "Reply queues of remote control and RPC on RabbitMQ that have no consumers.",

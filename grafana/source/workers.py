@@ -213,7 +213,7 @@ TABLE = table_panel(
     Target(_by_worker("celery_worker_reply_seconds"), "Reply time", Column(units.SECONDS)),
     Target(
         min_by(age("celery_worker_last_seen_timestamp_seconds", WORKER), "worker"),
-        "Last seen (ago)",
+        "Last seen",
         Column(units.SECONDS, decimals=0),
     ),
     Target(
