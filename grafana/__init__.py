@@ -1,1 +1,1 @@
-"""The Grafana dashboards: their source, the JSON to import, and what draws pictures of them."""
+"""The Grafana dashboards: their source, the JSON to import, and the screenshot renderer."""

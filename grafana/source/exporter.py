@@ -1,205 +1,228 @@
-"""Exporter: whether what the other dashboards show can be believed."""
+"""Exporter: scrapes, collectors, event loss and series of the exporter itself."""
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Row
-from grafana.source.panels import About, Ask, Column, series_panel, stat_panel, table_panel
-from grafana.source.query import NOW, RANGE, of, own
-from grafana.source.words import Needs, Quiet, Words
+from grafana.source import mappings, thresholds, units
+from grafana.source.dashboard import Dashboard, Row
+from grafana.source.panels import (
+    Column,
+    PanelOptions,
+    Target,
+    stat_panel,
+    table_panel,
+    timeseries_panel,
+)
+from grafana.source.query import RATE_INTERVAL, RECENT, exporters_only, selector
+from grafana.source.text import Description, NoData, Requirement
 
-# Nothing is made one here: each exporter is looked at for itself.
+# Replicas are not merged on this dashboard: it shows each exporter.
 
 
-def _rate(metric: str, *by: str, over: str = RANGE) -> str:
-    return f"sum by ({', '.join(by)}) (rate({of(metric)}[{over}]))"
+def _rate(metric: str, *by: str, over: str = RATE_INTERVAL) -> str:
+    return f"sum by ({', '.join(by)}) (rate({selector(metric)}[{over}]))"
 
 
-def _seen(metric: str, *by: str) -> str:
-    return f"max by ({', '.join(by)}) ({of(metric)})"
+def _max(metric: str, *by: str) -> str:
+    return f"max by ({', '.join(by)}) ({selector(metric)})"
 
 
-def _scrape(metric: str) -> str:
-    return f"max by (instance) ({own(of(metric))})"
+def _scrape_metric(metric: str) -> str:
+    return f"max by (instance) ({exporters_only(selector(metric))})"
 
 
 MISSED = (
-    f"(sum (rate({of('celery_exporter_events_missed_total')}[{NOW}])) or 0 * sum ({of('celery_exporter_build_info')}))"
+    f"(sum (rate({selector('celery_exporter_events_missed_total')}[{RECENT}])) "
+    f"or 0 * sum ({selector('celery_exporter_build_info')}))"
 )
-CPU = f"rate({of('process_cpu_seconds_total')}[{RANGE}])"
+CPU = f"rate({selector('process_cpu_seconds_total')}[{RATE_INTERVAL}])"
 
-SCRAPED = stat_panel(
-    About(
+EXPORTERS_UP = stat_panel(
+    PanelOptions(
         "Exporters up",
-        "suffix: exporters",
-        Words(
-            "Exporters of the chosen jobs that Prometheus can scrape.",
+        units.EXPORTERS,
+        Description(
+            "Exporters of the selected jobs that Prometheus can scrape.",
             "all of them.",
-            "0, or fewer than there are.",
-            "look at Prometheus' targets page, and at the exporter's log",
+            "0, or fewer than you run.",
+            "check the Targets page of Prometheus and the exporter's log",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         decimals=0,
     ),
-    Ask(f"sum ({own(of('up'))})"),
-    steps=look.UP,
+    Target(f"sum ({exporters_only(selector('up'))})"),
+    thresholds=thresholds.ZERO_IS_CRITICAL,
 )
-BUDGET = stat_panel(
-    About(
-        "Scrape time",
-        look.SHARE,
-        Words(
-            "How much of the time that a scrape has is used, by the slowest exporter.",
+SCRAPE_BUDGET = stat_panel(
+    PanelOptions(
+        "Scrape budget",
+        units.RATIO,
+        Description(
+            "Scrape duration as a share of the scrape timeout, of the slowest exporter.",
             "below 50 %.",
-            "near 100 %: probes are cut off, and their values are missing.",
-            "see below which collector is slow; raise scrape_timeout",
+            "near 100 %: collectors are cut off at the deadline, and their values are absent.",
+            "find the slow collector below, or raise scrape_timeout",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         decimals=0,
     ),
-    Ask(f"max ({_scrape('scrape_duration_seconds')} / {_seen('celery_scrape_timeout_seconds', 'instance')})"),
-    steps=look.rising(0.5, 0.8),
+    Target(
+        f"max ({_scrape_metric('scrape_duration_seconds')} / "
+        f"{_max('celery_scrape_timeout_seconds', 'instance')})"
+    ),
+    thresholds=thresholds.ascending(0.5, 0.8),
 )
-PROBES = stat_panel(
-    About(
-        "Failing probes",
-        "suffix: collectors",
-        Words(
-            "Collectors whose last run did not give all it can give.",
+FAILING_COLLECTORS = stat_panel(
+    PanelOptions(
+        "Failing collectors",
+        units.COLLECTORS,
+        Description(
+            "Collectors whose last run failed.",
             "0.",
-            "any: its values are absent.",
-            "see the reasons below",
+            "any: the collector's values are absent.",
+            "check the reasons below",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         decimals=0,
     ),
-    Ask(f"sum (1 - {_seen('celery_scrape_collector_success', 'instance', 'collector')})"),
-    steps=look.ALARM,
+    Target(f"sum (1 - {_max('celery_scrape_collector_success', 'instance', 'collector')})"),
+    thresholds=thresholds.NONZERO_IS_CRITICAL,
 )
-HEARD = stat_panel(
-    About(
+EVENT_STREAM = stat_panel(
+    PanelOptions(
         "Event stream",
-        look.NONE,
-        Words(
-            "Whether the exporter hears task events: its own canary came back lately.",
+        units.NONE,
+        Description(
+            "Whether the event stream is live: the last canary event arrived in time.",
             "UP.",
-            "DOWN: nothing is counted now; on Redis it is lost for good.",
-            "see that the broker answers, and the exporter's log",
+            "DOWN: no task events are counted; on Redis they are lost.",
+            "check the broker and the exporter's log",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(f"min ({of('celery_exporter_event_stream_up')})"),
-    steps=((None, look.OFF),),
-    mappings=look.ANSWERS,
+    Target(f"min ({selector('celery_exporter_event_stream_up')})"),
+    thresholds=thresholds.MAPPINGS_ONLY,
+    mappings=mappings.UP_DOWN,
 )
 LAG = stat_panel(
-    About(
+    PanelOptions(
         "Event lag",
-        look.SECONDS,
-        Words(
-            "How long the last canary took through the broker.",
+        units.SECONDS,
+        Description(
+            "Latency of the last canary event through the broker.",
             "milliseconds.",
             "seconds: the exporter or the broker is behind. Orange from 1 s, red from 10 s.",
-            "see its CPU; filter event types, or give it more",
+            "check the exporter's CPU; filter event types, or give it more CPU",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(f"max ({of('celery_exporter_event_lag_seconds')})"),
-    steps=look.rising(1, 10),
+    Target(f"max ({selector('celery_exporter_event_lag_seconds')})"),
+    thresholds=thresholds.ascending(1, 10),
 )
-LOST = stat_panel(
-    About(
+MISSED_RATIO = stat_panel(
+    PanelOptions(
         "Events missed",
-        look.SHARE,
-        Words(
-            "Starts that workers counted and of which no event arrived, of all starts, over the last 5 minutes.",
+        units.RATIO,
+        Description(
+            "The share of started tasks whose events never arrived, by the workers' own count, "
+            "over the last 5 minutes.",
             "0 %.",
-            "more: counts on the Tasks dashboard are too low by that much.",
-            "see whether the exporter keeps up; on RabbitMQ use --event-queue",
+            "more: counts on the Tasks dashboard are too low by as much.",
+            "check whether the exporter keeps up; on RabbitMQ use --event-queue",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         decimals=1,
     ),
-    Ask(f"{MISSED} / ({MISSED} + sum (rate({of('celery_task_started_total')}[{NOW}])))"),
-    steps=look.rising(0.001, 0.01),
+    Target(
+        f"{MISSED} / ({MISSED} + sum (rate({selector('celery_task_started_total')}[{RECENT}])))"
+    ),
+    thresholds=thresholds.ascending(0.001, 0.01),
 )
-SIZE = stat_panel(
-    About(
+SERIES = stat_panel(
+    PanelOptions(
         "Series",
-        look.SERIES,
-        Words(
-            "Samples in a scrape of the largest exporter.",
+        units.SERIES,
+        Description(
+            "Samples per scrape of the largest exporter.",
             "thousands.",
-            "hundreds of thousands: names without bounds in tasks, queues or labels.",
-            "see below what grows; lower the --max- options",
+            "hundreds of thousands: task names, queue names or labels of unbounded cardinality.",
+            "check the graph of series below; lower the --max- options",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         decimals=0,
     ),
-    Ask(f"max ({_scrape('scrape_samples_scraped')})"),
+    Target(f"max ({_scrape_metric('scrape_samples_scraped')})"),
 )
 MEMORY = stat_panel(
-    About(
+    PanelOptions(
         "Memory",
-        look.BYTES,
-        Words(
+        units.BYTES,
+        Description(
             "Resident memory of the largest exporter.",
             "tens of megabytes, flat.",
-            "growing for days.",
-            "see the tasks in flight and the series",
+            "rising for days.",
+            "check the tasks in flight and the number of series",
         ),
-        Quiet("Left out by --web.disable-exporter-metrics"),
+        NoData("Disabled by --web.disable-exporter-metrics"),
     ),
-    Ask(f"max ({own(of('process_resident_memory_bytes'))})"),
+    Target(f"max ({exporters_only(selector('process_resident_memory_bytes'))})"),
 )
 
 COLLECTORS = table_panel(
-    About(
+    PanelOptions(
         "Collectors",
-        look.NONE,
-        Words(
-            "The last run of each collector, the worst of all chosen exporters.",
+        units.NONE,
+        Description(
+            "The last run of each collector, the worst of all selected exporters.",
             "all yes, in milliseconds.",
-            "no: its values are absent.",
-            "see the reasons beside it, and the exporter's log",
+            "no: the collector's values are absent.",
+            "check the failures by reason and the exporter's log",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
     ),
     {"collector": "Collector"},
-    Ask(f"min by (collector) ({of('celery_scrape_collector_success')})", "Complete", Column(mappings=look.YES_NO)),
-    Ask(_seen("celery_scrape_collector_duration_seconds", "collector"), "Took", Column(look.SECONDS)),
-    Ask(
-        f"time() - min by (collector) ({of('celery_probe_last_success_timestamp_seconds')})",
-        "Complete, ago",
-        Column(look.SECONDS, decimals=0),
+    Target(
+        f"min by (collector) ({selector('celery_scrape_collector_success')})",
+        "Success",
+        Column(mappings=mappings.YES_NO),
+    ),
+    Target(
+        _max("celery_scrape_collector_duration_seconds", "collector"),
+        "Duration",
+        Column(units.SECONDS),
+    ),
+    Target(
+        f"time() - min by (collector) ({selector('celery_probe_last_success_timestamp_seconds')})",
+        "Last success",
+        Column(units.SECONDS, decimals=0),
     ),
 )
-UNSEEN = table_panel(
-    About(
-        "What cannot be seen",
-        look.NONE,
-        Words(
-            "Things that an exporter cannot see now; its own page says why, and which setting shows them.",
+BLIND_SPOTS = table_panel(
+    PanelOptions(
+        "Blind spots",
+        units.NONE,
+        Description(
+            "What an exporter cannot observe now; its status page has the reason and the setting "
+            "to change.",
             "no row.",
             "a row for something that you rely on.",
-            "open the exporter's page in a browser and change the setting it names",
+            "open the exporter's status page and change the setting that it names",
         ),
-        Quiet("Everything can be seen"),
+        NoData("No blind spots"),
     ),
     {"subject": "Subject", "instance": "Exporter"},
-    Ask(f"{_seen('celery_exporter_blind_spot', 'subject', 'instance')} == 1"),
+    Target(f"{_max('celery_exporter_blind_spot', 'subject', 'instance')} == 1"),
 )
 VERSIONS = table_panel(
-    About(
+    PanelOptions(
         "Versions",
-        look.NONE,
-        Words(
-            "The exporters, and what they run on.",
-            "all of one version.",
-            "old ones.",
-            "update",
+        units.NONE,
+        Description(
+            "Versions of the exporters, and of Python and their libraries.",
+            "the same version everywhere.",
+            "outdated versions.",
+            "upgrade",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
     ),
     {
         "instance": ("Exporter", Column(width=140)),
@@ -208,197 +231,222 @@ VERSIONS = table_panel(
         "celery": "Celery",
         "kombu": "kombu",
     },
-    Ask(_seen("celery_exporter_build_info", "instance", "version", "python", "celery", "kombu")),
+    Target(_max("celery_exporter_build_info", "instance", "version", "python", "celery", "kombu")),
 )
 
-DURATIONS = series_panel(
-    About(
-        "Scrape against its deadline",
-        look.SECONDS,
-        Words(
-            "How long Prometheus waited for each exporter, and the time that the exporter was given.",
-            "far below the deadline.",
-            "at the deadline: probes are cut off.",
-            "see beside it which collector takes the time",
+SCRAPE_DURATION = timeseries_panel(
+    PanelOptions(
+        "Scrape duration and timeout",
+        units.SECONDS,
+        Description(
+            "Scrape duration of each exporter, and the timeout that the exporter applies.",
+            "far below the timeout.",
+            "at the timeout: collectors are cut off.",
+            "find the slow collector beside it",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
     ),
-    Ask(_scrape("scrape_duration_seconds"), "{{instance}}"),
-    Ask(f"min ({of('celery_scrape_timeout_seconds')})", "deadline"),
-    fixed={"deadline": look.BAD},
+    Target(_scrape_metric("scrape_duration_seconds"), "{{instance}}"),
+    Target(f"min ({selector('celery_scrape_timeout_seconds')})", "timeout"),
+    colors={"timeout": thresholds.CRITICAL},
 )
-TIMES = series_panel(
-    About(
-        "Time by collector",
-        look.SECONDS,
-        Words(
-            "How long the last run of each collector took, at the slowest exporter.",
+COLLECTOR_DURATION = timeseries_panel(
+    PanelOptions(
+        "Duration by collector",
+        units.SECONDS,
+        Description(
+            "Duration of the last run of each collector, of the slowest exporter.",
             "milliseconds, flat.",
-            "one that climbs.",
-            "its server is slow: broker, backend, or a worker that does not answer",
+            "a line that rises.",
+            "check what it depends on: the broker, the result backend, or a worker that does not "
+            "reply",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         "overview",
     ),
-    Ask(_seen("celery_scrape_collector_duration_seconds", "collector"), "{{collector}}"),
+    Target(_max("celery_scrape_collector_duration_seconds", "collector"), "{{collector}}"),
 )
-REASONS = series_panel(
-    About(
-        "Failed runs by reason",
-        "suffix: /s",
-        Words(
-            "Runs of collectors that failed, by reason, each second.",
-            "nothing.",
-            "any for long. timeout: hangs or is slow; refused: not there; auth: wrong credentials.",
-            "act on the reason; the log has the text",
+FAILURES = timeseries_panel(
+    PanelOptions(
+        "Collector failures by reason",
+        units.PER_SECOND,
+        Description(
+            "Failed runs of collectors per second, by reason.",
+            "none.",
+            "any for long. timeout: no answer in time; refused: nothing listens; authentication: "
+            "wrong credentials.",
+            "act on the reason; the exporter's log has the error message",
         ),
-        Quiet("No run has failed"),
+        NoData("No collector has failed"),
     ),
-    Ask(_rate("celery_probe_failures_total", "collector", "reason"), "{{collector}}: {{reason}}"),
+    Target(
+        _rate("celery_probe_failures_total", "collector", "reason"), "{{collector}}: {{reason}}"
+    ),
 )
-EVENTS = series_panel(
-    About(
-        "Events by type",
-        look.EVENTS_PER_SECOND,
-        Words(
-            "Events received, each second.",
-            "as many starts as ends.",
+EVENTS = timeseries_panel(
+    PanelOptions(
+        "Event rate by type",
+        units.EVENTS_PER_SECOND,
+        Description(
+            "Events received per second.",
+            "as many started events as succeeded and failed events.",
             "none while tasks run.",
-            "see the event stream above; start workers with -E",
+            "check the event stream above; start workers with -E",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "tasks",
     ),
-    Ask(_rate("celery_exporter_events_received_total", "type"), "{{type}}"),
+    Target(_rate("celery_exporter_events_received_total", "type"), "{{type}}"),
     stacked=True,
 )
-LAGS = series_panel(
-    About(
-        "Event lag",
-        look.SECONDS,
-        Words(
-            "How long the last canary took through the broker, for each exporter.",
+LAG_BY_EXPORTER = timeseries_panel(
+    PanelOptions(
+        "Event lag by exporter",
+        units.SECONDS,
+        Description(
+            "Latency of the last canary event through the broker, for each exporter.",
             "milliseconds.",
             "rising: the exporter is behind.",
-            "see its CPU",
+            "check its CPU",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(_seen("celery_exporter_event_lag_seconds", "instance"), "{{instance}}"),
+    Target(_max("celery_exporter_event_lag_seconds", "instance"), "{{instance}}"),
 )
-LOSSES = series_panel(
-    About(
-        "Missed, rejected, given up",
-        look.EVENTS_PER_SECOND,
-        Words(
-            "Events that never arrived, that could not be used, and tasks that were given up following.",
-            "nothing.",
+LOSSES = timeseries_panel(
+    PanelOptions(
+        "Missed, rejected and evicted",
+        units.EVENTS_PER_SECOND,
+        Description(
+            "Events that never arrived, events that could not be used, and tasks evicted from "
+            "tracking.",
+            "none.",
             "any for long: counts are too low.",
-            "missed: the exporter or the broker is overrun; rejected: see its log; given up: see the tasks followed",
+            "missed: the exporter or the broker is overloaded; rejected: see the exporter's log; "
+            "evicted: see the tasks in flight",
         ),
-        Quiet("Nothing is lost"),
+        NoData("No event is lost"),
     ),
-    Ask(_rate("celery_exporter_events_missed_total", "worker"), "missed of {{worker}}"),
-    Ask(_rate("celery_exporter_events_rejected_total", "reason"), "rejected: {{reason}}"),
-    Ask(_rate("celery_exporter_tasks_in_flight_evicted_total", "instance"), "given up by {{instance}}"),
+    Target(_rate("celery_exporter_events_missed_total", "worker"), "missed: {{worker}}"),
+    Target(_rate("celery_exporter_events_rejected_total", "reason"), "rejected: {{reason}}"),
+    Target(
+        _rate("celery_exporter_tasks_in_flight_evicted_total", "instance"), "evicted: {{instance}}"
+    ),
 )
-FOLLOWED = series_panel(
-    About(
-        "Tasks followed",
-        look.TASKS,
-        Words(
-            "Tasks that are sent and not ended, as far as each exporter follows them.",
-            "about the backlog and what runs.",
-            "growing without a backlog: ends are not heard.",
-            "see events missed",
+IN_FLIGHT = timeseries_panel(
+    PanelOptions(
+        "Tasks in flight",
+        units.TASKS,
+        Description(
+            "Tasks that are sent and not finished, as tracked by each exporter.",
+            "about the queue length plus the running tasks.",
+            "rising while the queues are empty: events of finished tasks do not arrive.",
+            "check the events missed",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "queues",
     ),
-    Ask(_seen("celery_exporter_tasks_in_flight", "instance"), "{{instance}}"),
+    Target(_max("celery_exporter_tasks_in_flight", "instance"), "{{instance}}"),
 )
-SERIES = series_panel(
-    About(
+SERIES_BY_EXPORTER = timeseries_panel(
+    PanelOptions(
         "Series by exporter",
-        look.SERIES,
-        Words(
-            "Samples in each scrape.",
+        units.SERIES,
+        Description(
+            "Samples per scrape.",
             "flat.",
-            "growing: new names every day in tasks, queues or labels.",
-            "see what is folded, beside it",
+            "rising: new task names, queue names or label values every day.",
+            "check the series aggregated as _other beside it",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
     ),
-    Ask(_scrape("scrape_samples_scraped"), "{{instance}}"),
+    Target(_scrape_metric("scrape_samples_scraped"), "{{instance}}"),
 )
-FOLDED = series_panel(
-    About(
-        "Labels folded into _other",
-        "suffix: /s",
-        Words(
-            "Times that a label was folded because a cap on names was reached.",
-            "nothing.",
-            "any: totals stay right, names are lost.",
-            "raise the cap that the metric's name tells, or stop making up names",
+AGGREGATED = timeseries_panel(
+    PanelOptions(
+        "Series aggregated as _other",
+        units.PER_SECOND,
+        Description(
+            "Label values aggregated as _other because a cardinality limit is reached.",
+            "none.",
+            "any: totals are correct, but names are lost.",
+            "raise the limit of the metric, or use fewer distinct names",
         ),
-        Quiet("No cap was reached"),
+        NoData("No cardinality limit is reached"),
     ),
-    Ask(_rate("celery_exporter_series_folded_total", "metric"), "{{metric}}"),
+    Target(_rate("celery_exporter_series_folded_total", "metric"), "{{metric}}"),
 )
-PROCESS = series_panel(
-    About(
-        "CPU of the exporter",
-        look.CORES,
-        Words(
-            "CPU of each exporter's process.",
-            "a few hundredths.",
-            "near 1: it cannot keep up with the events.",
-            "leave out the labels you do not need",
+CPU_USAGE = timeseries_panel(
+    PanelOptions(
+        "CPU usage",
+        units.CORES,
+        Description(
+            "CPU usage of each exporter process.",
+            "a few hundredths of a core.",
+            "near 1: the exporter cannot keep up with the events.",
+            "drop labels that you do not need",
         ),
-        Quiet("Left out by --web.disable-exporter-metrics"),
+        NoData("Disabled by --web.disable-exporter-metrics"),
     ),
-    Ask(f"sum by (instance) ({own(CPU)})", "{{instance}}"),
+    Target(f"sum by (instance) ({exporters_only(CPU)})", "{{instance}}"),
 )
-CONNECTIONS = series_panel(
-    About(
-        "Connections to the broker",
-        "suffix: connections",
-        Words(
-            "Connections that each exporter holds open to the broker.",
+CONNECTIONS = timeseries_panel(
+    PanelOptions(
+        "Broker connections",
+        units.CONNECTIONS,
+        Description(
+            "Open connections of each exporter to the broker.",
             "five or fewer.",
-            "growing.",
-            "report it: this is a defect of the exporter",
+            "rising.",
+            "report a bug of the exporter",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
     ),
-    Ask(_seen("celery_exporter_broker_connections", "instance"), "{{instance}}"),
+    Target(_max("celery_exporter_broker_connections", "instance"), "{{instance}}"),
 )
 
-BOARD = Board(
+DASHBOARD = Dashboard(
     "exporter",
     "Exporter",
-    "Whether what the other dashboards show can be believed.",
+    "Scrapes, collectors, event loss and series: whether the other dashboards are complete.",
     (
         Row(
             "",
             4,
             (
-                (SCRAPED, 3),
-                (BUDGET, 3),
-                (PROBES, 3),
-                (HEARD, 3),
+                (EXPORTERS_UP, 3),
+                (SCRAPE_BUDGET, 3),
+                (FAILING_COLLECTORS, 3),
+                (EVENT_STREAM, 3),
                 (LAG, 3),
-                (LOST, 3),
-                (SIZE, 3),
+                (MISSED_RATIO, 3),
+                (SERIES, 3),
                 (MEMORY, 3),
             ),
         ),
         Row(
-            "Scrapes and probes",
+            "Scrapes and collectors",
             8,
-            ((COLLECTORS, 8), (DURATIONS, 8), (TIMES, 8), (REASONS, 8), (UNSEEN, 8), (VERSIONS, 8)),
+            (
+                (COLLECTORS, 8),
+                (SCRAPE_DURATION, 8),
+                (COLLECTOR_DURATION, 8),
+                (FAILURES, 8),
+                (BLIND_SPOTS, 8),
+                (VERSIONS, 8),
+            ),
         ),
-        Row("Task events", 8, ((EVENTS, 8), (LAGS, 8), (LOSSES, 8))),
-        Row("Size", 8, ((FOLLOWED, 8), (SERIES, 8), (FOLDED, 8), (PROCESS, 12), (CONNECTIONS, 12))),
+        Row("Task events", 8, ((EVENTS, 8), (LAG_BY_EXPORTER, 8), (LOSSES, 8))),
+        Row(
+            "Series and resources",
+            8,
+            (
+                (IN_FLIGHT, 8),
+                (SERIES_BY_EXPORTER, 8),
+                (AGGREGATED, 8),
+                (CPU_USAGE, 12),
+                (CONNECTIONS, 12),
+            ),
+        ),
     ),
 )

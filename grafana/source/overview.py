@@ -1,372 +1,390 @@
-"""Overview: is it all right, and if not, where to look."""
+"""Overview: the health of the cluster, and which dashboard has the details."""
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Row
+from grafana.source import mappings, thresholds, units
+from grafana.source.dashboard import Dashboard, Row
 from grafana.source.panels import (
-    CARRY,
-    About,
-    Ask,
+    LINK_PARAMETERS,
     Column,
-    series_panel,
+    PanelOptions,
+    Target,
     stat_panel,
+    state_timeline_panel,
     table_panel,
-    timeline_panel,
+    timeseries_panel,
     uid,
 )
-from grafana.source.problems import problems, verdict
+from grafana.source.problems import health, problems
 from grafana.source.query import (
-    NOW,
+    RECENT,
+    exporters_only,
     gauge,
-    least,
-    most,
-    of,
-    own,
+    max_by,
+    min_by,
+    oldest_message_age,
     quantile,
     rate,
-    top,
-    total,
-    waiting,
+    selector,
+    sum_by,
+    topk,
 )
-from grafana.source.words import Needs, Quiet, Words
+from grafana.source.text import Description, NoData, Requirement
 
-LINK = f"/d/{uid('${__data.fields.Dashboard}')}?{CARRY}"
-WAITING = total(gauge("celery_queue_length"))
+LINK = f"/d/{uid('${__data.fields.Dashboard}')}?{LINK_PARAMETERS}"
+QUEUE_LENGTH = sum_by(gauge("celery_queue_length"))
 FAILED = rate("celery_task_failed_total")
 SUCCEEDED = rate("celery_task_succeeded_total")
-FAILED_NOW = total(rate("celery_task_failed_total", over=NOW))
-ENDED_NOW = total(f"{rate('celery_task_failed_total', over=NOW)} or {rate('celery_task_succeeded_total', over=NOW)}")
+FAILED_RECENTLY = rate("celery_task_failed_total", over=RECENT)
+SUCCEEDED_RECENTLY = rate("celery_task_succeeded_total", over=RECENT)
+FAILURE_RATE = sum_by(FAILED_RECENTLY)
+FINISH_RATE = sum_by(f"{FAILED_RECENTLY} or {SUCCEEDED_RECENTLY}")
 
-VERDICT = stat_panel(
-    About(
-        "Is it all right?",
-        look.NONE,
-        Words(
-            "The worst of the problems listed beside it.",
-            "HEALTHY: nothing in the list.",
-            "UNHEALTHY: tasks are not done or not seen. DEGRADED: they are done late, or some of them fail.",
-            "read the list from the top; its last column opens the dashboard that tells more",
+HEALTH = stat_panel(
+    PanelOptions(
+        "Health",
+        units.NONE,
+        Description(
+            "The worst severity in the list of active problems.",
+            "HEALTHY: the list is empty.",
+            "UNHEALTHY: tasks do not run, or cannot be observed. DEGRADED: tasks are late, or some "
+            "of them fail.",
+            "read the list from the top; its last column links to the dashboard with the details",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
     ),
-    Ask(verdict()),
-    steps=((None, look.OFF),),
-    mappings=look.VERDICT,
+    Target(health()),
+    thresholds=thresholds.MAPPINGS_ONLY,
+    mappings=mappings.HEALTH,
 )
 
 PROBLEMS = table_panel(
-    About(
-        "What is wrong now",
-        look.NONE,
-        Words(
-            "Every problem that can be told from the metrics, now; the thresholds are not those of the alerts.",
+    PanelOptions(
+        "Active problems",
+        units.NONE,
+        Description(
+            "All problems that the metrics show now. The thresholds differ from those of the "
+            "alerts.",
             "no row.",
-            "critical rows: tasks are not done, or nobody knows whether they are.",
-            "begin with the broker and the workers: other rows often follow from those",
+            "critical rows: tasks do not run, or cannot be observed.",
+            "start with the broker and the workers: they often cause the other rows",
         ),
-        Quiet("Nothing is wrong"),
+        NoData("No active problems"),
     ),
     {
-        "severity": ("Severity", Column(mappings=look.SEVERITY, width=80)),
+        "severity": ("Severity", Column(mappings=mappings.SEVERITY, width=80)),
         "where": ("Where", Column(width=130)),
         "problem": "Problem",
         "look": ("Dashboard", Column(link=LINK, width=100)),
     },
-    Ask(problems()),
+    Target(problems()),
     sort="Severity",
-    falling=False,
+    descending=False,
 )
 
 ALERTS = table_panel(
-    About(
+    PanelOptions(
         "Firing alerts",
-        look.NONE,
-        Words(
-            "The alerts of this product's rules that Prometheus says are firing (its series ALERTS), of every job.",
+        units.NONE,
+        Description(
+            "Firing alerts of the celery-vitals rules, of every job (the series ALERTS of "
+            "Prometheus).",
             "none, with the rules loaded.",
-            "any critical one.",
-            "follow the alert's runbook; see that the rules are loaded when something is wrong and none fires",
+            "any critical alert.",
+            "follow the alert's runbook; if there are problems and no alert, check that the rules "
+            "are loaded",
         ),
-        Quiet("None fires (none can while the rules are not loaded)"),
+        NoData("No firing alerts (none can fire if the rules are not loaded)"),
     ),
     {
-        "severity": ("Severity", Column(mappings=look.SEVERITY, width=80)),
+        "severity": ("Severity", Column(mappings=mappings.SEVERITY, width=80)),
         "alertname": "Alert",
     },
-    Ask(
+    Target(
         'count by (alertname, severity) (ALERTS{alertname=~"Celery.*", alertstate="firing"})',
         "Firing",
         Column(width=65),
     ),
     sort="Severity",
-    falling=False,
+    descending=False,
 )
 
 
-def _answers(title: str, metric: str, who: str, empty: Needs) -> About:
-    words = Words(
-        f"Whether {who} takes part in a round trip now, in time.",
+def _up_panel_options(title: str, metric: str, service: str, no_value: Requirement) -> PanelOptions:
+    description = Description(
+        f"Whether {service} completes a round trip within the time limit.",
         "UP.",
-        "DOWN: tasks cannot be sent or their results are lost; most other numbers are not known then.",
-        f"look at the server itself and the way to it; {metric} 0 has its reason in celery_probe_failures_total",
+        "DOWN: tasks cannot be sent, or their results are lost; most other values are absent.",
+        f"check the server and the network; when {metric} is 0, celery_probe_failures_total has "
+        "the reason",
     )
-    return About(title, look.NONE, words, empty, "exporter")
+    return PanelOptions(title, units.NONE, description, no_value, "exporter")
 
 
 BROKER = stat_panel(
-    _answers("Broker", "celery_broker_up", "the broker", Needs.EXPORTER),
-    Ask(least(gauge("celery_broker_up"))),
-    steps=((None, look.OFF),),
-    mappings=look.ANSWERS,
+    _up_panel_options("Broker", "celery_broker_up", "the broker", Requirement.EXPORTER),
+    Target(min_by(gauge("celery_broker_up"))),
+    thresholds=thresholds.MAPPINGS_ONLY,
+    mappings=mappings.UP_DOWN,
 )
 BACKEND = stat_panel(
-    _answers("Result backend", "celery_result_backend_up", "the result backend", Needs.BACKEND),
-    Ask(least(gauge("celery_result_backend_up"))),
-    steps=((None, look.OFF),),
-    mappings=look.ANSWERS,
+    _up_panel_options(
+        "Result backend", "celery_result_backend_up", "the result backend", Requirement.BACKEND
+    ),
+    Target(min_by(gauge("celery_result_backend_up"))),
+    thresholds=thresholds.MAPPINGS_ONLY,
+    mappings=mappings.UP_DOWN,
 )
 WORKERS = stat_panel(
-    About(
+    PanelOptions(
         "Workers up",
-        look.WORKERS,
-        Words(
-            "Workers that were heard of lately (--worker-timeout).",
+        units.WORKERS,
+        Description(
+            "Workers seen within --worker-timeout.",
             "as many as you run.",
             "0, or fewer than you run.",
-            "see on the Workers dashboard who is gone, and since when",
+            "find the missing workers on the Workers dashboard",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         "workers",
         0,
     ),
-    Ask(total(gauge("celery_worker_up"))),
-    steps=look.UP,
+    Target(sum_by(gauge("celery_worker_up"))),
+    thresholds=thresholds.ZERO_IS_CRITICAL,
 )
 STUCK = stat_panel(
-    About(
-        "Not working",
-        look.WORKERS,
-        Words(
-            "Workers that are there and answer, but consume no queue, or hold tasks and do not get on with them.",
+    PanelOptions(
+        "Stuck workers",
+        units.WORKERS,
+        Description(
+            "Workers that reply to remote control, but consume no queue (not_consuming) or hold "
+            "tasks and start none (stalled).",
             "0.",
-            "any: their tasks wait although everything looks alive.",
-            "look at their log and restart them; `celery control add_consumer` brings a cancelled consumer back",
+            "any: their tasks wait while the workers seem to be up.",
+            "read their log and restart them; `celery control add_consumer` restores a cancelled "
+            "consumer",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "workers",
         0,
     ),
-    Ask(total(gauge("celery_worker_state", 'state=~"not_consuming|stalled"'))),
-    steps=look.ALARM,
+    Target(sum_by(gauge("celery_worker_state", 'state=~"not_consuming|stalled"'))),
+    thresholds=thresholds.NONZERO_IS_CRITICAL,
 )
-BACKLOG = stat_panel(
-    About(
-        "Backlog",
-        look.MESSAGES,
-        Words(
-            "Messages that wait in all queues and that no worker holds.",
-            "near 0, or going down.",
-            "growing while the waiting time grows too.",
-            "see on the Queues dashboard which queue it is, and whether anybody consumes it",
+LENGTH = stat_panel(
+    PanelOptions(
+        "Queue length",
+        units.MESSAGES,
+        Description(
+            "Messages waiting in all queues, without those that workers hold.",
+            "near 0, or falling.",
+            "rising while the queue wait time rises too.",
+            "find the queue on the Queues dashboard and check its consumers",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         "queues",
         0,
     ),
-    Ask(WAITING),
+    Target(QUEUE_LENGTH),
 )
 OLDEST = stat_panel(
-    About(
-        "Oldest waiting",
-        look.SECONDS,
-        Words(
-            "How long the oldest message has waited; those with an ETA do not count.",
+    PanelOptions(
+        "Oldest message",
+        units.SECONDS,
+        Description(
+            "The age of the oldest waiting message, without messages that have an ETA.",
             "seconds.",
-            "more than your users bear: orange from 1 minute, red from 5.",
-            "add workers for that queue, or find out what holds the present ones up",
+            "more than your users accept: orange from 1 minute, red from 5.",
+            "add workers for that queue, or find out what blocks the current ones",
         ),
-        Needs.OLDEST,
+        Requirement.OLDEST,
         "queues",
     ),
-    Ask(f"max ({waiting()}) or ({WAITING} == 0)"),
-    steps=look.rising(60, 300),
+    Target(f"max ({oldest_message_age()}) or ({QUEUE_LENGTH} == 0)"),
+    thresholds=thresholds.ascending(60, 300),
 )
 FAILING = stat_panel(
-    About(
-        "Failing",
-        look.SHARE,
-        Words(
-            "The share of finished tasks that failed, in the last 5 minutes; retries do not count.",
-            "what is usual for your tasks; below 1 % is a common aim.",
+    PanelOptions(
+        "Failure ratio",
+        units.RATIO,
+        Description(
+            "The share of finished tasks that failed in the last 5 minutes, without retries.",
+            "the usual ratio of your tasks; a common target is below 1 %.",
             "orange from 2 %, red from 10 %.",
-            "see on the Tasks dashboard which task fails, and by which exception",
+            "find the task and its exception on the Tasks dashboard",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "tasks",
         1,
     ),
-    Ask(f"({FAILED_NOW} or 0 * {ENDED_NOW}) / {ENDED_NOW}"),
-    steps=look.rising(0.02, 0.1),
+    Target(f"({FAILURE_RATE} or 0 * {FINISH_RATE}) / {FINISH_RATE}"),
+    thresholds=thresholds.ascending(0.02, 0.1),
 )
-SATURATION = stat_panel(
-    About(
-        "Slots taken",
-        look.SHARE,
-        Words(
-            "The share of all workers' slots in which a task runs.",
+UTILIZATION = stat_panel(
+    PanelOptions(
+        "Slot utilization",
+        units.RATIO,
+        Description(
+            "The share of all workers' slots that run a task.",
             "below 80 %.",
-            "near 100 % while messages wait: there is no room for more.",
-            "add workers or slots, or make the slowest task faster",
+            "near 100 % while messages wait: the workers are saturated.",
+            "add workers or slots, or optimize the slowest task",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "workers",
         0,
     ),
-    Ask(f"{total(gauge('celery_worker_active_tasks'))} / {total(gauge('celery_worker_pool_slots'))}"),
-    steps=look.rising(0.8, 0.95),
+    Target(
+        f"{sum_by(gauge('celery_worker_active_tasks'))} / "
+        f"{sum_by(gauge('celery_worker_pool_slots'))}"
+    ),
+    thresholds=thresholds.ascending(0.8, 0.95),
 )
 
-REACHABLE = timeline_panel(
-    About(
-        "Reachability",
-        look.NONE,
-        Words(
-            "Whether broker, result backend and event stream answered, over time.",
+AVAILABILITY = state_timeline_panel(
+    PanelOptions(
+        "Availability",
+        units.NONE,
+        Description(
+            "Availability of the broker, the result backend and the event stream over time.",
             "green throughout.",
-            "red: down. A gap: the exporter itself was not scraped.",
+            "red: down. A gap: Prometheus did not scrape the exporter.",
             "compare with restarts and deployments of the servers",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         "exporter",
     ),
-    Ask(least(gauge("celery_broker_up")), "broker"),
-    Ask(least(gauge("celery_result_backend_up")), "result backend"),
-    Ask(least(gauge("celery_exporter_event_stream_up")), "task events"),
-    Ask(least(own(of("up"))), "exporter scraped"),
-    mappings=look.ANSWERS,
+    Target(min_by(gauge("celery_broker_up")), "broker"),
+    Target(min_by(gauge("celery_result_backend_up")), "result backend"),
+    Target(min_by(gauge("celery_exporter_event_stream_up")), "event stream"),
+    Target(min_by(exporters_only(selector("up"))), "exporter"),
+    mappings=mappings.UP_DOWN,
 )
-BACKLOGS = series_panel(
-    About(
-        "Backlog by queue",
-        look.MESSAGES,
-        Words(
-            "Messages that wait, in the ten longest queues.",
-            "peaks that go away.",
-            "a line that only rises: nobody consumes the queue, or too few do.",
-            "open the Queues dashboard and compare its workers with what arrives",
+LENGTHS = timeseries_panel(
+    PanelOptions(
+        "Queue length by queue",
+        units.MESSAGES,
+        Description(
+            "Waiting messages of the ten longest queues.",
+            "peaks that drain.",
+            "a line that only rises: the queue has too few consumers, or none.",
+            "compare its workers with its task rate on the Queues dashboard",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         "queues",
     ),
-    Ask(top(total(gauge("celery_queue_length"), "queue")), "{{queue}}"),
+    Target(topk(sum_by(gauge("celery_queue_length"), "queue")), "{{queue}}"),
     stacked=True,
 )
-FLOW = series_panel(
-    About(
-        "In and out",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks sent and tasks that ended (succeeded or failed), each second.",
-            "the two lines lie on each other.",
-            "sent above ended for long: the backlog grows. Ended at 0: nobody works.",
-            "look at the backlog beside it and at the workers",
+TASK_RATE = timeseries_panel(
+    PanelOptions(
+        "Tasks sent and finished",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Rates of sent tasks and of finished tasks (succeeded or failed).",
+            "equal rates.",
+            "sent above finished for long: the queues grow. Finished at 0: no worker runs tasks.",
+            "check the queue lengths and the workers",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "tasks",
     ),
-    Ask(total(rate("celery_task_sent_total")), "sent"),
-    Ask(total(f"{FAILED} or {SUCCEEDED}"), "ended"),
-    fixed={"sent": look.CALM, "ended": look.GOOD},
+    Target(sum_by(rate("celery_task_sent_total")), "sent"),
+    Target(sum_by(f"{FAILED} or {SUCCEEDED}"), "finished"),
+    colors={"sent": thresholds.NEUTRAL, "finished": thresholds.OK},
 )
-FAILURES = series_panel(
-    About(
-        "Failures by task",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Failures each second, of the ten tasks that fail most.",
+FAILURES = timeseries_panel(
+    PanelOptions(
+        "Failure rate by task",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Failures per second of the ten tasks that fail most.",
             "a flat line near 0.",
-            "a task that fails more than it used to.",
-            "open the Tasks dashboard, choose the task and read its exceptions",
+            "a task that fails more often than usual.",
+            "select the task on the Tasks dashboard and check its exceptions",
         ),
-        Quiet("No task has failed, or there are no task events (start workers with -E)"),
+        NoData("No task has failed, or there are no task events (start workers with -E)"),
         "tasks",
     ),
-    Ask(top(total(FAILED, "task")), "{{task}}"),
+    Target(topk(sum_by(FAILED, "task")), "{{task}}"),
     stacked=True,
 )
-WAITS = series_panel(
-    About(
-        "Waiting time",
-        look.SECONDS,
-        Words(
-            "From sent, or from its ETA, to started: the half, and the slowest twentieth.",
+WAITS = timeseries_panel(
+    PanelOptions(
+        "Queue wait time",
+        units.SECONDS,
+        Description(
+            "Time from sent, or from the ETA, to started: median and 95th percentile.",
             "milliseconds to seconds, and flat.",
-            "rising: work arrives faster than it is done.",
+            "rising: more tasks are sent than the workers can run.",
             "find the queue on the Queues dashboard",
         ),
-        Needs.SENT,
+        Requirement.SENT,
         "queues",
     ),
-    Ask(quantile(0.5, "celery_task_queue_wait_seconds"), "half within"),
-    Ask(quantile(0.95, "celery_task_queue_wait_seconds"), "95 % within"),
-    fixed={"half within": look.GOOD, "95 % within": look.WATCH},
+    Target(quantile(0.5, "celery_task_queue_wait_seconds"), "p50"),
+    Target(quantile(0.95, "celery_task_queue_wait_seconds"), "p95"),
+    colors={"p50": thresholds.OK, "p95": thresholds.WARNING},
 )
-RUNTIMES = series_panel(
-    About(
-        "Slowest tasks",
-        look.SECONDS,
-        Words(
-            "The runtime within which 95 % of a task's runs succeed, of the five slowest tasks.",
+RUNTIMES = timeseries_panel(
+    PanelOptions(
+        "p95 runtime by task",
+        units.SECONDS,
+        Description(
+            "95th percentile of the runtime of successful executions, of the five slowest tasks.",
             "flat.",
-            "a task that becomes slower takes slots from all others.",
-            "open the Tasks dashboard and look at the spread of its runtimes",
+            "a task that gets slower takes slots from all others.",
+            "check the distribution of its runtime on the Tasks dashboard",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "tasks",
     ),
-    Ask(top(quantile(0.95, "celery_task_runtime_seconds", by=("task",)), 5), "{{task}}"),
+    Target(
+        topk(quantile(0.95, "celery_task_runtime_seconds", by=("task",)), 5),
+        "{{task}}",
+    ),
 )
-SLOTS = series_panel(
-    About(
-        "Slots and how many are taken",
-        look.SLOTS,
-        Words(
-            "The slots of all workers, and in how many of them a task runs.",
-            "some are free most of the time.",
-            "taken lies on slots while the backlog grows; or slots fall: workers are lost.",
-            "see on the Workers dashboard which worker it is",
+SLOTS = timeseries_panel(
+    PanelOptions(
+        "Slots and active tasks",
+        units.SLOTS,
+        Description(
+            "Slots of all workers, and tasks that run in them.",
+            "some slots are free most of the time.",
+            "active equals slots while the queues grow; or slots drop: workers are lost.",
+            "find the worker on the Workers dashboard",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "workers",
     ),
-    Ask(total(gauge("celery_worker_pool_slots")), "slots"),
-    Ask(total(gauge("celery_worker_active_tasks")), "taken"),
-    fixed={"slots": look.CALM, "taken": look.WATCH},
+    Target(sum_by(gauge("celery_worker_pool_slots")), "slots"),
+    Target(sum_by(gauge("celery_worker_active_tasks")), "active"),
+    colors={"slots": thresholds.NEUTRAL, "active": thresholds.WARNING},
 )
-UNSEEN = table_panel(
-    About(
-        "What cannot be seen",
-        look.NONE,
-        Words(
-            "Things that this exporter cannot see now; its own page says why, and which setting shows them.",
+BLIND_SPOTS = table_panel(
+    PanelOptions(
+        "Blind spots",
+        units.NONE,
+        Description(
+            "What the exporter cannot observe now; its status page has the reason and the setting "
+            "to change.",
             "no row.",
-            "a row for something that you rely on: a panel about it is empty, not calm.",
-            "open the exporter's page in a browser and change the setting it names",
+            "a row for something that you rely on: its panels are empty for lack of data.",
+            "open the exporter's status page and change the setting that it names",
         ),
-        Quiet("Everything can be seen"),
+        NoData("No blind spots"),
         "exporter",
     ),
     {"subject": "Subject"},
-    Ask(f"{most(gauge('celery_exporter_blind_spot'), 'subject')} == 1"),
+    Target(f"{max_by(gauge('celery_exporter_blind_spot'), 'subject')} == 1"),
 )
 
-BOARD = Board(
+DASHBOARD = Dashboard(
     "overview",
     "Overview",
-    "Is it all right, and if not, where to look.",
+    "Health of the cluster, active problems, and links to the dashboards with the details.",
     (
-        Row("", 8, ((VERDICT, 4), (PROBLEMS, 13), (ALERTS, 7))),
+        Row("", 8, ((HEALTH, 4), (PROBLEMS, 13), (ALERTS, 7))),
         Row(
             "",
             4,
@@ -375,14 +393,14 @@ BOARD = Board(
                 (BACKEND, 3),
                 (WORKERS, 3),
                 (STUCK, 3),
-                (BACKLOG, 3),
+                (LENGTH, 3),
                 (OLDEST, 3),
                 (FAILING, 3),
-                (SATURATION, 3),
+                (UTILIZATION, 3),
             ),
         ),
-        Row("Where is the backlog, and what fails", 8, ((BACKLOGS, 8), (FLOW, 8), (FAILURES, 8))),
-        Row("What is slow, and who is busy", 8, ((WAITS, 8), (RUNTIMES, 8), (SLOTS, 8))),
-        Row("What can be reached and seen", 7, ((REACHABLE, 16), (UNSEEN, 8))),
+        Row("Queues and failures", 8, ((LENGTHS, 8), (TASK_RATE, 8), (FAILURES, 8))),
+        Row("Latency and utilization", 8, ((WAITS, 8), (RUNTIMES, 8), (SLOTS, 8))),
+        Row("Availability and blind spots", 7, ((AVAILABILITY, 16), (BLIND_SPOTS, 8))),
     ),
 )

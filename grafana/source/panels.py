@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards are made of, each with its unit, its words and its way onward."""
+"""Builders of the panel types that the dashboards use."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from grafana_foundation_sdk.models import common, heatmap, stat, statetimeline, 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 
-from grafana.source.look import CORES, COUNTED, PLAIN, SHARE, Steps, thresholds
-from grafana.source.words import Needs, Quiet, Words, said
+from grafana.source.text import Description, NoData, Requirement, no_value_text
+from grafana.source.thresholds import NO_THRESHOLDS, Thresholds, thresholds_config
+from grafana.source.units import CORES, COUNT_PREFIX, NONE, RATIO
 
-SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
-CARRY = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
-"""What a link to another dashboard takes along."""
-BOTTOM = common.VizLegendOptions(
-    display_mode=common.LegendDisplayMode.LIST, placement=common.LegendPlacement.BOTTOM, show_legend=True, calcs=[]
+DATA_SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+LINK_PARAMETERS = (
+    "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
+)
+"""The variables and the time range that a link to another dashboard keeps."""
+LEGEND = common.VizLegendOptions(
+    display_mode=common.LegendDisplayMode.LIST,
+    placement=common.LegendPlacement.BOTTOM,
+    show_legend=True,
+    calcs=[],
 )
 
 
 def uid(name: str) -> str:
-    """The fixed uid of one of our dashboards."""
+    """Return the fixed uid of a dashboard."""
     return f"celery-vitals-{name}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """How one column of a table is shown."""
+    """Field options of a table column."""
 
-    unit: str = "none"
-    steps: Steps = ()
+    unit: str = NONE
+    thresholds: Thresholds = ()
     mappings: Sequence[model.ValueMapping] = ()
     link: str = ""
     width: int = 0
@@ -40,199 +46,260 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A query and the name of its series; in a table, the name of its column and how that is shown."""
+class Target:
+    """A query and its legend; in a table, the title and the options of its column."""
 
     expr: str
-    name: str = ""
+    legend: str = ""
     column: Column = field(default_factory=Column)
 
 
 @dataclass(frozen=True)
-class About:
-    """What every panel has."""
+class PanelOptions:
+    """Options that every panel has."""
 
     title: str
     unit: str
-    words: Words
-    empty: Needs | Quiet
-    leads_to: str = ""
-    """The dashboard that answers the next question, by its short name."""
+    description: Description
+    no_value: Requirement | NoData
+    links_to: str = ""
+    """Name of the dashboard with the details."""
     decimals: int | None = None
 
 
 def stat_panel(
-    about: About, *asks: Ask, steps: Steps = PLAIN, mappings: Sequence[model.ValueMapping] = ()
+    panel: PanelOptions,
+    *targets: Target,
+    thresholds: Thresholds = NO_THRESHOLDS,
+    mappings: Sequence[model.ValueMapping] = (),
 ) -> model.Panel:
-    """One number now.  An instant query: the last value of what has ended would be a lie."""
-    several = len(asks) > 1 or "{{" in asks[0].name
+    """Show one current number.
+
+    The query is instant: a range query would show the last value of a series that has ended.
+    """
+    several = len(targets) > 1 or "{{" in targets[0].legend
+    color_mode = common.BigValueColorMode
+    text_mode = common.BigValueTextMode
     options = stat.Options(
         graph_mode=common.BigValueGraphMode.NONE,
-        color_mode=common.BigValueColorMode.VALUE if steps == PLAIN else common.BigValueColorMode.BACKGROUND,
-        text_mode=common.BigValueTextMode.VALUE_AND_NAME if several else common.BigValueTextMode.VALUE,
+        color_mode=color_mode.VALUE if thresholds == NO_THRESHOLDS else color_mode.BACKGROUND,
+        text_mode=text_mode.VALUE_AND_NAME if several else text_mode.VALUE,
         reduce_options=common.ReduceDataOptions(values=False, calcs=["lastNotNull"], fields=""),
         orientation=common.VizOrientation.AUTO,
     )
-    defaults = _defaults(about, steps, mappings)
-    return _panel("stat", about, _targets(asks, instant=True), options, model.FieldConfigSource(defaults=defaults))
+    fields = model.FieldConfigSource(defaults=_defaults(panel, thresholds, mappings))
+    return _panel("stat", panel, _queries(targets, instant=True), options, fields)
 
 
-def series_panel(
-    about: About,
-    *asks: Ask,
+def timeseries_panel(
+    panel: PanelOptions,
+    *targets: Target,
     stacked: bool = False,
-    limit: Steps = (),
-    fixed: Mapping[str, str] | None = None,
-    top: float | None = None,
+    thresholds: Thresholds = (),
+    colors: Mapping[str, str] | None = None,
+    maximum: float | None = None,
 ) -> model.Panel:
-    """Lines over time.  `fixed` gives series their colours by name; `limit` is drawn across."""
+    """Draw lines over time.
+
+    `thresholds` are drawn as dashed lines; `colors` sets fixed colours by legend.
+    """
+    counted = panel.unit.startswith(COUNT_PREFIX) and panel.unit != CORES
     custom = timeseries.FieldConfig(
         draw_style=common.GraphDrawStyle.LINE,
         line_width=1 if stacked else 2,
         fill_opacity=35 if stacked else 8,
         show_points=common.VisibilityMode.AUTO,
         point_size=4,
-        stacking=common.StackingConfig(mode=common.StackingMode.NORMAL, group="A") if stacked else None,
-        thresholds_style=common.GraphThresholdsStyleConfig(mode=common.GraphThresholdsStyleMode.DASHED)
-        if limit
+        stacking=common.StackingConfig(mode=common.StackingMode.NORMAL, group="A")
+        if stacked
+        else None,
+        thresholds_style=common.GraphThresholdsStyleConfig(
+            mode=common.GraphThresholdsStyleMode.DASHED
+        )
+        if thresholds
         else None,
         span_nulls=False,
-        # A flat line at 0 needs no scale up to 100; of a core, a hundredth is much.
-        axis_soft_max=1 if about.unit == SHARE or (about.unit.startswith(COUNTED) and about.unit != CORES) else None,
+        # Without a soft maximum, the axis of a flat line at 0 ends at 100.  Small CPU values keep
+        # their own scale.
+        axis_soft_max=1 if panel.unit == RATIO or counted else None,
     )
-    defaults = _defaults(about, limit)
-    defaults.min_val, defaults.max_val, defaults.custom = 0, top, custom
+    defaults = _defaults(panel, thresholds)
+    defaults.min_val, defaults.max_val, defaults.custom = 0, maximum, custom
     defaults.color = model.FieldColor(mode=model.FieldColorModeId.PALETTE_CLASSIC)
     overrides = [
-        _override(name, color={"mode": "fixed", "fixedColor": colour}) for name, colour in (fixed or {}).items()
+        _override(legend, color={"mode": "fixed", "fixedColor": color})
+        for legend, color in (colors or {}).items()
     ]
-    tooltip = common.VizTooltipOptions(mode=common.TooltipDisplayMode.MULTI, sort=common.SortOrder.DESCENDING)
-    options = timeseries.Options(legend=BOTTOM, tooltip=tooltip)
-    return _panel("timeseries", about, _targets(asks), options, model.FieldConfigSource(defaults, overrides))
+    tooltip = common.VizTooltipOptions(
+        mode=common.TooltipDisplayMode.MULTI, sort=common.SortOrder.DESCENDING
+    )
+    options = timeseries.Options(legend=LEGEND, tooltip=tooltip)
+    fields = model.FieldConfigSource(defaults, overrides)
+    return _panel("timeseries", panel, _queries(targets), options, fields)
 
 
-def heat_panel(about: About, ask: Ask) -> model.Panel:
-    """How observations spread over the buckets of a histogram, over time."""
+def heatmap_panel(panel: PanelOptions, target: Target) -> model.Panel:
+    """Draw the distribution of a histogram over its buckets and over time."""
     options = heatmap.Options(
         calculate=False,
-        y_axis=heatmap.YAxisConfig(unit=about.unit),
-        # Extrapolation leaves crumbs between buckets: less than half an observation is none.
+        y_axis=heatmap.YAxisConfig(unit=panel.unit),
+        # Extrapolation by `increase` leaves fractions in empty buckets.
         filter_values=heatmap.FilterValueRange(le=0.4),
     )
-    targets = _targets((ask,), format_=PromQueryFormat.HEATMAP)
-    defaults = _defaults(about, ())
+    queries = _queries((target,), format_=PromQueryFormat.HEATMAP)
+    defaults = _defaults(panel, ())
     defaults.custom = {}
-    return _panel("heatmap", about, targets, options, model.FieldConfigSource(defaults))
+    return _panel("heatmap", panel, queries, options, model.FieldConfigSource(defaults))
 
 
-def timeline_panel(about: About, *asks: Ask, mappings: Sequence[model.ValueMapping]) -> model.Panel:
-    """States over time, one line for each series."""
+def state_timeline_panel(
+    panel: PanelOptions, *targets: Target, mappings: Sequence[model.ValueMapping]
+) -> model.Panel:
+    """Draw states over time, one line for each series."""
     options = statetimeline.Options(
-        show_value=common.VisibilityMode.NEVER, row_height=0.8, merge_values=True, legend=BOTTOM
+        show_value=common.VisibilityMode.NEVER, row_height=0.8, merge_values=True, legend=LEGEND
     )
-    defaults = _defaults(about, PLAIN, mappings)
+    defaults = _defaults(panel, NO_THRESHOLDS, mappings)
     defaults.custom = statetimeline.FieldConfig(line_width=0, fill_opacity=80)
-    return _panel("state-timeline", about, _targets(asks), options, model.FieldConfigSource(defaults))
+    fields = model.FieldConfigSource(defaults)
+    return _panel("state-timeline", panel, _queries(targets), options, fields)
 
 
 def table_panel(
-    about: About, keys: Mapping[str, str | tuple[str, Column]], *asks: Ask, sort: str = "", falling: bool = True
+    panel: PanelOptions,
+    labels: Mapping[str, str | tuple[str, Column]],
+    *targets: Target,
+    sort: str = "",
+    descending: bool = True,
 ) -> model.Panel:
-    """A table of what is now: a row for each set of the labels in `keys` (label: title), a column for each query.
+    """List current values: a row for each set of `labels`, a column for each target.
 
-    A query without a name only gives rows.  `sort` is the title of the column that the rows are sorted by.
+    `labels` maps label names to column titles.  A target without a legend adds rows but no column.
+    `sort` is the title of the column to sort by.
     """
-    targets = _targets(asks, instant=True, format_=PromQueryFormat.TABLE)
-    one = len(asks) == 1
-    titles: dict[str, tuple[str, Column]] = {
-        label: shown if isinstance(shown, tuple) else (shown, Column()) for label, shown in keys.items()
+    queries = _queries(targets, instant=True, format_=PromQueryFormat.TABLE)
+    single = len(targets) == 1
+    columns: dict[str, tuple[str, Column]] = {
+        label: title if isinstance(title, tuple) else (title, Column())
+        for label, title in labels.items()
     }
-    for target, ask in zip(targets, asks, strict=True):
-        if ask.name:
-            titles["Value" if one else f"Value #{target.ref_id}"] = (ask.name, ask.column)
-    steps = [] if one else [model.DataTransformerConfig(id_val="merge", options={})]
-    steps.append(model.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": list(titles)}}))
-    names = {name: title for name, (title, _) in titles.items()}
-    order = {name: place for place, name in enumerate(titles)}
-    organized = {"excludeByName": {}, "indexByName": order, "renameByName": names}
-    steps.append(model.DataTransformerConfig(id_val="organize", options=organized))
-    defaults = _defaults(about, ())
+    for query, target in zip(queries, targets, strict=True):
+        if target.legend:
+            name = "Value" if single else f"Value #{query.ref_id}"
+            columns[name] = (target.legend, target.column)
+    defaults = _defaults(panel, ())
     defaults.custom = {"align": "auto", "filterable": False, "inspect": False, "minWidth": 70}
-    overrides = [_override(title, **_properties(column)) for title, column in titles.values()]
-    sorting = [common.TableSortByFieldState(display_name=sort, desc=falling)] if sort else []
-    options = table.Options(show_header=True, cell_height=common.TableCellHeight.SM, sort_by=sorting)
-    panel = _panel("table", about, targets, options, model.FieldConfigSource(defaults, overrides))
-    panel.transformations = steps
-    return panel
+    overrides = [_override(title, **_column_options(column)) for title, column in columns.values()]
+    sort_by = [common.TableSortByFieldState(display_name=sort, desc=descending)] if sort else []
+    options = table.Options(
+        show_header=True, cell_height=common.TableCellHeight.SM, sort_by=sort_by
+    )
+    fields = model.FieldConfigSource(defaults, overrides)
+    built = _panel("table", panel, queries, options, fields)
+    built.transformations = _transformations(columns, merge=not single)
+    return built
 
 
-def _properties(column: Column) -> dict[str, object]:
-    """The override of one column.  A cell without a value says nothing: its row has one in another column."""
-    properties: dict[str, object] = {"noValue": "\u2013", "unit": column.unit}
-    if column.steps:
-        properties["thresholds"] = thresholds(column.steps)
+def _transformations(
+    columns: Mapping[str, tuple[str, Column]], *, merge: bool
+) -> list[model.DataTransformerConfig]:
+    """Merge the frames of several queries, then select, order and rename their fields."""
+    steps = [model.DataTransformerConfig(id_val="merge", options={})] if merge else []
+    include = {"include": {"names": list(columns)}}
+    steps.append(model.DataTransformerConfig(id_val="filterFieldsByName", options=include))
+    organize = {
+        "excludeByName": {},
+        "indexByName": {name: index for index, name in enumerate(columns)},
+        "renameByName": {name: title for name, (title, _) in columns.items()},
+    }
+    steps.append(model.DataTransformerConfig(id_val="organize", options=organize))
+    return steps
+
+
+def _column_options(column: Column) -> dict[str, object]:
+    """Return the override of one column.
+
+    An empty cell shows a dash, not the panel's text: its row has a value in another column.
+    """
+    options: dict[str, object] = {"noValue": "\u2013", "unit": column.unit}
+    if column.thresholds:
+        options["thresholds"] = thresholds_config(column.thresholds)
     if column.mappings:
-        properties["mappings"] = list(column.mappings)
-    if column.steps or column.mappings:
-        properties["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
+        options["mappings"] = list(column.mappings)
+    if column.thresholds or column.mappings:
+        options["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if column.link:
-        properties["links"] = [{"title": "Look closer", "url": column.link, "targetBlank": False}]
+        options["links"] = [{"title": "Show details", "url": column.link, "targetBlank": False}]
     if column.width:
-        properties["custom.width"] = column.width
+        options["custom.width"] = column.width
     if column.decimals is not None:
-        properties["decimals"] = column.decimals
-    return properties
+        options["decimals"] = column.decimals
+    return options
 
 
 def _override(name: str, **properties: object) -> model.DashboardFieldConfigSourceOverrides:
-    values = [model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()]
-    return model.DashboardFieldConfigSourceOverrides(model.MatcherConfig(id_val="byName", options=name), values)
+    values = [
+        model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()
+    ]
+    matcher = model.MatcherConfig(id_val="byName", options=name)
+    return model.DashboardFieldConfigSourceOverrides(matcher, values)
 
 
-def _defaults(about: About, steps: Steps, mappings: Sequence[model.ValueMapping] = ()) -> model.FieldConfig:
+def _defaults(
+    panel: PanelOptions, thresholds: Thresholds, mappings: Sequence[model.ValueMapping] = ()
+) -> model.FieldConfig:
     return model.FieldConfig(
-        unit=about.unit,
-        decimals=about.decimals,
-        no_value=said(about.empty),
+        unit=panel.unit,
+        decimals=panel.decimals,
+        no_value=no_value_text(panel.no_value),
         mappings=list(mappings),
-        thresholds=thresholds(steps or PLAIN),
+        thresholds=thresholds_config(thresholds or NO_THRESHOLDS),
         color=model.FieldColor(mode=model.FieldColorModeId.THRESHOLDS),
     )
 
 
-def _targets(
-    asks: Sequence[Ask], *, instant: bool = False, format_: PromQueryFormat = PromQueryFormat.TIME_SERIES
+def _queries(
+    targets: Sequence[Target],
+    *,
+    instant: bool = False,
+    format_: PromQueryFormat = PromQueryFormat.TIME_SERIES,
 ) -> list[Dataquery]:
     return [
         Dataquery(
-            expr=ask.expr,
+            expr=target.expr,
             instant=instant,
             range_val=not instant,
             format_val=format_,
-            legend_format=ask.name if format_ is PromQueryFormat.TIME_SERIES else None,
+            legend_format=target.legend if format_ is PromQueryFormat.TIME_SERIES else None,
             ref_id=letter,
-            datasource=SOURCE,
+            datasource=DATA_SOURCE,
         )
-        for letter, ask in zip(string.ascii_uppercase, asks, strict=False)
+        for letter, target in zip(string.ascii_uppercase, targets, strict=False)
     ]
 
 
 def _panel(
-    kind: str, about: About, targets: Sequence[Dataquery], options: Any, fields: model.FieldConfigSource
+    kind: str,
+    panel: PanelOptions,
+    queries: Sequence[Dataquery],
+    options: Any,
+    fields: model.FieldConfigSource,
 ) -> model.Panel:
-    panel = model.Panel(
+    built = model.Panel(
         type_val=kind,
-        title=about.title,
-        description=about.words.text(about.empty),
-        datasource=SOURCE,
-        targets=list(targets),
+        title=panel.title,
+        description=panel.description.markdown(panel.no_value),
+        datasource=DATA_SOURCE,
+        targets=list(queries),
         options=options,
         field_config=fields,
     )
-    if about.leads_to:
+    if panel.links_to:
         link = model.DashboardLink(
-            title=f"Look closer: {about.leads_to}", url=f"/d/{uid(about.leads_to)}?{CARRY}", icon="external link"
+            title=f"Open the {panel.links_to} dashboard",
+            url=f"/d/{uid(panel.links_to)}?{LINK_PARAMETERS}",
+            icon="external link",
         )
         link.type_val = model.DashboardLinkType.LINK
-        panel.links = [link]
-    return panel
+        built.links = [link]
+    return built

@@ -1,7 +1,7 @@
-"""What can be wrong, as queries: each gives a row for each thing that is wrong now, and nothing when all is right.
+"""The problems that the overview detects: each query returns one row per current problem.
 
-The overview's verdict and its list of problems are made from this table.  The thresholds are those of a first look;
-whoever is to be woken up is for the alert rules to say.
+The overview's health and its list of active problems are built from this table.  The thresholds
+suit a first look at a cluster; paging is left to the alert rules.
 """
 
 from __future__ import annotations
@@ -9,166 +9,214 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grafana.source.query import (
-    NOW,
+    RECENT,
     age,
+    exporters_only,
     gauge,
     increase,
-    least,
-    most,
-    of,
-    own,
+    max_by,
+    min_by,
+    oldest_message_age,
     rate,
-    total,
-    waiting,
+    selector,
+    sum_by,
 )
 
 CRITICAL, WARNING = "critical", "warning"
-FEW = 5
-"""Failures below this number in the window are no problem yet."""
+MIN_FAILURES = 5
+"""Failures in the window below which a failure ratio is ignored."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of problem: how bad, in words, where, which dashboard tells more, and the query for it."""
+    """One kind of problem."""
 
     severity: str
     text: str
     label: str
-    """The label that says where, or a word for it."""
-    look: str
+    """The label that locates the problem, or a fixed text."""
+    dashboard: str
+    """Name of the dashboard with the details."""
     expr: str
 
     def rows(self) -> str:
-        """The query with its words as labels."""
-        where = f'"$1", "{self.label}", "(.*)"' if self.label in LABELS else f'"{self.label}", "", ""'
-        rows = f'label_replace({self.expr}, "where", {where})'
-        for name, value in (("severity", self.severity), ("problem", self.text), ("look", self.look)):
+        """Return the query with severity, text, location and dashboard as labels."""
+        source = (
+            f'"$1", "{self.label}", "(.*)"' if self.label in LABELS else f'"{self.label}", "", ""'
+        )
+        rows = f'label_replace({self.expr}, "where", {source})'
+        labels = (("severity", self.severity), ("problem", self.text), ("look", self.dashboard))
+        for name, value in labels:
             rows = f'label_replace({rows}, "{name}", "{value}", "", "")'
         return rows
 
 
 LABELS = ("instance", "queue", "worker", "task", "collector")
 
-FINISHED = total(
-    f"{rate('celery_task_failed_total', over=NOW)} or {rate('celery_task_succeeded_total', over=NOW)}", "task"
-)
-FAILURES = f"{total(rate('celery_task_failed_total', over=NOW), 'task')} / {FINISHED}"
-ENOUGH = f"{total(increase('celery_task_failed_total', over=NOW), 'task')} >= {FEW}"
-BROKER_ANSWERS = f"max ({gauge('celery_broker_up')}) == 1"
+FAILED = rate("celery_task_failed_total", over=RECENT)
+SUCCEEDED = rate("celery_task_succeeded_total", over=RECENT)
+FINISHED = sum_by(f"{FAILED} or {SUCCEEDED}", "task")
+FAILURE_RATIO = f"{sum_by(FAILED, 'task')} / {FINISHED}"
+FAILURES = sum_by(increase("celery_task_failed_total", over=RECENT), "task")
+ENOUGH_FAILURES = f"{FAILURES} >= {MIN_FAILURES}"
+BROKER_UP = f"max ({gauge('celery_broker_up')}) == 1"
+LENGTH = sum_by(gauge("celery_queue_length"), "queue")
+SLOTS = sum_by(gauge("celery_worker_pool_slots"))
 
 
 def _state(state: str) -> str:
-    return f"""{most(gauge("celery_worker_state", f'state="{state}"'), "worker")} == 1"""
+    return f"""{max_by(gauge("celery_worker_state", f'state="{state}"'), "worker")} == 1"""
 
 
 PROBLEMS = (
-    Problem(CRITICAL, "The exporter cannot be scraped", "instance", "exporter", f"{own(of('up'))} == 0"),
-    Problem(CRITICAL, "The broker does not answer", "broker", "exporter", f"min ({gauge('celery_broker_up')}) == 0"),
     Problem(
         CRITICAL,
-        "The result backend does not answer",
+        "Prometheus cannot scrape the exporter",
+        "instance",
+        "exporter",
+        f"{exporters_only(selector('up'))} == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "The broker is down",
+        "broker",
+        "exporter",
+        f"min ({gauge('celery_broker_up')}) == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "The result backend is down",
         "result backend",
         "exporter",
         f"min ({gauge('celery_result_backend_up')}) == 0",
     ),
-    Problem(CRITICAL, "No worker is up", "all workers", "workers", f"sum ({gauge('celery_worker_up')}) == 0"),
     Problem(
         CRITICAL,
-        "Messages wait, and no worker consumes the queue",
-        "queue",
-        "queues",
-        f"({total(gauge('celery_queue_length'), 'queue')} > 0) "
-        f"and ({total(gauge('celery_queue_workers'), 'queue')} == 0)",
-    ),
-    Problem(CRITICAL, "The worker answers but consumes no queue", "worker", "workers", _state("not_consuming")),
-    Problem(CRITICAL, "The worker has tasks and does not get on with them", "worker", "workers", _state("stalled")),
-    Problem(
-        CRITICAL, "A quarter or more of the task's runs fail", "task", "tasks", f"({FAILURES} >= 0.25) and ({ENOUGH})"
-    ),
-    Problem(
-        WARNING,
-        "More than 5 % of the task's runs fail",
-        "task",
-        "tasks",
-        f"(({FAILURES} > 0.05) < 0.25) and ({ENOUGH})",
-    ),
-    Problem(
-        WARNING,
-        "The oldest message has waited for over 5 minutes",
-        "queue",
-        "queues",
-        f"{waiting()} > 300",
-    ),
-    Problem(
-        WARNING,
-        "The queue is longer than its limit",
-        "queue",
-        "queues",
-        f"{total(gauge('celery_queue_length'), 'queue')} > {total(gauge('celery_queue_length_limit'), 'queue')}",
-    ),
-    Problem(
-        WARNING,
-        "All slots are taken, and more tasks wait",
+        "No worker is up",
         "all workers",
         "workers",
-        f"({total(gauge('celery_worker_active_tasks'))} >= {total(gauge('celery_worker_pool_slots'))}) "
-        f"and ({total(gauge('celery_queue_length'))} > {total(gauge('celery_worker_pool_slots'))})",
+        f"sum ({gauge('celery_worker_up')}) == 0",
     ),
     Problem(
-        WARNING,
-        "The worker restarts again and again",
+        CRITICAL,
+        "The queue has messages and no consumers",
+        "queue",
+        "queues",
+        f"({LENGTH} > 0) and ({sum_by(gauge('celery_queue_workers'), 'queue')} == 0)",
+    ),
+    Problem(
+        CRITICAL,
+        "The worker replies but consumes no queue",
         "worker",
         "workers",
-        f"{total(increase('celery_worker_restarts_total', over='15m'), 'worker')} >= 3",
+        _state("not_consuming"),
     ),
     Problem(
-        WARNING,
-        "Several workers go by the same name",
+        CRITICAL,
+        "The worker is stalled: it holds tasks and starts none",
         "worker",
         "workers",
-        f"{most(gauge('celery_worker_instances'), 'worker')} > 1",
+        _state("stalled"),
+    ),
+    Problem(
+        CRITICAL,
+        "The task's failure ratio is 25 % or more",
+        "task",
+        "tasks",
+        f"({FAILURE_RATIO} >= 0.25) and ({ENOUGH_FAILURES})",
     ),
     Problem(
         WARNING,
-        "A held message will soon be handed out a second time",
+        "The task's failure ratio is above 5 %",
+        "task",
+        "tasks",
+        f"(({FAILURE_RATIO} > 0.05) < 0.25) and ({ENOUGH_FAILURES})",
+    ),
+    Problem(
+        WARNING,
+        "The oldest message is older than 5 minutes",
+        "queue",
+        "queues",
+        f"{oldest_message_age()} > 300",
+    ),
+    Problem(
+        WARNING,
+        "The queue exceeds its length limit",
+        "queue",
+        "queues",
+        f"{LENGTH} > {sum_by(gauge('celery_queue_length_limit'), 'queue')}",
+    ),
+    Problem(
+        WARNING,
+        "All slots are busy and messages are waiting",
+        "all workers",
+        "workers",
+        f"({sum_by(gauge('celery_worker_active_tasks'))} >= {SLOTS}) "
+        f"and ({sum_by(gauge('celery_queue_length'))} > {SLOTS})",
+    ),
+    Problem(
+        WARNING,
+        "The worker restarts repeatedly",
+        "worker",
+        "workers",
+        f"{sum_by(increase('celery_worker_restarts_total', over='15m'), 'worker')} >= 3",
+    ),
+    Problem(
+        WARNING,
+        "Several workers have the same node name",
+        "worker",
+        "workers",
+        f"{max_by(gauge('celery_worker_instances'), 'worker')} > 1",
+    ),
+    Problem(
+        WARNING,
+        "An unacknowledged message is about to be redelivered",
         "visibility timeout",
         "queues",
-        f"{most(age('celery_broker_oldest_unacked_timestamp_seconds', how='min'))} "
-        f"> 0.8 * {least(gauge('celery_broker_visibility_timeout_seconds'))}",
+        f"{max_by(age('celery_broker_oldest_unacked_timestamp_seconds', aggregation='min'))} "
+        f"> 0.8 * {min_by(gauge('celery_broker_visibility_timeout_seconds'))}",
     ),
     Problem(
         WARNING,
-        "The exporter hears no task events",
+        "The exporter receives no task events",
         "event stream",
         "exporter",
-        f"({most(gauge('celery_exporter_event_stream_up'))} == 0) and ({BROKER_ANSWERS})",
+        f"({max_by(gauge('celery_exporter_event_stream_up'))} == 0) and ({BROKER_UP})",
     ),
     Problem(
         WARNING,
-        "A collector does not give all it can give",
+        "The collector fails",
         "collector",
         "exporter",
-        f"({most(gauge('celery_scrape_collector_success'), 'collector')} == 0) and on () ({BROKER_ANSWERS})",
+        f"({max_by(gauge('celery_scrape_collector_success'), 'collector')} == 0) "
+        f"and on () ({BROKER_UP})",
     ),
 )
 
 
 def problems() -> str:
-    """Everything that is wrong now: severity, problem, where, look (the dashboard that tells more)."""
+    """Return all current problems, with the labels severity, problem, where and look.
+
+    The label `look` names the dashboard with the details.
+    """
     rows = "\nor ".join(problem.rows() for problem in PROBLEMS)
     return f"max by (severity, problem, where, look) (\n{rows}\n)"
 
 
-def verdict() -> str:
-    """2 with a critical problem, 1 with a warning, 0 with neither; nothing when nothing is known."""
-    nothing = f"0 * max ({of('celery_exporter_build_info')})"
-    return f"2 * ({_any(CRITICAL)} > bool 0)\nor 1 * ({_any(WARNING)} > bool 0)\nor {nothing}"
+def health() -> str:
+    """Return 2 with a critical problem, 1 with a warning, 0 with neither.
+
+    The result is empty without an exporter.
+    """
+    healthy = f"0 * max ({selector('celery_exporter_build_info')})"
+    critical, warning = _any(CRITICAL), _any(WARNING)
+    return f"2 * ({critical} > bool 0)\nor 1 * ({warning} > bool 0)\nor {healthy}"
 
 
 def _any(severity: str) -> str:
     exprs = "\nor ".join(
-        f'label_replace({one.expr}, "kind", "{place}", "", "")'
-        for place, one in enumerate(PROBLEMS)
-        if one.severity == severity
+        f'label_replace({problem.expr}, "kind", "{index}", "", "")'
+        for index, problem in enumerate(PROBLEMS)
+        if problem.severity == severity
     )
     return f"count (\n{exprs}\n)"

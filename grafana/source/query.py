@@ -1,103 +1,111 @@
-"""PromQL, put together so that it is right with any job name and any number of exporters.
+"""PromQL builders that work with any job name and any number of exporters.
 
-Two exporters that watch the same cluster tell the same things twice.  Wherever values are added up, the copies are
-first made one: `once()` keeps every label but those that tell replicas apart, so clusters that differ by job,
-namespace or any other label of their own still add up.
+Exporter replicas that watch the same cluster export the same values.  Before values are added up,
+the replicas are merged: `deduplicate()` keeps every label except those that differ between
+replicas, so clusters that differ in job, namespace or any other label still add up.
 """
 
 from __future__ import annotations
 
 SCOPE = 'job=~"$job", instance=~"$instance"'
 REPLICAS = "without (instance, pod)"
-RANGE = "$__rate_interval"
-NOW = "5m"
-"""The window of what is said about the present: long enough for scrapes every minute."""
+RATE_INTERVAL = "$__rate_interval"
+RECENT = "5m"
+"""The window of panels about the present: long enough for a scrape interval of a minute."""
 
 
-def of(metric: str, *matchers: str) -> str:
-    """A metric of the chosen exporters; matchers such as `queue=~"$queue"`."""
+def selector(metric: str, *matchers: str) -> str:
+    """Select a metric of the chosen exporters; matchers look like `queue=~"$queue"`."""
     return f"{metric}{{{', '.join((SCOPE, *matchers))}}}"
 
 
-def once(expression: str, how: str = "max") -> str:
-    """One copy of what several replicas tell."""
-    return f"{how} {REPLICAS} ({expression})"
+def deduplicate(expression: str, aggregation: str = "max") -> str:
+    """Merge the replicas of each series."""
+    return f"{aggregation} {REPLICAS} ({expression})"
 
 
-def gauge(metric: str, *matchers: str, how: str = "max") -> str:
-    """A gauge, each series once."""
-    return once(of(metric, *matchers), how)
+def gauge(metric: str, *matchers: str, aggregation: str = "max") -> str:
+    """Return a gauge, with replicas merged."""
+    return deduplicate(selector(metric, *matchers), aggregation)
 
 
-def age(metric: str, *matchers: str, how: str = "max") -> str:
-    """The seconds since a time that is exported as a Unix time; `how` chooses among replicas."""
-    return f"time() - {gauge(metric, *matchers, how=how)}"
+def age(metric: str, *matchers: str, aggregation: str = "max") -> str:
+    """Return the seconds since a Unix timestamp; `aggregation` merges the replicas."""
+    return f"time() - {gauge(metric, *matchers, aggregation=aggregation)}"
 
 
-def own(expression: str) -> str:
-    """Only what is of our exporters: with any job allowed, `up` and the like would be everybody's.
+def exporters_only(expression: str) -> str:
+    """Keep series of celery-vitals exporters: the default job matches every `up` series.
 
-    An exporter that is down has told for the last time within a day who it is.
+    Looks back one day, so that an exporter that is down still counts as one.
     """
-    return f"(({expression}) and on (job, instance) last_over_time({of('celery_exporter_build_info')}[1d]))"
+    build_info = selector("celery_exporter_build_info")
+    return f"(({expression}) and on (job, instance) last_over_time({build_info}[1d]))"
 
 
-def waiting(*matchers: str) -> str:
-    """How long the oldest message of each queue has waited; nothing for a queue that the broker says is empty.
+def oldest_message_age(*matchers: str) -> str:
+    """Return the age of the oldest message of each queue, for queues that are not empty.
 
-    Events do not tell of messages that were thrown away, so nothing is said while the broker cannot be asked.
+    Purged messages send no events, so the result is empty while the broker is down and the queue
+    length is unknown.
     """
-    oldest = most(age("celery_queue_oldest_message_timestamp_seconds", *matchers, how="min"), "queue")
-    empty = f"{total(gauge('celery_queue_length', *matchers), 'queue')} == 0"
+    timestamp = "celery_queue_oldest_message_timestamp_seconds"
+    oldest = max_by(age(timestamp, *matchers, aggregation="min"), "queue")
+    empty = f"{sum_by(gauge('celery_queue_length', *matchers), 'queue')} == 0"
     return f"(({oldest} unless {empty}) and on () (max ({gauge('celery_broker_up')}) == 1))"
 
 
-def rate(metric: str, *matchers: str, over: str = RANGE) -> str:
-    """What a counter grows by in a second, each series once."""
-    return once(f"rate({of(metric, *matchers)}[{over}])")
+def rate(metric: str, *matchers: str, over: str = RATE_INTERVAL) -> str:
+    """Return the rate of a counter per second, with replicas merged."""
+    return deduplicate(f"rate({selector(metric, *matchers)}[{over}])")
 
 
 def increase(metric: str, *matchers: str, over: str) -> str:
-    """What a counter has grown by, each series once."""
-    return once(f"increase({of(metric, *matchers)}[{over}])")
+    """Return the increase of a counter, with replicas merged."""
+    return deduplicate(f"increase({selector(metric, *matchers)}[{over}])")
 
 
-def total(expression: str, *by: str) -> str:
-    """The sum, by labels."""
-    return f"sum{_by(by)} ({expression})"
+def sum_by(expression: str, *labels: str) -> str:
+    """Return the sum by labels, or over all series."""
+    return f"sum{_by(labels)} ({expression})"
 
 
-def most(expression: str, *by: str) -> str:
-    """The largest, by labels."""
-    return f"max{_by(by)} ({expression})"
+def max_by(expression: str, *labels: str) -> str:
+    """Return the maximum by labels, or over all series."""
+    return f"max{_by(labels)} ({expression})"
 
 
-def least(expression: str, *by: str) -> str:
-    """The smallest, by labels."""
-    return f"min{_by(by)} ({expression})"
+def min_by(expression: str, *labels: str) -> str:
+    """Return the minimum by labels, or over all series."""
+    return f"min{_by(labels)} ({expression})"
 
 
-def top(expression: str, count: int = 10) -> str:
-    """The largest series; the others are left out of the picture."""
+def topk(expression: str, count: int = 10) -> str:
+    """Keep the largest series."""
     return f"topk({count}, {expression})"
 
 
-def quantile(share: float, metric: str, *matchers: str, by: tuple[str, ...] = (), over: str = RANGE) -> str:
-    """A quantile of a histogram, classic or converted to a native one, whichever Prometheus has.
+def quantile(
+    q: float, metric: str, *matchers: str, by: tuple[str, ...] = (), over: str = RATE_INTERVAL
+) -> str:
+    """Return a quantile of a classic histogram, or of a native one with custom buckets.
 
-    Replicas are averaged: `max` does not know native histograms, and a quantile does not change with the scale.
+    Replicas are averaged: `max` does not support native histograms, and scaling does not change a
+    quantile.
     """
-    classic = total(once(f"rate({of(f'{metric}_bucket', *matchers)}[{over}])", "avg"), "le", *by)
-    native = total(once(f"rate({of(metric, *matchers)}[{over}])", "avg"), *by)
-    # Without observations it is no number, and left out.
-    return f"(histogram_quantile({share:g}, {classic}) or histogram_quantile({share:g}, {native})) >= 0"
+    bucket_rate = f"rate({selector(f'{metric}_bucket', *matchers)}[{over}])"
+    classic = sum_by(deduplicate(bucket_rate, "avg"), "le", *by)
+    native = sum_by(deduplicate(f"rate({selector(metric, *matchers)}[{over}])", "avg"), *by)
+    # `>= 0` drops NaN, the quantile of no observations.
+    return f"(histogram_quantile({q:g}, {classic}) or histogram_quantile({q:g}, {native})) >= 0"
 
 
 def buckets(metric: str, *matchers: str) -> str:
-    """How many observations fell into each bucket, for a heat map; classic or converted, as above."""
-    classic = total(once(f"increase({of(f'{metric}_bucket', *matchers)}[{RANGE}])"), "le")
-    native = total(once(f"increase({of(metric, *matchers)}[{RANGE}])", "avg"))
-    return f"{classic} or {native}"
+    """Return the observations of each bucket for a heatmap, from either kind of histogram."""
+    bucket_increase = f"increase({selector(f'{metric}_bucket', *matchers)}[{RATE_INTERVAL}])"
+    classic = sum_by(deduplicate(bucket_increase), "le")
+    native_increase = f"increase({selector(metric, *matchers)}[{RATE_INTERVAL}])"
+    return f"{classic} or {sum_by(deduplicate(native_increase, 'avg'))}"
 
 
 def _by(labels: tuple[str, ...]) -> str:

@@ -1,333 +1,365 @@
-"""Queues: where the backlog is, whether it goes down, and who works on it."""
+"""Queues: length, drain time, and consumers of each queue."""
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Pick, Row
+from grafana.source import mappings, thresholds, units
+from grafana.source.dashboard import Dashboard, Row, Variable
 from grafana.source.panels import (
-    CARRY,
-    About,
-    Ask,
+    LINK_PARAMETERS,
     Column,
-    series_panel,
+    PanelOptions,
+    Target,
     stat_panel,
     table_panel,
+    timeseries_panel,
     uid,
 )
-from grafana.source.query import NOW, RANGE, age, gauge, least, most, rate, top, total, waiting
-from grafana.source.words import Needs, Quiet, Words
+from grafana.source.query import (
+    RATE_INTERVAL,
+    RECENT,
+    age,
+    gauge,
+    max_by,
+    min_by,
+    oldest_message_age,
+    rate,
+    sum_by,
+    topk,
+)
+from grafana.source.text import Description, NoData, Requirement
 
 QUEUE = 'queue=~"$queue"'
-ONE = f"/d/{uid('queues')}?{CARRY}&var-queue=${{__data.fields.Queue}}"
-READY = total(gauge("celery_queue_length", QUEUE), "queue")
-LIMIT = total(gauge("celery_queue_length_limit", QUEUE), "queue")
-WORKERS = total(gauge("celery_queue_workers", QUEUE), "queue")
-SLOTS = total(gauge("celery_queue_slots", QUEUE), "queue")
-OLDEST = waiting(QUEUE)
-HELD_SINCE = most(age("celery_broker_oldest_unacked_timestamp_seconds", how="min"))
-VISIBILITY = least(gauge("celery_broker_visibility_timeout_seconds"))
-ONLY_RABBITMQ = Quiet("None is known (only RabbitMQ's management tells)")
+QUEUE_LINK = f"/d/{uid('queues')}?{LINK_PARAMETERS}&var-queue=${{__data.fields.Queue}}"
+LENGTH = sum_by(gauge("celery_queue_length", QUEUE), "queue")
+LIMIT = sum_by(gauge("celery_queue_length_limit", QUEUE), "queue")
+WORKERS = sum_by(gauge("celery_queue_workers", QUEUE), "queue")
+SLOTS = sum_by(gauge("celery_queue_slots", QUEUE), "queue")
+UNACKED = gauge("celery_queue_unacked_messages", QUEUE)
+OLDEST_AGE = oldest_message_age(QUEUE)
+OLDEST_UNACKED_AGE = max_by(
+    age("celery_broker_oldest_unacked_timestamp_seconds", aggregation="min")
+)
+VISIBILITY_TIMEOUT = min_by(gauge("celery_broker_visibility_timeout_seconds"))
 
 
-def _begun(over: str) -> str:
-    return total(rate("celery_task_started_total", QUEUE, over=over), "queue")
+def _started(over: str) -> str:
+    return sum_by(rate("celery_task_started_total", QUEUE, over=over), "queue")
 
 
 def _sent(over: str) -> str:
-    return total(rate("celery_task_sent_total", QUEUE, over=over), "queue")
+    return sum_by(rate("celery_task_sent_total", QUEUE, over=over), "queue")
 
 
-def _drain(over: str) -> str:
-    """The backlog over the pace: 0 without a backlog, infinite where none of what was sent is begun."""
-    return f"(({READY} > 0) / ({_begun(over)} or 0 * {_sent(over)})) or ({READY} == 0)"
+def _drain_time(over: str) -> str:
+    """Return length / start rate: 0 for an empty queue, infinite if none of its tasks start."""
+    return f"(({LENGTH} > 0) / ({_started(over)} or 0 * {_sent(over)})) or ({LENGTH} == 0)"
 
 
-DRAIN = _drain(NOW)
+DRAIN_TIME = _drain_time(RECENT)
 
 TOTAL = stat_panel(
-    About(
-        "Ready",
-        look.MESSAGES,
-        Words(
-            "Messages that wait in the chosen queues and that no worker holds.",
-            "near 0, or going down.",
-            "growing for long.",
-            "look at the table below: which queue, and who consumes it",
+    PanelOptions(
+        "Queue length",
+        units.MESSAGES,
+        Description(
+            "Messages waiting in the selected queues, without those that workers hold.",
+            "near 0, or falling.",
+            "rising for long.",
+            "find the queue and its consumers in the table below",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         decimals=0,
     ),
-    Ask(f"sum ({READY})"),
+    Target(f"sum ({LENGTH})"),
 )
-HELD = stat_panel(
-    About(
-        "Held",
-        look.MESSAGES,
-        Words(
-            "Messages that workers hold and have not acknowledged: running, prefetched, or waiting for their ETA.",
+UNACKNOWLEDGED = stat_panel(
+    PanelOptions(
+        "Unacked",
+        units.MESSAGES,
+        Description(
+            "Messages that workers hold and have not acknowledged: running, prefetched, or waiting "
+            "for their ETA.",
             "about slots times the prefetch multiplier, plus tasks with an ETA.",
-            "much more: workers hoard what others could do.",
-            "lower worker_prefetch_multiplier, or look for workers that do not get on",
+            "much more: workers prefetch messages that other workers could run.",
+            "lower worker_prefetch_multiplier, or look for stalled workers",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         "workers",
         0,
     ),
-    Ask(f"{total(gauge('celery_queue_unacked_messages', QUEUE))} or {total(gauge('celery_broker_unacked_messages'))}"),
+    Target(f"{sum_by(UNACKED)} or {sum_by(gauge('celery_broker_unacked_messages'))}"),
 )
 DELAYED = stat_panel(
-    About(
+    PanelOptions(
         "Delayed",
-        look.MESSAGES,
-        Words(
-            "Messages with an ETA that RabbitMQ's delayed delivery keeps, of all queues together.",
-            "as many as you have sent for later.",
-            "growing for days: something schedules more than is ever run.",
-            "look for the task that is sent with long countdowns",
+        units.MESSAGES,
+        Description(
+            "Messages with an ETA in RabbitMQ's native delayed delivery, of all queues together.",
+            "as many as you have scheduled.",
+            "rising for days: more tasks are scheduled than become due.",
+            "find the task that is sent with long countdowns",
         ),
-        Quiet("None known (RabbitMQ only)"),
+        NoData("No delayed messages (RabbitMQ only)"),
         decimals=0,
     ),
-    Ask(total(gauge("celery_broker_delayed_messages"))),
+    Target(sum_by(gauge("celery_broker_delayed_messages"))),
 )
 UNSERVED = stat_panel(
-    About(
-        "Unserved",
-        look.QUEUES,
-        Words(
-            "Queues in which messages wait and that no worker consumes.",
+    PanelOptions(
+        "No consumers",
+        units.QUEUES,
+        Description(
+            "Queues with messages and without consumers.",
             "0.",
-            "any: those tasks are never done.",
-            "start a worker with `-Q` and the queue's name, or `celery control add_consumer`; or correct the routing",
+            "any: their tasks never run.",
+            "start a worker with `-Q QUEUE`, run `celery control add_consumer QUEUE`, or correct "
+            "the routing",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         "workers",
         0,
     ),
-    Ask(f"count (({READY} > 0) and ({WORKERS} == 0)) or 0 * count ({READY})"),
-    steps=look.ALARM,
+    Target(f"count (({LENGTH} > 0) and ({WORKERS} == 0)) or 0 * count ({LENGTH})"),
+    thresholds=thresholds.NONZERO_IS_CRITICAL,
 )
-OLDEST_STAT = stat_panel(
-    About(
-        "Oldest waiting",
-        look.SECONDS,
-        Words(
-            "How long the oldest message of the chosen queues has waited; those with an ETA do not count.",
+OLDEST = stat_panel(
+    PanelOptions(
+        "Oldest message",
+        units.SECONDS,
+        Description(
+            "The age of the oldest waiting message of the selected queues, without messages that "
+            "have an ETA.",
             "seconds.",
             "orange from 1 minute, red from 5.",
-            "see in the table which queue it is in",
+            "find its queue in the table",
         ),
-        Needs.OLDEST,
+        Requirement.OLDEST,
     ),
-    Ask(f"max ({OLDEST}) or (sum ({READY}) == 0)"),
-    steps=look.rising(60, 300),
+    Target(f"max ({OLDEST_AGE}) or (sum ({LENGTH}) == 0)"),
+    thresholds=thresholds.ascending(60, 300),
 )
-LONGEST_DRAIN = stat_panel(
-    About(
-        "Time to clear",
-        look.SECONDS,
-        Words(
-            "How long the slowest queue takes to be empty, at the pace at which its tasks are begun, if no more came.",
+LONGEST_DRAIN_TIME = stat_panel(
+    PanelOptions(
+        "Time to drain",
+        units.SECONDS,
+        Description(
+            "Queue length divided by the rate of started tasks, of the slowest queue: the time "
+            "until it is empty if no more tasks are sent.",
             "seconds to minutes.",
-            "longer than your users bear; never: nothing is begun in a queue that has messages.",
+            "longer than your users accept; never: a queue has messages and none of its tasks "
+            "start.",
             "add workers for that queue",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(f"max ({DRAIN})"),
-    steps=look.rising(300, 3600),
-    mappings=look.NEVER,
+    Target(f"max ({DRAIN_TIME})"),
+    thresholds=thresholds.ascending(300, 3600),
+    mappings=mappings.NEVER,
 )
-VISIBLE = stat_panel(
-    About(
-        "Held too long",
-        look.SHARE,
-        Words(
-            "Redis: for how much of the visibility timeout the oldest unacknowledged message has been held.",
+VISIBILITY = stat_panel(
+    PanelOptions(
+        "Oldest unacked",
+        units.RATIO,
+        Description(
+            "Redis: the age of the oldest unacknowledged message, as a share of the visibility "
+            "timeout.",
             "below 50 %.",
-            "near 100 %: Redis hands the message out again and its task runs twice.",
+            "near 100 %: Redis redelivers the message, and its task runs twice.",
             "raise visibility_timeout above your longest task and longest ETA",
         ),
-        Quiet("Nothing is held (Redis only)"),
+        NoData("No unacknowledged messages (Redis only)"),
         decimals=0,
     ),
-    Ask(f"{HELD_SINCE} / {VISIBILITY}"),
-    steps=look.rising(0.5, 0.8),
+    Target(f"{OLDEST_UNACKED_AGE} / {VISIBILITY_TIMEOUT}"),
+    thresholds=thresholds.ascending(0.5, 0.8),
 )
-ORPHANS = stat_panel(
-    About(
-        "Stray replies",
-        look.QUEUES,
-        Words(
-            "Reply queues of remote control and RPC on RabbitMQ that nobody consumes any more.",
-            "a few, that expire.",
-            "growing: something calls `inspect` or waits for results and goes away.",
-            "let reply queues expire (control_queue_expires), and find who leaves them",
+ORPHANED = stat_panel(
+    PanelOptions(
+        "Stale replies",
+        units.QUEUES,
+        Description(
+            "Reply queues of remote control and RPC on RabbitMQ that have no consumers.",
+            "a few, which expire.",
+            "rising: a client calls `inspect` or waits for results, and disconnects.",
+            "let reply queues expire (control_queue_expires), and find the client that leaves them",
         ),
-        Quiet("None known (RabbitMQ only)"),
+        NoData("No reply queues (RabbitMQ only)"),
         decimals=0,
     ),
-    Ask(total(gauge("celery_broker_orphaned_reply_queues"))),
-    steps=look.rising(50, 500),
+    Target(sum_by(gauge("celery_broker_orphaned_reply_queues"))),
+    thresholds=thresholds.ascending(50, 500),
 )
 
 TABLE = table_panel(
-    About(
-        "Queue by queue",
-        look.NONE,
-        Words(
-            "What waits in each queue, what comes and goes, and who works on it. A dash: not known.",
-            "queues with work have workers, and begun keeps up with sent.",
-            "ready above 0 with 0 workers; sent above begun; waiting for minutes.",
-            "click a queue to see it alone",
+    PanelOptions(
+        "Queues",
+        units.NONE,
+        Description(
+            "Length, task rates and consumers of each queue. A dash: no data.",
+            "queues with messages have workers, and the start rate keeps up with the send rate.",
+            "messages and 0 workers; more tasks sent than started; an oldest message of minutes.",
+            "click a queue to show it alone",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
     ),
-    {"queue": ("Queue", Column(link=ONE))},
-    Ask(READY, "Ready", Column(look.MESSAGES, decimals=0)),
-    Ask(WORKERS, "Workers", Column(look.WORKERS, look.none_is(look.WATCH), decimals=0)),
-    Ask(SLOTS, "Slots", Column(look.SLOTS, decimals=0)),
-    Ask(OLDEST, "Oldest waiting", Column(look.SECONDS, look.calm(60, 300))),
-    Ask(_sent(NOW), "Sent", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(_begun(NOW), "Begun", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(DRAIN, "Time to clear", Column(look.SECONDS, look.calm(300, 3600), look.NEVER)),
-    Ask(
-        total(gauge("celery_queue_unacked_messages", QUEUE), "queue"),
-        "Unacknowledged",
-        Column(look.MESSAGES, decimals=0),
+    {"queue": ("Queue", Column(link=QUEUE_LINK))},
+    Target(LENGTH, "Length", Column(units.MESSAGES, decimals=0)),
+    Target(
+        WORKERS,
+        "Workers",
+        Column(units.WORKERS, thresholds.zero_cell(thresholds.WARNING), decimals=0),
     ),
-    Ask(f"{READY} / {LIMIT}", "Of its limit", Column(look.SHARE, look.calm(0.8, 1), decimals=0)),
-    sort="Ready",
+    Target(SLOTS, "Slots", Column(units.SLOTS, decimals=0)),
+    Target(OLDEST_AGE, "Oldest message", Column(units.SECONDS, thresholds.ascending_cell(60, 300))),
+    Target(_sent(RECENT), "Sent", Column(units.TASKS_PER_SECOND, decimals=2)),
+    Target(_started(RECENT), "Started", Column(units.TASKS_PER_SECOND, decimals=2)),
+    Target(
+        DRAIN_TIME,
+        "Time to drain",
+        Column(units.SECONDS, thresholds.ascending_cell(300, 3600), mappings.NEVER),
+    ),
+    Target(sum_by(UNACKED, "queue"), "Unacknowledged", Column(units.MESSAGES, decimals=0)),
+    Target(
+        f"{LENGTH} / {LIMIT}",
+        "Limit used",
+        Column(units.RATIO, thresholds.ascending_cell(0.8, 1), decimals=0),
+    ),
+    sort="Length",
 )
 
-LENGTHS = series_panel(
-    About(
-        "Ready by queue",
-        look.MESSAGES,
-        Words(
-            "Messages that wait, in the ten longest of the chosen queues.",
-            "peaks that go away.",
+LENGTHS = timeseries_panel(
+    PanelOptions(
+        "Queue length by queue",
+        units.MESSAGES,
+        Description(
+            "Waiting messages of the ten longest of the selected queues.",
+            "peaks that drain.",
             "a line that only rises.",
-            "compare with what is sent and begun, beside it",
+            "compare the rates of sent and started tasks beside it",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
     ),
-    Ask(top(READY), "{{queue}}"),
+    Target(topk(LENGTH), "{{queue}}"),
 )
-ARRIVAL = series_panel(
-    About(
-        "Sent and begun",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks that arrive in the chosen queues and tasks that workers begin, each second.",
-            "the lines lie on each other.",
-            "sent above begun: the backlog grows by the difference.",
-            "add slots, or find out what takes the present ones (Tasks dashboard)",
+TASK_RATE = timeseries_panel(
+    PanelOptions(
+        "Tasks sent and started",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Rates of tasks sent to the selected queues and started by workers.",
+            "equal rates.",
+            "sent above started: the queue grows by the difference.",
+            "add slots, or find the tasks that occupy the current ones (Tasks dashboard)",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "tasks",
     ),
-    Ask(f"sum ({_sent(RANGE)})", "sent"),
-    Ask(f"sum ({_begun(RANGE)})", "begun"),
-    fixed={"sent": look.CALM, "begun": look.GOOD},
+    Target(f"sum ({_sent(RATE_INTERVAL)})", "sent"),
+    Target(f"sum ({_started(RATE_INTERVAL)})", "started"),
+    colors={"sent": thresholds.NEUTRAL, "started": thresholds.OK},
 )
-AGES = series_panel(
-    About(
-        "Oldest waiting by queue",
-        look.SECONDS,
-        Words(
-            "How long the oldest message of each queue has waited, of the ten longest.",
-            "saw teeth near 0.",
-            "a straight line upwards: nothing leaves the queue at all.",
-            "see whether the queue has workers and what they do",
+AGES = timeseries_panel(
+    PanelOptions(
+        "Oldest message by queue",
+        units.SECONDS,
+        Description(
+            "The age of the oldest waiting message of each queue, of the ten oldest.",
+            "a sawtooth near 0.",
+            "a straight line upwards: no message leaves the queue.",
+            "check whether the queue has workers, and their state",
         ),
-        Quiet("Nothing waits, or sent events are off (task_send_sent_event)"),
+        NoData("No messages wait, or sent events are off (task_send_sent_event)"),
         "workers",
     ),
-    Ask(top(OLDEST), "{{queue}}"),
-    limit=((None, look.GOOD), (300, look.BAD)),
+    Target(topk(OLDEST_AGE), "{{queue}}"),
+    thresholds=((None, thresholds.OK), (300, thresholds.CRITICAL)),
 )
-DRAINS = series_panel(
-    About(
-        "Time to clear by queue",
-        look.SECONDS,
-        Words(
-            "The backlog over the pace at which its tasks are begun; a gap where none is begun.",
+DRAIN_TIMES = timeseries_panel(
+    PanelOptions(
+        "Time to drain by queue",
+        units.SECONDS,
+        Description(
+            "Queue length divided by the rate of started tasks; a gap if none start.",
             "low and flat.",
             "rising, or a gap while messages wait.",
             "add workers for that queue",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(top(f"({_drain(RANGE)}) < Inf"), "{{queue}}"),
+    Target(topk(f"({_drain_time(RATE_INTERVAL)}) < Inf"), "{{queue}}"),
 )
-SERVED = series_panel(
-    About(
+WORKERS_BY_QUEUE = timeseries_panel(
+    PanelOptions(
         "Workers by queue",
-        look.WORKERS,
-        Words(
-            "How many workers that are up consume each queue.",
-            "flat, and at least two for what matters.",
+        units.WORKERS,
+        Description(
+            "Workers that are up and consume each queue.",
+            "flat, and at least two for important queues.",
             "0, or a step down without a deployment.",
-            "see on the Workers dashboard who went",
+            "find the missing worker on the Workers dashboard",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "workers",
     ),
-    Ask(top(WORKERS, 20), "{{queue}}"),
+    Target(topk(WORKERS, 20), "{{queue}}"),
 )
-LIMITS = series_panel(
-    About(
-        "Share of limit by queue",
-        look.SHARE,
-        Words(
-            "The length of each queue over the limit that --queue-limit gives it.",
+LIMITS = timeseries_panel(
+    PanelOptions(
+        "Length limit used by queue",
+        units.RATIO,
+        Description(
+            "Queue length as a share of the limit set by --queue-limit.",
             "below 80 %.",
             "above 100 %.",
-            "add workers, slow the senders down, or correct the limit",
+            "add workers, reduce the rate of sent tasks, or correct the limit",
         ),
-        Quiet("No queue has a limit (--queue-limit NAME=N)"),
+        NoData("No queue has a limit (--queue-limit NAME=N)"),
     ),
-    Ask(top(f"{READY} / {LIMIT}"), "{{queue}}"),
-    limit=((None, look.GOOD), (1, look.BAD)),
+    Target(topk(f"{LENGTH} / {LIMIT}"), "{{queue}}"),
+    thresholds=((None, thresholds.OK), (1, thresholds.CRITICAL)),
 )
-HELD_LINES = series_panel(
-    About(
-        "Unacknowledged and delayed",
-        look.MESSAGES,
-        Words(
-            "What workers hold (by queue on RabbitMQ, all together on Redis), and what delayed delivery keeps.",
+UNACKED_AND_DELAYED = timeseries_panel(
+    PanelOptions(
+        "Unacknowledged and delayed messages",
+        units.MESSAGES,
+        Description(
+            "Messages held by workers (by queue on RabbitMQ, all together on Redis), and messages "
+            "in delayed delivery.",
             "flat, in proportion to the slots.",
-            "growing: workers take and do not finish.",
+            "rising: workers receive tasks and do not finish them.",
             "look for stalled workers",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         "workers",
     ),
-    Ask(top(total(gauge("celery_queue_unacked_messages", QUEUE), "queue")), "{{queue}}"),
-    Ask(total(gauge("celery_broker_unacked_messages")), "all queues (Redis)"),
-    Ask(total(gauge("celery_broker_delayed_messages")), "delayed (RabbitMQ)"),
+    Target(topk(sum_by(UNACKED, "queue")), "{{queue}}"),
+    Target(sum_by(gauge("celery_broker_unacked_messages")), "all queues (Redis)"),
+    Target(sum_by(gauge("celery_broker_delayed_messages")), "delayed (RabbitMQ)"),
 )
-CONSUMERS = series_panel(
-    About(
-        "Consumers by the broker's count",
-        look.NONE,
-        Words(
-            "Consumers of each queue as RabbitMQ counts them; on Redis, workers by their own word.",
+CONSUMERS = timeseries_panel(
+    PanelOptions(
+        "Consumers by queue",
+        units.NONE,
+        Description(
+            "Consumers of each queue as counted by RabbitMQ; on Redis, workers that report to "
+            "consume it.",
             "as many as there are workers, or more.",
-            "0 although workers say they consume: a broken connection.",
+            "0 although workers report to consume the queue: their connection is broken.",
             "restart the worker",
         ),
-        Needs.QUEUES,
+        Requirement.QUEUES,
         "workers",
     ),
-    Ask(top(f"{total(gauge('celery_queue_consumers', QUEUE), 'queue')} or {WORKERS}"), "{{queue}}"),
+    Target(
+        topk(f"{sum_by(gauge('celery_queue_consumers', QUEUE), 'queue')} or {WORKERS}"),
+        "{{queue}}",
+    ),
 )
 
-BOARD = Board(
+DASHBOARD = Dashboard(
     "queues",
     "Queues",
-    "Where the backlog is, whether it goes down, and who works on it.",
+    "Length, drain time, consumers and limits, by queue.",
     (
         Row(
             "",
@@ -335,18 +367,22 @@ BOARD = Board(
             (
                 (TOTAL, 3),
                 (UNSERVED, 3),
-                (OLDEST_STAT, 3),
-                (LONGEST_DRAIN, 3),
-                (HELD, 3),
+                (OLDEST, 3),
+                (LONGEST_DRAIN_TIME, 3),
+                (UNACKNOWLEDGED, 3),
                 (DELAYED, 3),
-                (VISIBLE, 3),
-                (ORPHANS, 3),
+                (VISIBILITY, 3),
+                (ORPHANED, 3),
             ),
         ),
         Row("", 8, ((TABLE, 24),)),
-        Row("Does it grow", 8, ((LENGTHS, 8), (ARRIVAL, 8), (AGES, 8))),
-        Row("Who works on it, and for how long", 8, ((SERVED, 8), (CONSUMERS, 8), (DRAINS, 8))),
-        Row("Limits, and what is held", 8, ((LIMITS, 12), (HELD_LINES, 12))),
+        Row("Queue length", 8, ((LENGTHS, 8), (TASK_RATE, 8), (AGES, 8))),
+        Row(
+            "Consumers and drain time",
+            8,
+            ((WORKERS_BY_QUEUE, 8), (CONSUMERS, 8), (DRAIN_TIMES, 8)),
+        ),
+        Row("Limits and unacknowledged messages", 8, ((LIMITS, 12), (UNACKED_AND_DELAYED, 12))),
     ),
-    (Pick("queue", "celery_queue_length"),),
+    (Variable("queue", "celery_queue_length"),),
 )

@@ -1,369 +1,432 @@
-"""Tasks: what fails, what is slow, what is overdue; all of it by task."""
+"""Tasks: failures, latency, and overdue tasks, all by task name."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana.source import look
-from grafana.source.board import Board, Pick, Row
+from grafana.source import mappings, thresholds, units
+from grafana.source.dashboard import Dashboard, Row, Variable
 from grafana.source.panels import (
-    CARRY,
-    About,
-    Ask,
+    LINK_PARAMETERS,
     Column,
-    heat_panel,
-    series_panel,
+    PanelOptions,
+    Target,
+    heatmap_panel,
     stat_panel,
     table_panel,
+    timeseries_panel,
     uid,
 )
-from grafana.source.query import NOW, RANGE, age, buckets, gauge, most, quantile, rate, top, total
-from grafana.source.words import Needs, Quiet, Words
+from grafana.source.query import (
+    RATE_INTERVAL,
+    RECENT,
+    age,
+    buckets,
+    gauge,
+    max_by,
+    quantile,
+    rate,
+    sum_by,
+    topk,
+)
+from grafana.source.text import Description, NoData, Requirement
 
 TASK = 'task=~"$task"'
 QUEUE = 'queue=~"$queue"'
-ONE = f"/d/{uid('tasks')}?{CARRY}&var-task=${{__data.fields.Task}}"
-COLOURS = {
-    "succeeded": look.GOOD,
-    "failed": look.BAD,
-    "retried": look.WATCH,
+TASK_LINK = f"/d/{uid('tasks')}?{LINK_PARAMETERS}&var-task=${{__data.fields.Task}}"
+STATE_COLORS = {
+    "succeeded": thresholds.OK,
+    "failed": thresholds.CRITICAL,
+    "retried": thresholds.WARNING,
     "rejected": "purple",
     "revoked": "yellow",
 }
-RUNTIME, WAIT = "celery_task_runtime_seconds", "celery_task_queue_wait_seconds"
+RUNTIME, QUEUE_WAIT = "celery_task_runtime_seconds", "celery_task_queue_wait_seconds"
 
 
-def _rate(outcome: str, over: str = RANGE) -> str:
-    return rate(f"celery_task_{outcome}_total", TASK, QUEUE, over=over)
+def _rate(state: str, over: str = RATE_INTERVAL) -> str:
+    return rate(f"celery_task_{state}_total", TASK, QUEUE, over=over)
 
 
-def _ended(over: str, *by: str) -> str:
-    return total(f"{_rate('failed', over)} or {_rate('succeeded', over)}", *by)
+def _finished(over: str, *by: str) -> str:
+    return sum_by(f"{_rate('failed', over)} or {_rate('succeeded', over)}", *by)
 
 
-def _failing(over: str, *by: str) -> str:
-    """The share of ended runs that failed; 0 for what has never failed."""
-    return f"({total(_rate('failed', over), *by)} or 0 * {_ended(over, *by)}) / ({_ended(over, *by)} > 0)"
+def _failure_ratio(over: str, *by: str) -> str:
+    """Return the failed share of finished tasks; 0 for tasks that have never failed."""
+    finished = _finished(over, *by)
+    return f"({sum_by(_rate('failed', over), *by)} or 0 * {finished}) / ({finished} > 0)"
 
 
-HEARD = stat_panel(
-    About(
-        "Task events",
-        look.NONE,
-        Words(
-            "Whether the exporter hears what workers tell of their tasks; everything here comes from that.",
+EVENT_STREAM = stat_panel(
+    PanelOptions(
+        "Event stream",
+        units.NONE,
+        Description(
+            "Whether the exporter receives task events, on which this dashboard depends.",
             "UP.",
-            "DOWN: all other numbers here stand still and tell of the past.",
-            "see the Exporter dashboard; start workers with -E, or the exporter with --enable-events",
+            "DOWN: all other values here are outdated.",
+            "see the Exporter dashboard; start workers with -E, or the exporter with "
+            "--enable-events",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "exporter",
     ),
-    Ask(f"min ({gauge('celery_exporter_event_stream_up')})"),
-    steps=((None, look.OFF),),
-    mappings=look.ANSWERS,
+    Target(f"min ({gauge('celery_exporter_event_stream_up')})"),
+    thresholds=thresholds.MAPPINGS_ONLY,
+    mappings=mappings.UP_DOWN,
 )
-ENDED = stat_panel(
-    About(
-        "Ended",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks that succeeded or failed, each second, over the last 5 minutes.",
-            "as usual at this time.",
+FINISHED = stat_panel(
+    PanelOptions(
+        "Finished tasks",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Tasks that succeeded or failed, per second, over the last 5 minutes.",
+            "the usual rate at this time.",
             "0 while messages wait.",
-            "see whether workers are up and consume",
+            "check that workers are up and consume their queues",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "workers",
         2,
     ),
-    Ask(_ended(NOW)),
+    Target(_finished(RECENT)),
 )
 FAILING = stat_panel(
-    About(
-        "Failing",
-        look.SHARE,
-        Words(
-            "The share of ended tasks that failed, over the last 5 minutes; retries do not count.",
-            "what is usual for your tasks.",
+    PanelOptions(
+        "Failure ratio",
+        units.RATIO,
+        Description(
+            "The share of finished tasks that failed in the last 5 minutes, without retries.",
+            "the usual ratio of your tasks.",
             "orange from 2 %, red from 10 %.",
-            "find the task in the table, choose it, and read its exceptions",
+            "select the task in the table and check its exceptions",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         decimals=1,
     ),
-    Ask(_failing(NOW)),
-    steps=look.rising(0.02, 0.1),
+    Target(_failure_ratio(RECENT)),
+    thresholds=thresholds.ascending(0.02, 0.1),
 )
 RETRIED = stat_panel(
-    About(
-        "Retried",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks that asked for another try, each second, over the last 5 minutes.",
+    PanelOptions(
+        "Retry rate",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Task retries per second, over the last 5 minutes.",
             "near 0.",
-            "many: something that the tasks need is not there.",
-            "see below which task retries",
+            "many: a service that the tasks depend on is unavailable.",
+            "find the task in the graph of retries below",
         ),
-        Quiet("No task has been retried"),
+        NoData("No task has been retried"),
         decimals=2,
     ),
-    Ask(total(_rate("retried", NOW))),
+    Target(sum_by(_rate("retried", RECENT))),
 )
 RUNNING = stat_panel(
-    About(
-        "Running",
-        look.TASKS,
-        Words(
-            "Tasks begun and not ended.",
+    PanelOptions(
+        "Running tasks",
+        units.TASKS,
+        Description(
+            "Executions that have started and not finished.",
             "fewer than the workers have slots.",
-            "as many as slots, for long: no room for more.",
-            "see which task takes the slots",
+            "as many as there are slots, for long: the workers are saturated.",
+            "find the task that takes the slots",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "workers",
         0,
     ),
-    Ask(total(gauge("celery_task_running", TASK))),
+    Target(sum_by(gauge("celery_task_running", TASK))),
 )
 LONGEST = stat_panel(
-    About(
+    PanelOptions(
         "Longest running",
-        look.SECONDS,
-        Words(
-            "How long the oldest of the running tasks has run.",
-            "less than your longest task takes.",
-            "more: a task hangs and takes a slot for ever. Orange from 10 minutes, red from 1 hour.",
-            "find it with `celery inspect active`; give tasks a time limit",
+        units.SECONDS,
+        Description(
+            "The time since the oldest running execution started.",
+            "less than the runtime of your longest task.",
+            "more: a task hangs and occupies a slot. Orange from 10 minutes, red from 1 hour.",
+            "find it with `celery inspect active`; set a time limit for tasks",
         ),
-        Quiet("Nothing runs"),
+        NoData("No task is running"),
         "workers",
     ),
-    Ask(most(age("celery_task_oldest_running_start_timestamp_seconds", TASK, how="min"))),
-    steps=look.rising(600, 3600),
+    Target(
+        max_by(age("celery_task_oldest_running_start_timestamp_seconds", TASK, aggregation="min"))
+    ),
+    thresholds=thresholds.ascending(600, 3600),
 )
-WAITED = stat_panel(
-    About(
-        "95 % wait below",
-        look.SECONDS,
-        Words(
-            "The waiting time that 95 % of the tasks stayed below in the last 5 minutes.",
+P95_QUEUE_WAIT = stat_panel(
+    PanelOptions(
+        "p95 queue wait",
+        units.SECONDS,
+        Description(
+            "95th percentile of the queue wait time in the last 5 minutes.",
             "seconds.",
             "orange from 30 seconds, red from 5 minutes.",
-            "see the Queues dashboard: which queue is behind",
+            "find the queue on the Queues dashboard",
         ),
-        Needs.SENT,
+        Requirement.SENT,
         "queues",
     ),
-    Ask(quantile(0.95, WAIT, TASK, QUEUE, over=NOW)),
-    steps=look.rising(30, 300),
+    Target(quantile(0.95, QUEUE_WAIT, TASK, QUEUE, over=RECENT)),
+    thresholds=thresholds.ascending(30, 300),
 )
-RAN = stat_panel(
-    About(
-        "95 % run below",
-        look.SECONDS,
-        Words(
-            "The runtime that 95 % of the successful runs stayed below in the last 5 minutes.",
-            "as usual for these tasks.",
-            "rising: see the heat map whether all became slower, or some.",
-            "choose the slowest task in the table",
+P95_RUNTIME = stat_panel(
+    PanelOptions(
+        "p95 runtime",
+        units.SECONDS,
+        Description(
+            "95th percentile of the runtime of successful executions in the last 5 minutes.",
+            "the usual runtime of these tasks.",
+            "rising: the heatmap shows whether all executions are slower, or some.",
+            "select the slowest task in the table",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(quantile(0.95, RUNTIME, TASK, QUEUE, over=NOW)),
+    Target(quantile(0.95, RUNTIME, TASK, QUEUE, over=RECENT)),
 )
 
 TABLE = table_panel(
-    About(
-        "Task by task",
-        look.NONE,
-        Words(
-            "Each task in the last 5 minutes. A dash: it did not happen, or is not known.",
+    PanelOptions(
+        "Tasks",
+        units.NONE,
+        Description(
+            "Each task in the last 5 minutes. A dash: no such event, or no data.",
             "no colour.",
-            "orange or red shares of failures.",
-            "click a task to see it alone, with its exceptions",
+            "an orange or red failure ratio.",
+            "click a task to show it alone, with its exceptions",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    {"task": ("Task", Column(link=ONE))},
-    Ask(_ended(NOW, "task"), "Ended", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(_failing(NOW, "task"), "Failing", Column(look.SHARE, look.calm(0.02, 0.1), decimals=1)),
-    Ask(total(_rate("retried", NOW), "task"), "Retried", Column(look.TASKS_PER_SECOND, decimals=2)),
-    Ask(quantile(0.95, RUNTIME, TASK, QUEUE, by=("task",), over=NOW), "95 % run below", Column(look.SECONDS)),
-    Ask(
-        quantile(0.95, WAIT, TASK, QUEUE, by=("task",), over=NOW),
-        "95 % wait below",
-        Column(look.SECONDS, look.calm(30, 300)),
+    {"task": ("Task", Column(link=TASK_LINK))},
+    Target(_finished(RECENT, "task"), "Finished", Column(units.TASKS_PER_SECOND, decimals=2)),
+    Target(
+        _failure_ratio(RECENT, "task"),
+        "Failure ratio",
+        Column(units.RATIO, thresholds.ascending_cell(0.02, 0.1), decimals=1),
     ),
-    Ask(total(gauge("celery_task_running", TASK), "task"), "Running", Column(look.TASKS, decimals=0)),
-    Ask(
-        most(age("celery_task_last_succeeded_timestamp_seconds", TASK, how="max"), "task"),
+    Target(
+        sum_by(_rate("retried", RECENT), "task"),
+        "Retried",
+        Column(units.TASKS_PER_SECOND, decimals=2),
+    ),
+    Target(
+        quantile(0.95, RUNTIME, TASK, QUEUE, by=("task",), over=RECENT),
+        "p95 runtime",
+        Column(units.SECONDS),
+    ),
+    Target(
+        quantile(0.95, QUEUE_WAIT, TASK, QUEUE, by=("task",), over=RECENT),
+        "p95 queue wait",
+        Column(units.SECONDS, thresholds.ascending_cell(30, 300)),
+    ),
+    Target(
+        sum_by(gauge("celery_task_running", TASK), "task"),
+        "Running",
+        Column(units.TASKS, decimals=0),
+    ),
+    Target(
+        max_by(
+            age("celery_task_last_succeeded_timestamp_seconds", TASK, aggregation="max"), "task"
+        ),
         "Last success",
         Column("dtdurations"),
     ),
-    sort="Failing",
+    sort="Failure ratio",
 )
 
-OUTCOMES = series_panel(
-    About(
-        "Outcomes",
-        look.TASKS_PER_SECOND,
-        Words(
-            "What became of the tasks, each second.",
+TASK_RATE = timeseries_panel(
+    PanelOptions(
+        "Task rate by state",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Tasks per second by the state that they reached.",
             "green.",
-            "red: failed. Orange: retried. Purple and yellow: rejected or revoked, nobody will do them.",
-            "see the exceptions below",
+            "red: failed. Orange: retried. Purple and yellow: rejected or revoked, and never run.",
+            "check the exceptions beside it",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    *(Ask(total(_rate(outcome)), outcome) for outcome in COLOURS),
+    *(Target(sum_by(_rate(state)), state) for state in STATE_COLORS),
     stacked=True,
-    fixed=COLOURS,
+    colors=STATE_COLORS,
 )
-SHARES = series_panel(
-    About(
-        "Share that fails, by task",
-        look.SHARE,
-        Words(
-            "The share of each task's ended runs that failed, of the ten worst.",
+FAILURE_RATIOS = timeseries_panel(
+    PanelOptions(
+        "Failure ratio by task",
+        units.RATIO,
+        Description(
+            "The failed share of each task's finished executions, of the ten highest.",
             "flat, near 0.",
-            "a step upwards: often a deployment, or something the task needs went away.",
-            "choose the task and read its exceptions",
+            "a step up: often a deployment, or a service that the task depends on is unavailable.",
+            "select the task and check its exceptions",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
     ),
-    Ask(top(_failing(RANGE, "task")), "{{task}}"),
-    top=1,
+    Target(topk(_failure_ratio(RATE_INTERVAL, "task")), "{{task}}"),
+    maximum=1,
 )
-EXCEPTIONS = series_panel(
-    About(
-        "Exceptions",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Failures by the class of the exception, each second, of the ten most frequent.",
-            "few, and known ones.",
-            "a new class, or one that grows.",
-            "search the workers' log for it",
+EXCEPTIONS = timeseries_panel(
+    PanelOptions(
+        "Failure rate by exception",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Failures per second by exception class, of the ten most frequent.",
+            "few, and known classes.",
+            "a new class, or a rising rate.",
+            "search the workers' log for the exception",
         ),
-        Quiet("No task has failed, or there are no task events (start workers with -E)"),
+        NoData("No task has failed, or there are no task events (start workers with -E)"),
     ),
-    Ask(top(total(_rate("failed"), "exception")), "{{exception}}"),
+    Target(topk(sum_by(_rate("failed"), "exception")), "{{exception}}"),
     stacked=True,
 )
 
 
-def _spread(title: str, metric: str, what: str, empty: Needs, lead: str) -> tuple[model.Panel, model.Panel]:
-    """Quantiles of a time, and its heat map."""
-    lines = About(
-        title,
-        look.SECONDS,
-        Words(
-            f"{what}: the half, 95 % and 99 % of the chosen tasks.",
+def _histogram_panels(
+    title: str, metric: str, meaning: str, no_value: Requirement, links_to: str
+) -> tuple[model.Panel, model.Panel]:
+    """Return the quantiles and the heatmap of a histogram."""
+    quantile_options = PanelOptions(
+        f"{title} quantiles",
+        units.SECONDS,
+        Description(
+            f"{meaning}: median, 95th and 99th percentile of the selected tasks.",
             "flat, and close together.",
-            "99 % far above the half: a few are much slower. All rising: everything is slower.",
-            "choose one task after the other to find the one that changed",
+            "p99 far above p50: a few are much slower. All rising: everything is slower.",
+            "select one task at a time to find the one that changed",
         ),
-        empty,
-        lead,
+        no_value,
+        links_to,
     )
-    heat = About(
-        f"{title}, spread",
-        look.SECONDS,
-        Words(
-            f"{what}: how many fell into each range; the darker, the more.",
+    heatmap_options = PanelOptions(
+        f"{title} distribution",
+        units.SECONDS,
+        Description(
+            f"{meaning}: observations per bucket; darker means more.",
             "one steady band.",
             "a second band higher up, or a band that climbs.",
-            "choose the task; compare with deployments",
+            "select the task; compare with deployments",
         ),
-        empty,
-        lead,
+        no_value,
+        links_to,
     )
-    quantiles = ((0.5, "half within"), (0.95, "95 % within"), (0.99, "99 % within"))
-    asks = (Ask(quantile(share, metric, TASK, QUEUE), name) for share, name in quantiles)
-    fixed = {"half within": look.GOOD, "95 % within": look.WATCH, "99 % within": look.BAD}
-    return series_panel(lines, *asks, fixed=fixed), heat_panel(heat, Ask(buckets(metric, TASK, QUEUE), "{{le}}"))
+    quantiles = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+    targets = (Target(quantile(q, metric, TASK, QUEUE), legend) for q, legend in quantiles)
+    colors = {"p50": thresholds.OK, "p95": thresholds.WARNING, "p99": thresholds.CRITICAL}
+    return (
+        timeseries_panel(quantile_options, *targets, colors=colors),
+        heatmap_panel(heatmap_options, Target(buckets(metric, TASK, QUEUE), "{{le}}")),
+    )
 
 
-RUNTIMES, RUNTIME_HEAT = _spread("Runtime", RUNTIME, "How long tasks ran that succeeded", Needs.EVENTS, "")
-WAITS, WAIT_HEAT = _spread("Waiting time", WAIT, "How long tasks waited before they began", Needs.SENT, "queues")
-
-RETRIES = series_panel(
-    About(
-        "Retries and revocations by task",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks that asked for another try, and tasks that were revoked, each second.",
-            "near 0.",
-            "many: a task tries again what cannot succeed, or expires before it is begun.",
-            "see the exception that makes it retry in the workers' log",
-        ),
-        Quiet("No task has been retried or revoked"),
-    ),
-    Ask(top(total(_rate("retried"), "task")), "{{task}} retried"),
-    Ask(top(total(_rate("revoked"), "task", "reason")), "{{task}} revoked: {{reason}}"),
+RUNTIMES, RUNTIME_HEATMAP = _histogram_panels(
+    "Runtime", RUNTIME, "Runtime of successful executions", Requirement.EVENTS, ""
 )
-RUNNING_LINES = series_panel(
-    About(
-        "Running by task",
-        look.TASKS,
-        Words(
-            "Tasks begun and not ended, of the ten most frequent.",
+QUEUE_WAITS, QUEUE_WAIT_HEATMAP = _histogram_panels(
+    "Queue wait",
+    QUEUE_WAIT,
+    "Time from sent, or from the ETA, to started",
+    Requirement.SENT,
+    "queues",
+)
+
+RETRIES = timeseries_panel(
+    PanelOptions(
+        "Retries and revocations by task",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Retried tasks and revoked tasks per second.",
+            "near 0.",
+            "many: a task retries what cannot succeed, or expires before it starts.",
+            "find the exception that causes the retry in the workers' log",
+        ),
+        NoData("No task has been retried or revoked"),
+    ),
+    Target(topk(sum_by(_rate("retried"), "task")), "{{task}} retried"),
+    Target(topk(sum_by(_rate("revoked"), "task", "reason")), "{{task}} revoked: {{reason}}"),
+)
+RUNNING_BY_TASK = timeseries_panel(
+    PanelOptions(
+        "Running tasks by name",
+        units.TASKS,
+        Description(
+            "Executions that have started and not finished, of the ten most frequent tasks.",
             "below the number of slots.",
-            "one task takes all slots.",
+            "one task occupies all slots.",
             "give that task a queue and workers of its own",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "workers",
     ),
-    Ask(top(total(gauge("celery_task_running", TASK), "task")), "{{task}}"),
+    Target(topk(sum_by(gauge("celery_task_running", TASK), "task")), "{{task}}"),
     stacked=True,
 )
-OVERDUE = series_panel(
-    About(
-        "Overdue: sent since, and no success for",
-        look.SECONDS,
-        Words(
-            "The time since the last success of each task that has been sent again since, of the ten longest.",
-            "short saw teeth.",
-            "a straight line upwards: it is sent and never succeeds any more.",
-            "see whether it waits (Queues), runs (above) or fails (exceptions)",
+OVERDUE = timeseries_panel(
+    PanelOptions(
+        "Time since last success, if sent since",
+        units.SECONDS,
+        Description(
+            "The time since the last success of tasks that have been sent again since, of the ten "
+            "longest.",
+            "a short sawtooth.",
+            "a straight line upwards: the task is sent and never succeeds.",
+            "check whether it waits (Queues), runs (above) or fails (exceptions)",
         ),
-        Quiet("Nothing is overdue, or sent events are off (task_send_sent_event)"),
+        NoData("No task is overdue, or sent events are off (task_send_sent_event)"),
         "queues",
     ),
-    Ask(
-        top(
-            f"({most(age('celery_task_last_succeeded_timestamp_seconds', TASK), 'task')}) and "
-            f"({most(gauge('celery_task_last_sent_timestamp_seconds', TASK), 'task')} > "
-            f"{most(gauge('celery_task_last_succeeded_timestamp_seconds', TASK), 'task')})"
+    Target(
+        topk(
+            f"({max_by(age('celery_task_last_succeeded_timestamp_seconds', TASK), 'task')}) and "
+            f"({max_by(gauge('celery_task_last_sent_timestamp_seconds', TASK), 'task')} > "
+            f"{max_by(gauge('celery_task_last_succeeded_timestamp_seconds', TASK), 'task')})"
         ),
         "{{task}}",
     ),
 )
 
-BOARD = Board(
+DASHBOARD = Dashboard(
     "tasks",
     "Tasks",
-    "What fails, what is slow, what is overdue; by task.",
+    "Failures, runtime, queue wait time, retries and overdue tasks, by task.",
     (
         Row(
             "",
             4,
             (
-                (HEARD, 3),
-                (ENDED, 3),
+                (EVENT_STREAM, 3),
+                (FINISHED, 3),
                 (FAILING, 3),
                 (RETRIED, 3),
                 (RUNNING, 3),
                 (LONGEST, 3),
-                (WAITED, 3),
-                (RAN, 3),
+                (P95_QUEUE_WAIT, 3),
+                (P95_RUNTIME, 3),
             ),
         ),
         Row("", 8, ((TABLE, 24),)),
-        Row("What fails", 8, ((OUTCOMES, 8), (SHARES, 8), (EXCEPTIONS, 8))),
-        Row("What is slow", 8, ((RUNTIMES, 12), (RUNTIME_HEAT, 12), (WAITS, 12), (WAIT_HEAT, 12))),
-        Row("What is tried again, runs, or is overdue", 8, ((RETRIES, 8), (RUNNING_LINES, 8), (OVERDUE, 8))),
+        Row("Failures", 8, ((TASK_RATE, 8), (FAILURE_RATIOS, 8), (EXCEPTIONS, 8))),
+        Row(
+            "Latency",
+            8,
+            (
+                (RUNTIMES, 12),
+                (RUNTIME_HEATMAP, 12),
+                (QUEUE_WAITS, 12),
+                (QUEUE_WAIT_HEATMAP, 12),
+            ),
+        ),
+        Row(
+            "Retries, running and overdue tasks",
+            8,
+            ((RETRIES, 8), (RUNNING_BY_TASK, 8), (OVERDUE, 8)),
+        ),
     ),
-    (Pick("queue", "celery_task_started_total"), Pick("task", "celery_task_started_total")),
+    (
+        Variable("queue", "celery_task_started_total"),
+        Variable("task", "celery_task_started_total"),
+    ),
 )

@@ -1,355 +1,401 @@
-"""Workers: which one it is, since when, and what it does."""
+"""Workers: state, load and resources of each worker."""
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Pick, Row
-from grafana.source.look import STATES
+from grafana.source import mappings, thresholds, units
+from grafana.source.dashboard import Dashboard, Row, Variable
 from grafana.source.panels import (
-    CARRY,
-    About,
-    Ask,
+    LINK_PARAMETERS,
     Column,
-    series_panel,
+    PanelOptions,
+    Target,
     stat_panel,
+    state_timeline_panel,
     table_panel,
-    timeline_panel,
+    timeseries_panel,
     uid,
 )
-from grafana.source.query import age, gauge, increase, least, most, rate, top, total
-from grafana.source.words import Needs, Quiet, Words
+from grafana.source.query import age, gauge, increase, max_by, min_by, rate, sum_by, topk
+from grafana.source.text import Description, NoData, Requirement
 
 WORKER = 'worker=~"$worker"'
-ONE = f"/d/{uid('workers')}?{CARRY}&var-worker=${{__data.fields.Worker}}"
-ACTIVE = total(gauge("celery_worker_active_tasks", WORKER), "worker")
-SLOTS = total(gauge("celery_worker_pool_slots", WORKER), "worker")
+WORKER_LINK = f"/d/{uid('workers')}?{LINK_PARAMETERS}&var-worker=${{__data.fields.Worker}}"
+ACTIVE_TASKS = sum_by(gauge("celery_worker_active_tasks", WORKER), "worker")
+SLOTS = sum_by(gauge("celery_worker_pool_slots", WORKER), "worker")
 
 
-def _each(metric: str) -> str:
-    return most(gauge(metric, WORKER), "worker")
+def _by_worker(metric: str) -> str:
+    return max_by(gauge(metric, WORKER), "worker")
 
 
 def _state() -> str:
-    """The number of each worker's state; where replicas do not agree, the worse."""
-    known = " or ".join(
+    """Return the number of each worker's state; if replicas differ, the worse one."""
+    states = " or ".join(
         f"""({gauge("celery_worker_state", WORKER, f'state="{label}"')} == 1) * {number}"""
-        for number, (label, _, _) in enumerate(STATES, 1)
+        for number, (label, _, _) in enumerate(mappings.STATES, 1)
     )
-    return f"max by (worker) ({known})"
+    return f"max by (worker) ({states})"
 
 
 UP = stat_panel(
-    About(
-        "Up",
-        look.WORKERS,
-        Words(
-            "Workers that were heard of lately (--worker-timeout).",
+    PanelOptions(
+        "Workers up",
+        units.WORKERS,
+        Description(
+            "Workers seen within --worker-timeout.",
             "as many as you run.",
             "fewer.",
-            "see below who is gone, and since when",
+            "find the missing workers in the table below",
         ),
-        Needs.EXPORTER,
+        Requirement.EXPORTER,
         decimals=0,
     ),
-    Ask(total(gauge("celery_worker_up", WORKER))),
-    steps=look.UP,
+    Target(sum_by(gauge("celery_worker_up", WORKER))),
+    thresholds=thresholds.ZERO_IS_CRITICAL,
 )
 GONE = stat_panel(
-    About(
-        "Gone",
-        look.WORKERS,
-        Words(
-            "Workers that were there within --worker-forget-after and are no longer.",
-            "0, or those that you have taken away.",
-            "a worker that should be there.",
-            "read its last log lines; look for an out-of-memory kill",
+    PanelOptions(
+        "Workers gone",
+        units.WORKERS,
+        Description(
+            "Workers that were up within --worker-forget-after and are offline now.",
+            "0, or those that you have stopped.",
+            "a worker that should be up.",
+            "read the end of its log; check for an out-of-memory kill",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         decimals=0,
     ),
-    Ask(total(gauge("celery_worker_state", WORKER, 'state="gone"'))),
-    steps=((None, look.GOOD), (1, look.WATCH)),
+    Target(sum_by(gauge("celery_worker_state", WORKER, 'state="gone"'))),
+    thresholds=((None, thresholds.OK), (1, thresholds.WARNING)),
 )
 STUCK = stat_panel(
-    About(
-        "Not working",
-        look.WORKERS,
-        Words(
-            "Workers that answer, but consume no queue, or hold tasks and do not get on with them.",
+    PanelOptions(
+        "Stuck workers",
+        units.WORKERS,
+        Description(
+            "Workers that reply to remote control, but consume no queue (not_consuming) or hold "
+            "tasks and start none (stalled).",
             "0.",
-            "any: their tasks wait although everything looks alive.",
-            "look at their log and restart them; `celery control add_consumer` brings a cancelled consumer back",
+            "any: their tasks wait while the workers seem to be up.",
+            "read their log and restart them; `celery control add_consumer` restores a cancelled "
+            "consumer",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         decimals=0,
     ),
-    Ask(total(gauge("celery_worker_state", WORKER, 'state=~"not_consuming|stalled"'))),
-    steps=look.ALARM,
+    Target(sum_by(gauge("celery_worker_state", WORKER, 'state=~"not_consuming|stalled"'))),
+    thresholds=thresholds.NONZERO_IS_CRITICAL,
 )
-TAKEN = stat_panel(
-    About(
-        "Slots taken",
-        look.SHARE,
-        Words(
-            "The share of the chosen workers' slots in which a task runs.",
+UTILIZATION = stat_panel(
+    PanelOptions(
+        "Slot utilization",
+        units.RATIO,
+        Description(
+            "The share of the selected workers' slots that run a task.",
             "below 80 %.",
             "near 100 % while messages wait.",
             "add workers or slots",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "queues",
         0,
     ),
-    Ask(f"sum ({ACTIVE}) / sum ({SLOTS})"),
-    steps=look.rising(0.8, 0.95),
+    Target(f"sum ({ACTIVE_TASKS}) / sum ({SLOTS})"),
+    thresholds=thresholds.ascending(0.8, 0.95),
 )
-RESTARTED = stat_panel(
-    About(
-        "Restarts in 1 h",
-        "suffix: restarts",
-        Words(
-            "Restarts seen of all chosen workers.",
+RECENT_RESTARTS = stat_panel(
+    PanelOptions(
+        "Restarts (1h)",
+        units.RESTARTS,
+        Description(
+            "Restarts of all selected workers in the last hour.",
             "0, or your deployments.",
-            "more: a worker crashes and comes back.",
-            "see its log from before the restart",
+            "more: a worker crashes and is restarted.",
+            "read its log from before the restart",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         decimals=0,
     ),
-    Ask(f"sum (round ({increase('celery_worker_restarts_total', WORKER, over='1h')}))"),
-    steps=((None, look.GOOD), (3, look.WATCH)),
+    Target(f"sum (round ({increase('celery_worker_restarts_total', WORKER, over='1h')}))"),
+    thresholds=((None, thresholds.OK), (3, thresholds.WARNING)),
 )
-SILENT = stat_panel(
-    About(
-        "Without events",
-        look.WORKERS,
-        Words(
-            "Workers that are known to send no task events: their tasks are missing on the Tasks dashboard.",
+EVENTS_OFF = stat_panel(
+    PanelOptions(
+        "Events disabled",
+        units.WORKERS,
+        Description(
+            "Workers that send no task events: their tasks are missing on the Tasks dashboard.",
             "0.",
             "any.",
             "start them with -E, or the exporter with --enable-events",
         ),
-        Needs.EVENTS,
+        Requirement.EVENTS,
         "tasks",
         0,
     ),
-    Ask(f"sum (1 - {_each('celery_worker_task_events')})"),
-    steps=((None, look.GOOD), (1, look.WATCH)),
+    Target(f"sum (1 - {_by_worker('celery_worker_task_events')})"),
+    thresholds=((None, thresholds.OK), (1, thresholds.WARNING)),
 )
-SLOWEST = stat_panel(
-    About(
-        "Slowest answer",
-        look.SECONDS,
-        Words(
-            "The longest time that a worker took for its last reply to remote control.",
+SLOWEST_REPLY = stat_panel(
+    PanelOptions(
+        "Slowest reply",
+        units.SECONDS,
+        Description(
+            "The longest reply time of a worker in its last round of remote control.",
             "milliseconds.",
-            "seconds: its main process is held up. Orange from 0.5 s, red from 2 s.",
-            "look at its CPU and at the network between",
+            "seconds: its main process is blocked. Orange from 0.5 s, red from 2 s.",
+            "check its CPU and the network",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    Ask(f"max ({_each('celery_worker_reply_seconds')})"),
-    steps=look.rising(0.5, 2),
+    Target(f"max ({_by_worker('celery_worker_reply_seconds')})"),
+    thresholds=thresholds.ascending(0.5, 2),
 )
-SKEW = stat_panel(
-    About(
-        "Clock offset",
-        look.SECONDS,
-        Words(
-            "How far the clock of a worker is from the exporter's, at most.",
+CLOCK_OFFSET = stat_panel(
+    PanelOptions(
+        "Max clock offset",
+        units.SECONDS,
+        Description(
+            "The largest offset of a worker's clock from the exporter's clock.",
             "below a second.",
-            "more: ETAs, expiry and waiting times are off by that much. Orange from 1 s, red from 10 s.",
+            "more: ETAs, expiry and wait times are off by as much. Orange from 1 s, red from 10 s.",
             "set up time synchronization on that host",
         ),
-        Quiet("Not known yet (needs task events)"),
+        NoData("No data yet (requires task events)"),
     ),
-    Ask(f"max (abs ({_each('celery_worker_clock_offset_seconds')}))"),
-    steps=look.rising(1, 10),
+    Target(f"max (abs ({_by_worker('celery_worker_clock_offset_seconds')}))"),
+    thresholds=thresholds.ascending(1, 10),
 )
 
-STATES_LINES = timeline_panel(
-    About(
-        "State of each worker",
-        look.NONE,
-        Words(
-            "What each worker was, over time.",
+STATE_TIMELINE = state_timeline_panel(
+    PanelOptions(
+        "Worker state",
+        units.NONE,
+        Description(
+            "The state of each worker over time.",
             "green (up) and blue (busy).",
-            "red: answers but consumes nothing. Orange: holds tasks and does not get on. Grey: gone.",
-            "click through to the worker in the table below",
+            "red: replies but consumes no queue. Orange: holds tasks and starts none. Grey: "
+            "offline.",
+            "open the worker from the table below",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    Ask(_state(), "{{worker}}"),
-    mappings=look.STATE_WORDS,
+    Target(_state(), "{{worker}}"),
+    mappings=mappings.WORKER_STATE,
 )
 TABLE = table_panel(
-    About(
-        "Worker by worker",
-        look.NONE,
-        Words(
-            "Each worker now. A dash: not known.",
-            "up or busy, consuming as many queues as it should, answering in milliseconds.",
-            "not consuming, stalled or gone; 0 queues; more than one process under a name.",
-            "click a worker to see it alone",
+    PanelOptions(
+        "Workers",
+        units.NONE,
+        Description(
+            "The current state of each worker. A dash: no data.",
+            "up or busy, consuming all its queues, replying in milliseconds.",
+            "not consuming, stalled or gone; 0 queues; several instances of one node name.",
+            "click a worker to show it alone",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    {"worker": ("Worker", Column(link=ONE))},
-    Ask(_state(), "State", Column(mappings=look.STATE_WORDS)),
-    Ask(_each("celery_worker_consumed_queues"), "Consumes", Column(look.QUEUES, look.none_is(look.BAD), decimals=0)),
-    Ask(ACTIVE, "Running", Column(look.TASKS, decimals=0)),
-    Ask(SLOTS, "Slots", Column(look.SLOTS, decimals=0)),
-    Ask(_each("celery_worker_prefetch_limit"), "Prefetch limit", Column(look.MESSAGES, decimals=0)),
-    Ask(_each("celery_worker_reply_seconds"), "Answers in", Column(look.SECONDS)),
-    Ask(
-        least(age("celery_worker_last_seen_timestamp_seconds", WORKER), "worker"),
-        "Last seen, ago",
-        Column(look.SECONDS, decimals=0),
+    {"worker": ("Worker", Column(link=WORKER_LINK))},
+    Target(_state(), "State", Column(mappings=mappings.WORKER_STATE)),
+    Target(
+        _by_worker("celery_worker_consumed_queues"),
+        "Queues",
+        Column(units.QUEUES, thresholds.zero_cell(thresholds.CRITICAL), decimals=0),
     ),
-    Ask(most(age("celery_worker_start_timestamp_seconds", WORKER), "worker"), "Up for", Column(look.SECONDS)),
-    Ask(_each("celery_worker_max_resident_memory_bytes"), "Peak memory", Column(look.BYTES)),
-    Ask(
-        _each("celery_worker_instances"),
-        "Processes",
-        Column(look.NONE, ((None, look.CLEAR), (2, look.BAD)), decimals=0),
+    Target(ACTIVE_TASKS, "Active tasks", Column(units.TASKS, decimals=0)),
+    Target(SLOTS, "Slots", Column(units.SLOTS, decimals=0)),
+    Target(
+        _by_worker("celery_worker_prefetch_limit"),
+        "Prefetch limit",
+        Column(units.MESSAGES, decimals=0),
+    ),
+    Target(_by_worker("celery_worker_reply_seconds"), "Reply time", Column(units.SECONDS)),
+    Target(
+        min_by(age("celery_worker_last_seen_timestamp_seconds", WORKER), "worker"),
+        "Last seen",
+        Column(units.SECONDS, decimals=0),
+    ),
+    Target(
+        max_by(age("celery_worker_start_timestamp_seconds", WORKER), "worker"),
+        "Uptime",
+        Column(units.SECONDS),
+    ),
+    Target(
+        _by_worker("celery_worker_max_resident_memory_bytes"), "Peak memory", Column(units.BYTES)
+    ),
+    Target(
+        _by_worker("celery_worker_instances"),
+        "Instances",
+        Column(
+            units.NONE,
+            ((None, thresholds.TRANSPARENT), (2, thresholds.CRITICAL)),
+            decimals=0,
+        ),
     ),
     sort="State",
 )
 
-BUSY = series_panel(
-    About(
-        "Slots taken by worker",
-        look.SHARE,
-        Words(
-            "The share of each worker's slots in which a task runs, of the twenty fullest.",
+UTILIZATION_BY_WORKER = timeseries_panel(
+    PanelOptions(
+        "Slot utilization by worker",
+        units.RATIO,
+        Description(
+            "The share of each worker's slots that run a task, of the twenty highest.",
             "all alike, and below 100 %.",
-            "one full and the others idle: it hoards; all full: too few.",
+            "one at 100 % and the others idle: it prefetches too much; all at 100 %: too few "
+            "workers.",
             "lower the prefetch multiplier, or add workers",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "queues",
     ),
-    Ask(top(f"{ACTIVE} / {SLOTS}", 20), "{{worker}}"),
-    top=1,
+    Target(topk(f"{ACTIVE_TASKS} / {SLOTS}", 20), "{{worker}}"),
+    maximum=1,
 )
-ACCEPTED = series_panel(
-    About(
-        "Tasks begun by worker",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks that each worker begins, each second, by its own count; needs no task events.",
+STARTED_BY_WORKER = timeseries_panel(
+    PanelOptions(
+        "Tasks started by worker",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Tasks that each worker starts per second, by its own count; requires no task events.",
             "all alike.",
-            "0 at one of them while the others work.",
-            "see its state, and what it consumes",
+            "0 at one worker while the others run tasks.",
+            "check its state and its queues",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "tasks",
     ),
-    Ask(top(total(rate("celery_worker_processed_total", WORKER), "worker"), 20), "{{worker}}"),
+    Target(topk(sum_by(rate("celery_worker_processed_total", WORKER), "worker"), 20), "{{worker}}"),
 )
-BY_TASK = series_panel(
-    About(
-        "Tasks begun by name",
-        look.TASKS_PER_SECOND,
-        Words(
-            "Tasks that the chosen workers begin, by name, by their own count; needs no task events.",
+STARTED_BY_TASK = timeseries_panel(
+    PanelOptions(
+        "Tasks started by name",
+        units.TASKS_PER_SECOND,
+        Description(
+            "Tasks that the selected workers start per second by name, by their own count; "
+            "requires no task events.",
             "the usual mix.",
-            "one task drives out all others.",
+            "one task displaces all others.",
             "give it a queue and workers of its own",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
         "tasks",
     ),
-    Ask(top(total(rate("celery_worker_tasks_accepted_total", WORKER), "task")), "{{task}}"),
+    Target(topk(sum_by(rate("celery_worker_tasks_accepted_total", WORKER), "task")), "{{task}}"),
     stacked=True,
 )
-CPU = series_panel(
-    About(
-        "CPU of the main process",
-        look.CORES,
-        Words(
-            "CPU time of each worker's main process; children of a pool are not in it.",
+CPU = timeseries_panel(
+    PanelOptions(
+        "CPU usage, main process",
+        units.CORES,
+        Description(
+            "CPU usage of each worker's main process, without the child processes of its pool.",
             "far below 1 core.",
-            "near 1: the main process is the bottleneck, or spins.",
-            "look at what it does: many small tasks, or a loop at a lost connection",
+            "near 1: the main process is the bottleneck, or in a busy loop.",
+            "check for many small tasks, or a reconnection loop",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    Ask(top(total(rate("celery_worker_cpu_seconds_total", WORKER), "worker"), 20), "{{worker}}"),
+    Target(
+        topk(sum_by(rate("celery_worker_cpu_seconds_total", WORKER), "worker"), 20), "{{worker}}"
+    ),
 )
-MEMORY = series_panel(
-    About(
-        "Peak memory of the main process",
-        look.BYTES,
-        Words(
-            "The most memory each worker's main process has held; children of a pool are not in it.",
+MEMORY = timeseries_panel(
+    PanelOptions(
+        "Peak memory, main process",
+        units.BYTES,
+        Description(
+            "Peak resident memory of each worker's main process, without the child processes of "
+            "its pool.",
             "flat.",
             "rising day by day.",
-            "restart it regularly, and look for what it keeps",
+            "restart it regularly, and look for a memory leak",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    Ask(top(_each("celery_worker_max_resident_memory_bytes"), 20), "{{worker}}"),
+    Target(topk(_by_worker("celery_worker_max_resident_memory_bytes"), 20), "{{worker}}"),
 )
-RESTARTS = series_panel(
-    About(
-        "Restarts",
-        "suffix: restarts",
-        Words(
+RESTARTS = timeseries_panel(
+    PanelOptions(
+        "Restarts by worker (15m)",
+        units.RESTARTS,
+        Description(
             "Restarts of each worker in the last 15 minutes.",
             "0, or your deployments.",
-            "again and again.",
-            "see its log from before the restart",
+            "repeated restarts.",
+            "read its log from before the restart",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    Ask(
-        top(f"sum by (worker) (round ({increase('celery_worker_restarts_total', WORKER, over='15m')}))", 20),
+    Target(
+        topk(
+            "sum by (worker) (round "
+            f"({increase('celery_worker_restarts_total', WORKER, over='15m')}))",
+            20,
+        ),
         "{{worker}}",
     ),
 )
-ANSWERS = series_panel(
-    About(
-        "Time to answer",
-        look.SECONDS,
-        Words(
-            "How long each worker took for its last reply to remote control.",
+REPLY_TIME = timeseries_panel(
+    PanelOptions(
+        "Remote control reply time",
+        units.SECONDS,
+        Description(
+            "The time each worker took for its last reply to remote control.",
             "milliseconds.",
-            "seconds, or a line that ends: it does not answer.",
-            "look at its CPU, and whether its main process is blocked",
+            "seconds, or a line that ends: the worker does not reply.",
+            "check its CPU, and whether its main process is blocked",
         ),
-        Needs.REPLIES,
+        Requirement.REPLIES,
     ),
-    Ask(top(_each("celery_worker_reply_seconds"), 20), "{{worker}}"),
+    Target(topk(_by_worker("celery_worker_reply_seconds"), 20), "{{worker}}"),
 )
-CLOCKS = series_panel(
-    About(
-        "Clock offset",
-        look.SECONDS,
-        Words(
-            "How far each worker's clock is from the exporter's.",
+CLOCK_OFFSETS = timeseries_panel(
+    PanelOptions(
+        "Clock offset by worker",
+        units.SECONDS,
+        Description(
+            "The offset of each worker's clock from the exporter's clock.",
             "below a second.",
-            "more: ETAs, expiry and waiting times are off by that much.",
+            "more: ETAs, expiry and wait times are off by as much.",
             "set up time synchronization on that host",
         ),
-        Quiet("Not known yet (needs task events)"),
+        NoData("No data yet (requires task events)"),
     ),
-    Ask(top(f"abs ({_each('celery_worker_clock_offset_seconds')})", 20), "{{worker}}"),
+    Target(topk(f"abs ({_by_worker('celery_worker_clock_offset_seconds')})", 20), "{{worker}}"),
 )
 
-BOARD = Board(
+DASHBOARD = Dashboard(
     "workers",
     "Workers",
-    "Which worker it is, since when, and what it does.",
+    "State, load and resources, by worker.",
     (
         Row(
             "",
             4,
-            ((UP, 3), (STUCK, 3), (GONE, 3), (TAKEN, 3), (RESTARTED, 3), (SILENT, 3), (SLOWEST, 3), (SKEW, 3)),
+            (
+                (UP, 3),
+                (STUCK, 3),
+                (GONE, 3),
+                (UTILIZATION, 3),
+                (RECENT_RESTARTS, 3),
+                (EVENTS_OFF, 3),
+                (SLOWEST_REPLY, 3),
+                (CLOCK_OFFSET, 3),
+            ),
         ),
-        Row("", 8, ((STATES_LINES, 24), (TABLE, 24))),
-        Row("Who does what", 8, ((BUSY, 8), (ACCEPTED, 8), (BY_TASK, 8))),
-        Row("How are they", 8, ((MEMORY, 8), (CPU, 8), (RESTARTS, 8), (ANSWERS, 12), (CLOCKS, 12))),
+        Row("", 8, ((STATE_TIMELINE, 24), (TABLE, 24))),
+        Row(
+            "Load",
+            8,
+            ((UTILIZATION_BY_WORKER, 8), (STARTED_BY_WORKER, 8), (STARTED_BY_TASK, 8)),
+        ),
+        Row(
+            "Resources, restarts and reply time",
+            8,
+            ((MEMORY, 8), (CPU, 8), (RESTARTS, 8), (REPLY_TIME, 12), (CLOCK_OFFSETS, 12)),
+        ),
     ),
-    (Pick("worker", "celery_worker_up"),),
+    (Variable("worker", "celery_worker_up"),),
 )

@@ -1,4 +1,4 @@
-"""Every alert fires when it should and clears when that is over, and none fires on a good day."""
+"""Every alert fires on its fault and resolves, and no alert fires in normal operation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.ops.world import Scenario, run
 
 
 @pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
-def test_what_happens_and_which_alerts_fire(scenario: Scenario, tmp_path: Path) -> None:
+def test_fault_fires_its_alert_only(scenario: Scenario, tmp_path: Path) -> None:
     assert run(scenario, tmp_path) == ""
 
 
 @pytest.mark.parametrize("scenario", all_quiet(), ids=lambda scenario: scenario.name)
-def test_nobody_is_woken_without_need(scenario: Scenario, tmp_path: Path) -> None:
+def test_no_needless_alert(scenario: Scenario, tmp_path: Path) -> None:
     assert run(scenario, tmp_path) == ""

@@ -1,4 +1,4 @@
-"""The states of a cluster that are photographed: how each comes about, and what the pictures have to say of it."""
+"""The cluster states of the screenshots: how to cause each, and what the overview must show."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ from celery import Celery
 
 from tests.support.ops.dashboards_shop import Shop
 
-BOARDS = ("overview", "tasks", "queues", "workers", "exporter")
+DASHBOARDS = ("overview", "tasks", "queues", "workers", "exporter")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One state."""
+    """A cluster state and its screenshots."""
 
     name: str
-    begin: Callable[[Shop], None]
-    lasts: float
-    """Seconds from its beginning to the picture: an incident needs time to be seen as one."""
-    says: Mapping[str, Sequence[str]]
-    """Words that have to stand in a panel of the overview, by its title."""
-    boards: Sequence[str]
+    start: Callable[[Shop], None]
+    duration: float
+    """Seconds from the start to the screenshot, for the metrics and alerts to show the incident."""
+    expected: Mapping[str, Sequence[str]]
+    """Texts that panels of the overview must show, by panel title."""
+    dashboards: Sequence[str]
     light: Sequence[str] = ()
-    """Those that are also drawn with dark letters on white."""
+    """Dashboards that are also drawn in the light theme."""
 
     @property
     def healthy(self) -> bool:
-        """Nothing is wrong, so that no panel may miss anything."""
-        return self.begin is healthy
+        """Whether the cluster has no problem, so that every panel must have data."""
+        return self.start is healthy
 
 
 def healthy(_: Shop) -> None:
-    """Everything runs."""
+    """Leave the cluster as it is."""
 
 
 def no_consumer(shop: Shop) -> None:
-    """Reports are sent and nobody consumes their queue."""
+    """Send tasks to a queue without consumers."""
     shop.traffic.unserved.set()
 
 
 def not_consuming(shop: Shop) -> None:
-    """One worker answers and consumes nothing."""
+    """Cancel all consumers of one worker."""
     with Celery(broker=shop.broker.url, set_as_current=False) as app:
         for queue in ("orders", "mail"):
             app.control.cancel_consumer(queue, destination=["web-2@shop"])
 
 
 def broker_down(shop: Shop) -> None:
-    """The broker stands still."""
+    """Freeze the broker process."""
     shop.traffic.pause()
     shop.broker.server.freeze()
 
 
 def failing(shop: Shop) -> None:
-    """One task fails."""
+    """Make one task fail."""
     shop.traffic.failing.set()
 
 
@@ -63,8 +63,8 @@ def _unhealthy(
     problem: Sequence[str], alert: str, **more: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
     return {
-        "Is it all right?": ("UNHEALTHY",),
-        "What is wrong now": problem,
+        "Health": ("UNHEALTHY",),
+        "Active problems": problem,
         "Firing alerts": (alert,),
         **more,
     }
@@ -76,18 +76,18 @@ SCENES = (
         healthy,
         0,
         {
-            "Is it all right?": ("HEALTHY",),
-            "What is wrong now": ("Nothing is wrong",),
-            "Firing alerts": ("None fires",),
+            "Health": ("HEALTHY",),
+            "Active problems": ("No active problems",),
+            "Firing alerts": ("No firing alerts",),
         },
-        BOARDS,
+        DASHBOARDS,
         light=("overview",),
     ),
     Scene(
         "no-consumer",
         no_consumer,
         60,
-        _unhealthy(("reports", "no worker consumes the queue"), "CeleryQueueUnserved"),
+        _unhealthy(("reports", "no consumers"), "CeleryQueueUnserved"),
         ("overview", "queues"),
     ),
     Scene(
@@ -101,14 +101,14 @@ SCENES = (
         "broker-down",
         broker_down,
         45,
-        _unhealthy(("broker does not answer",), "CeleryBrokerDown", Broker=("DOWN",)),
+        _unhealthy(("broker is down",), "CeleryBrokerDown", Broker=("DOWN",)),
         ("overview",),
     ),
     Scene(
         "failing",
         failing,
         75,
-        _unhealthy(("project.fail", "runs fail"), "CeleryTaskFailureRatio"),
+        _unhealthy(("project.fail", "failure ratio"), "CeleryTaskFailureRatio"),
         ("overview", "tasks"),
     ),
 )

@@ -1,4 +1,4 @@
-"""The rules and the example for Alertmanager with shorter times, made from the files themselves."""
+"""The rules and the Alertmanager example with shorter times, derived from the files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.ops.rules import ALERTS, RULES, groups
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 SPEED = 100
-"""How many times shorter, unless told."""
+"""Default divisor of the times."""
 
 
 def seconds(duration: str) -> int:
-    """A duration of Prometheus with one unit."""
+    """Return the seconds of a Prometheus duration with one unit."""
     number, unit = re.fullmatch(r"(\d+)([smh])", duration).groups()  # type: ignore[union-attr]
     return int(number) * _UNITS[unit]
 
@@ -25,13 +25,16 @@ def _shorter(duration: str, speed: int = SPEED) -> str:
     return f"{max(1, round(seconds(duration) / speed))}s"
 
 
-def quick_groups(*patient: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
-    """The groups of rules, their times shorter but those of the `patient` alerts; `labels` go onto the alerts."""
+def quick_groups(*unchanged: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
+    """Return the rule groups with shorter times, except those of the `unchanged` alerts.
+
+    `labels` are added to all alerts.
+    """
     found = groups(RULES)
     for group in found:
         for rule in group["rules"]:
             if "alert" in rule:
-                if rule["alert"] not in patient:
+                if rule["alert"] not in unchanged:
                     rule |= {
                         name: _shorter(rule[name], speed)
                         for name in ("for", "keep_firing_for")
@@ -42,7 +45,7 @@ def quick_groups(*patient: str, speed: int = SPEED, **labels: str) -> list[dict[
 
 
 def overrides(**thresholds: float) -> dict[str, Any]:
-    """A group that overrides thresholds, as a user writes it."""
+    """Return a rule group that overrides thresholds, as in a user's file."""
     rules = [
         {"record": f"celery_vitals:override:{name}", "expr": str(value)}
         for name, value in thresholds.items()
@@ -51,7 +54,7 @@ def overrides(**thresholds: float) -> dict[str, Any]:
 
 
 def quick_alertmanager(webhook: str) -> dict[str, Any]:
-    """The example, its waits shorter; each receiver posts to a path of its own name at `webhook`."""
+    """Return the example with shorter times; receivers post to `webhook`/NAME."""
     config: dict[str, Any] = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text())
     config["route"] |= {
         name: _shorter(config["route"][name]) for name in ("group_wait", "group_interval")

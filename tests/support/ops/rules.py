@@ -1,4 +1,4 @@
-"""The rule files of `alerts/`, read."""
+"""Read the rule files of `alerts/`."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ THRESHOLD = "celery_vitals:threshold:"
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert, as its rule says it."""
+    """An alerting rule."""
 
     name: str
     expr: str
-    hold: str
-    """Its `for`."""
+    for_: str
+    """The field `for`."""
     severity: str
     annotations: dict[str, str]
 
 
 def groups(path: Path = RULES) -> list[dict[str, Any]]:
-    """The groups of a rule file."""
+    """Return the groups of a rule file."""
     found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["groups"]
     return found
 
 
 def rules(path: Path = RULES) -> list[dict[str, Any]]:
-    """All rules of a file, in order."""
+    """Return all rules of a file, in order."""
     return [rule for group in groups(path) for rule in group["rules"]]
 
 
 def alerts() -> list[Alert]:
-    """All alerts, in order."""
+    """Return all alerting rules, in order."""
     return [
         Alert(
             rule["alert"],
