@@ -10,6 +10,9 @@ SHELL ["/bin/sh", "-euc"]
 WORKDIR /src
 COPY image image
 COPY pyproject.toml README.md LICENSE ./
+COPY alerts alerts
+COPY grafana/dashboards grafana/dashboards
+COPY docs/runbooks docs/runbooks
 COPY exporter exporter
 # One environment builds, another one runs; all packages of both are pinned with their hashes.
 RUN python="$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')" \

@@ -1,79 +1,70 @@
-# Needs Python 3.10 or newer, make and git.  Everything else is installed below .venv, except the servers that the tests
-# run against: those `make test` asks the system's package manager for, when they are missing.
+# Requires Python 3.10 or newer, make and git.  Everything else is installed below .venv, except the servers of the
+# tests: `make test` installs missing ones with the system's package manager.
 PYTHON ?= python3
 BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-unit test-alerts-quiet test-harm test-image test-matrix check format golden docs dashboards \
-	screenshots chart bench bench-events bench-scrape bench-render constraints dist clean
+.PHONY: demo test test-unit test-alerts-quiet test-harm test-image test-matrix check format generate golden \
+	screenshots bench bench-events bench-scrape bench-render constraints dist clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
 
 test: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) || { test $$? -eq 1 && $(ONCE_MORE); }
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# The unit tests; a few of them need redis-server, none another server.
+# The tests that need no server: seconds on any supported Python.
 test-unit: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server" tests/unit $(ARGS)
 
-# Real workers and brokers on two busy cores: what failed is run once more, alone, with servers of its own.  Both runs are
-# shown, and a test that needs the second is a defect to look into.
-ONCE_MORE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
-
-# The tests against other servers, workers of other Celery versions and other Pythons, about an hour; ARGS names rows.
+# The tests against other servers, worker versions, Python versions and the oldest libraries, about an hour; ARGS names
+# rows.
 test-matrix: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m tests.matrix $(ARGS)
 
-# Ten minutes: the healthy demo under a real Prometheus with the alert rules; none may fire.
+# The healthy demo under a real Prometheus with the alert rules, ten minutes; no alert may fire.
 test-alerts-quiet: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m tests.support.ops.healthy_demo $(ARGS)
 
-# The image and compose.yaml in a Docker engine: one that answers, else, as root, Debian's docker.io.  Where no registry
-# can be reached, the images of others are made of Debian's packages (mmdebstrap).
+# The image and compose.yaml in a Docker engine: the one that runs, else Debian's docker.io (requires root).  Without a
+# registry, the images of other projects are built from Debian's packages (mmdebstrap).
 test-image: .venv/.dev
 	$(BIN)/python -m pytest tests/support/ops/image_checks.py -s $(ARGS)
-
-# The version of the program, written into the chart, the Dockerfile and compose.yaml; then everything that is generated
-# from the chart: its schema and README, the renders, examples/kubernetes.
-chart: .venv/.dev
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/ops/test_version.py -q $(ARGS)
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/ops/test_chart_renders.py -q $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tools.reference_pages --check docs
+	$(BIN)/python -m tools.generate --check
+	$(BIN)/python -m tools.pins --check
+	$(BIN)/python -m tools.vocabulary
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What a broker holds after a thousand scrapes and fifty kills; make test does the same with fewer.
+# The contents of the broker after 1,000 scrapes and 50 kills; make test runs the same tests with smaller numbers.
 test-harm: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	HARM_FULL=1 $(BIN)/python -m pytest tests/integration/test_harm_kills.py $(ARGS)
 
-# The expected exposition, rewritten from what the exporter gives now; look at the difference before you commit it.
+# Every generated file that needs no server: reference pages, alert table, chart, dashboards, versions.  Dashboards need
+# Python 3.11 and are skipped without it.
+generate: .venv/.dev
+	$(BIN)/python -m tools.generate
+
+# The expected expositions, written by a running exporter with its servers; read the difference before you commit it.
 golden: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden $(ARGS)
 
-docs: .venv/.dev
-	$(BIN)/python -m tools.reference_pages docs
-
-# The JSON to import, from grafana/source; needs Python 3.11.
-dashboards: .venv/.dev
-	$(BIN)/python -m grafana.source
-
-# The dashboards in a browser, healthy and in incidents: checks what they show, and keeps the pictures in docs/img.  Needs
-# node, npm and Chromium, which it installs from Debian's packages when they are missing; about 4 minutes.
+# The dashboards in a browser, healthy and in incidents: checks the panels and writes the pictures in docs/img.  Installs
+# node, npm and Chromium from Debian's packages when they are missing; about 4 minutes.
 screenshots: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py chromium node npm
 	@$(MAKE) --no-print-directory grafana/browser/build/page.js
@@ -83,7 +74,7 @@ grafana/browser/build/page.js: grafana/browser/package.json grafana/browser/buil
 	cd grafana/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --legacy-peer-deps
 	cd grafana/browser && npm run --silent build
 
-# What docs/performance.md quotes.  bench-events installs the exporter that it compares with into .venv-peer.
+# The figures of docs/performance.md.  bench-events installs the exporter that it compares with into .venv-peer.
 bench: bench-scrape
 
 bench-scrape bench-events: .venv/.dev
@@ -93,16 +84,10 @@ bench-scrape bench-events: .venv/.dev
 bench-render: .venv/.dev
 	$(BIN)/python -m benchmarks.render $(ARGS)
 
-# All versions with their hashes, for every supported Python; constraints.txt is what the program and its demo need.
-# Those below image/ are what goes into the image, and what builds it.
-PINS := pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate --no-header
-LOCK := $(PINS) pyproject.toml --extra demo --group build
+# The pinned versions, which ask the package index; `make check` compares them with pyproject.toml.
 constraints: .venv/.dev
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv $(LOCK) -o constraints.txt
-	$(BIN)/uv $(LOCK) --group test --group check --group dashboards -c constraints.txt -o constraints-dev.txt
-	$(BIN)/uv $(PINS) pyproject.toml --extra memcached --extra sqlalchemy -c constraints-dev.txt -o image/run.txt
-	$(BIN)/uv $(PINS) --group build -c constraints-dev.txt -o image/build.txt
+	$(BIN)/python -m tools.pins
 
 .venv/.demo: constraints.txt pyproject.toml
 	$(call install,constraints.txt)

@@ -1,7 +1,7 @@
-"""The cost of encoding many series as text, and its effect on the thread that counts task events.
+"""What it costs to write many series as text, and how long that holds up the thread that counts task events.
 
-Compared in the same run, in turn, with prometheus_client's `generate_latest`: on its own counters
-and histograms, as most exporters use it, and on prepared families, to measure its encoder alone.
+Beside it, in the same run and by turns: prometheus_client's `generate_latest` on its own counters and histograms, as
+most exporters use it, and on families whose samples are there already: that is its encoder alone.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ BODY = json.dumps(
 
 
 class Sources(Collector):
-    """Prepared metric families."""
+    """Families that are there already."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -72,7 +72,7 @@ class Sources(Collector):
 
 
 class TaskTables:
-    """The tables of an exporter with many tasks."""
+    """The tables of an exporter that has seen many tasks."""
 
     def __init__(self, series: int) -> None:
         self.limiter = CardinalityLimiter(
@@ -87,22 +87,22 @@ class TaskTables:
             for n in range(series // SERIES_PER_PAIR)
         ]
         self.counters: list[ValueSeries] = [
-            table.row(*pair) for pair in self.pairs for table in self.values
+            table.series(*pair) for pair in self.pairs for table in self.values
         ]
         self.timers: list[HistogramSeries] = [
-            table.row(*pair) for pair in self.pairs for table in self.histograms
+            table.series(*pair) for pair in self.pairs for table in self.histograms
         ]
 
     def change(self, every: int) -> None:
-        """Change each row, or each tenth."""
-        with self.limiter.lock:
+        """Count something in each row, or in each tenth."""
+        with self.limiter.update_lock:
             for row in self.counters[::every]:
                 row.value += 1
             for timer in self.timers[::every]:
                 timer.observe(random.expovariate(1))
 
     def families(self) -> list[Metric]:
-        """Return the families of a scrape."""
+        """What a scrape would get."""
         return [
             *(table.family() for table in self.values),
             *(table.family() for table in self.histograms),
@@ -110,7 +110,7 @@ class TaskTables:
 
 
 def peer(tables: TaskTables) -> CollectorRegistry:
-    """Return the same series as metrics of prometheus_client."""
+    """The same series as metrics of prometheus_client."""
     registry = CollectorRegistry()
 
     def names(metric: MetricDefinition) -> tuple[str, str, tuple[str, ...]]:
@@ -128,12 +128,12 @@ def peer(tables: TaskTables) -> CollectorRegistry:
 
 
 def whole(tables: TaskTables) -> bytes:
-    """Encode with celery-vitals."""
+    """Our text."""
     return b"".join(generate(tables.families(), generate_latest))
 
 
 def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
-    """Return the result and append the duration in milliseconds to the list."""
+    """The result; the milliseconds go into the list."""
     started = time.perf_counter()
     result = work()
     into.append((time.perf_counter() - started) * 1000)
@@ -142,14 +142,14 @@ def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
 
 @dataclass
 class Times:
-    """Durations of the rounds, in milliseconds."""
+    """Milliseconds of each round."""
 
     ours: list[float]
     metrics: list[float]
     ready: list[float]
 
     def row(self, what: str) -> str:
-        """Return a line of the table."""
+        """A line of the table."""
         ours, metrics, ready = (
             statistics.median(times) for times in (self.ours, self.metrics, self.ready)
         )
@@ -158,7 +158,7 @@ class Times:
 
 
 def measure(tables: TaskTables, registry: CollectorRegistry, every: int, rounds: int) -> Times:
-    """Measure both encoders in turn; before each turn, change all rows or every tenth."""
+    """By turns ours and prometheus_client's, with all rows changed before each turn, or each tenth."""
     times = Times([], [], [])
     whole(tables)
     for _ in range(rounds):
@@ -175,7 +175,7 @@ def measure(tables: TaskTables, registry: CollectorRegistry, every: int, rounds:
 
 
 class EventProcessor(threading.Thread):
-    """Counts batches of events without a pause; records the lock wait and batch times in ms."""
+    """Counts events, slice after slice without a pause; notes how long it waits for the lock, and each slice, in ms."""
 
     def __init__(self, tables: TaskTables) -> None:
         super().__init__(daemon=True)
@@ -185,12 +185,12 @@ class EventProcessor(threading.Thread):
         self.slices: list[float] = []
 
     def run(self) -> None:
-        """Count until stopped."""
+        """Until stopped."""
         counters, timers = self._tables.counters, self._tables.timers
         events = count()
         while not self._stopping.is_set():
             started = time.perf_counter()
-            with self._tables.limiter.lock:
+            with self._tables.limiter.update_lock:
                 held = time.perf_counter()
                 for number in islice(events, SLICE):
                     seconds = json.loads(BODY)["runtime"]
@@ -200,21 +200,19 @@ class EventProcessor(threading.Thread):
             self.slices.append((time.perf_counter() - started) * 1000)
 
     def stop(self) -> None:
-        """Stop and join the thread."""
+        """Stop, and wait until it has."""
         self._stopping.set()
         self.join()
 
     def row(self, what: str, scrape: str) -> str:
-        """Return a line of the table."""
-        usual, longest = statistics.median(self.slices), max(self.slices)
-        return (
-            f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {longest:.1f} ms |"
-        )
+        """A line of the table."""
+        usual = statistics.median(self.slices)
+        return f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {max(self.slices):.1f} ms |"
 
 
 def pauses(tables: TaskTables, rounds: int) -> None:
-    """Print the ingestion times alone, and while another thread encodes continuously."""
-    for what, scrapes in (("alone", 0), ("while encoding", rounds)):
+    """Print how ingestion fares alone and while one thread renders, again and again."""
+    for what, scrapes in (("alone", 0), ("while rendering", rounds)):
         processor = EventProcessor(tables)
         processor.start()
         times: list[float] = []
@@ -233,21 +231,16 @@ def pauses(tables: TaskTables, rounds: int) -> None:
     "--rounds",
     default=5,
     show_default=True,
-    help="Number of rounds, of which the median is shown.",
+    help="How many times each is measured; the median is shown.",
 )
 @click.option(
-    "--series",
-    default=(10_000, 100_000),
-    multiple=True,
-    show_default=True,
-    help="Number of series.",
+    "--series", default=(10_000, 100_000), multiple=True, show_default=True, help="How many series."
 )
 def main(rounds: int, series: tuple[int, ...]) -> None:
     """Measure and print two tables."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     print(
-        "| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone"
-        " | ratio | ratio |"
+        "| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone | ratio | ratio |"
     )
     print("|---|---|---|---|---|---|")
     for number in series:
@@ -257,8 +250,7 @@ def main(rounds: int, series: tuple[int, ...]) -> None:
             print(measure(tables, registry, every, rounds).row(f"{number:,}, {what}"), flush=True)
     print()
     print(
-        f"| counting, {series[-1]:,} series | encoding | longest"
-        " | longest wait for the lock | batch | longest |"
+        f"| counting, {series[-1]:,} series | rendering | longest | longest wait for the lock | slice | longest |"
     )
     print("|---|---|---|---|---|---|")
     pauses(tables, rounds * 10)

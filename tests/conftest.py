@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real brokers, workers on them, and the guard that nothing is left behind.
+"""Fixtures for every test: real brokers, workers, and a check that no process is left running.
 
 `broker`, `module_broker`, `own_broker` and `cluster` run a test twice, on Redis and on RabbitMQ.
 """
@@ -21,7 +21,7 @@ from tests.support.servers import (
     RedisServer,
     Worker,
 )
-from tests.support.servers.warden import members, warden
+from tests.support.servers.process_reaper import members, process_reaper
 
 KINDS: dict[str, Callable[[], BrokerServer]] = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
 BOTH = tuple(KINDS)
@@ -32,7 +32,7 @@ S = TypeVar("S", bound=BrokerServer)
 
 
 def or_fail(factory: Callable[[], S]) -> S:
-    """A server, or a failed test that says in one line what to install."""
+    """Start a server; fail the test with one line when its program is missing."""
     try:
         return factory()
     except MissingProgramError as exc:
@@ -43,18 +43,18 @@ def or_fail(factory: Callable[[], S]) -> S:
 def nothing_left_behind() -> Iterator[None]:
     """Every process that the tests started is gone in the end."""
     before = {one.pid for one in psutil.Process().children()}
-    cleaner = warden()
+    reaper = process_reaper()
     yield
-    strangers = [
-        one for one in psutil.Process().children() if one.pid not in before | {cleaner.pid}
+    unexpected = [
+        one for one in psutil.Process().children() if one.pid not in before | {reaper.pid}
     ]
-    _, left = psutil.wait_procs(strangers, timeout=3.0)
-    left += [one for session in cleaner.sessions for one in members(session) if one not in left]
+    _, left = psutil.wait_procs(unexpected, timeout=3.0)
+    left += [one for session in reaper.sessions for one in members(session) if one not in left]
     names = [f"{one.pid} {' '.join(one.cmdline())[:200]}" for one in left if one.is_running()]
     for one in left:
         with suppress(psutil.Error):
             one.kill()
-    cleaner.close()
+    reaper.close()
     if names:
         pytest.fail("processes left behind by the tests:\n" + "\n".join(names), pytrace=False)
 
@@ -75,7 +75,7 @@ def rabbitmq_server() -> Iterator[RabbitMQServer]:
 
 @contextmanager
 def namespace_on(kind: str, request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A namespace on the shared server of a kind, whatever state the last test left the server in."""
+    """Yield a namespace on the shared server of a kind, after restoring the server."""
     server: BrokerServer = request.getfixturevalue(f"{kind}_server")
     server.heal()
     with server.namespace() as broker:
@@ -99,7 +99,8 @@ def rabbitmq_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 @pytest.fixture(params=BOTH)
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A namespace for this test alone, on each of Redis and RabbitMQ.  The server may be frozen, not killed."""
+    """A namespace of this test, on each of Redis and RabbitMQ; freeze the server, do not kill
+    it."""
     with namespace_on(request.param, request) as broker:
         yield broker
 
@@ -113,7 +114,7 @@ def module_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 @pytest.fixture(params=BOTH)
 def own_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A namespace on a server of its own, which the test may kill and restart (5 s to start on RabbitMQ)."""
+    """A namespace on a server that the test may kill and restart; RabbitMQ takes 5 s to start."""
     with or_fail(KINDS[request.param]) as server, server.namespace() as broker:
         yield broker
 
@@ -131,7 +132,7 @@ CLUSTER = {"prefork": 2, "threads": 4, "gevent": 8, "solo": 1}
 
 @pytest.fixture(scope="module")
 def cluster(module_broker: Broker) -> Iterator[Cluster]:
-    """Four workers `<pool>@test` with 2, 4, 8 and 1 slots; each serves `celery` and a queue named after its pool."""
+    """Four workers `POOL@test` with 2, 4, 8 and 1 slots, on `celery` and a queue named POOL."""
     workers = {
         pool: Worker(module_broker, pool, queues=("celery", pool), concurrency=slots)
         for pool, slots in CLUSTER.items()
@@ -147,7 +148,7 @@ def cluster(module_broker: Broker) -> Iterator[Cluster]:
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[..., Worker]]:
-    """Starts workers, with the arguments of Worker, that end with the test; ask for it after the broker."""
+    """Start workers that end with the test; request this fixture after the broker."""
     with ExitStack() as stack:
 
         def start(*args: Any, **options: Any) -> Worker:
@@ -158,8 +159,9 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
         yield start
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest applies `-m "not server"`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note for each test which servers it runs against."""
+    """Mark each test that runs against a server, with the kind of the server."""
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
         params = getattr(getattr(item, "callspec", None), "params", {})
@@ -170,6 +172,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         }
         kinds |= {kind for kind in BOTH if names & {f"{kind}_server", f"{kind}_broker"}}
         item.user_properties += [("server", kind) for kind in sorted(kinds)]
+        if kinds:
+            item.add_marker("server")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -177,7 +181,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     """Show with a failure what the servers and workers wrote last."""
     report = yield
     if report.failed:
-        for child in warden().children:
+        for child in process_reaper().children:
             if child.log:
                 tail = "\n".join(child.log.splitlines()[-LOG_LINES:])
                 report.sections.append((f"last lines of {child.name}", tail))

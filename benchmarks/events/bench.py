@@ -1,4 +1,4 @@
-"""A broker with idle workers, and rounds on it: start an exporter, publish events, read it."""
+"""One broker with workers that answer, and rounds on it: an exporter is started, fed, and looked at."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS, PEER = "celery-vitals", "prometheus-exporter-celery"
 
 @dataclass
 class Outcome:
-    """Result of one round."""
+    """What one round showed."""
 
     cpu: float = 0.0
     """CPU seconds, from the first event to the last."""
@@ -36,18 +36,18 @@ class Outcome:
     lost: int = 0
     mislabelled: int = 0
     idle: float = 0.0
-    """Memory in MB before the first event."""
+    """MB of memory before the first event."""
     peak: float = 0.0
     reconnects: int = 0
 
     @property
     def cpu_per_100k(self) -> float:
-        """CPU seconds per 100,000 task events."""
+        """CPU seconds for 100,000 task events."""
         return self.cpu / self.published.events * 100_000
 
 
 class Bench:
-    """A broker, its idle workers, and the publishing process."""
+    """A broker, its stand-by workers, and the process that publishes."""
 
     def __init__(self, broker: Broker, pool: ProcessPoolExecutor, samples: Samples) -> None:
         self.kind = broker.kind
@@ -58,11 +58,8 @@ class Bench:
     @classmethod
     @contextmanager
     def on(cls, kind: str) -> Iterator[Bench]:
-        """Start all processes.
-
-        The workers run no tasks and send no events and no heartbeats.  They reply to control
-        commands under the names that the load uses.
-        """
+        """Start it all.  The workers have no tasks, no events and no heartbeats: they answer control commands, under
+        the names that the load has."""
         with ExitStack() as stack:
             broker = stack.enter_context(stack.enter_context(SERVERS[kind]()).namespace())
             samples = capture(broker)
@@ -81,10 +78,10 @@ class Bench:
 
     @contextmanager
     def exporter(self, which: str) -> Iterator[watch.Exporter]:
-        """Start an exporter and wait until it receives events."""
+        """A new exporter that hears."""
         with Ours.of(self._broker) if which == OURS else Peer(self._broker) as exporter:
 
-            def receives() -> bool:
+            def hears() -> bool:
                 self.publish()
                 page = watch.scrape(exporter, 5.0)
                 return (
@@ -92,19 +89,19 @@ class Bench:
                     or 'celery_worker_up{hostname="bench"}' in page.text
                 )
 
-            wait_for(receives, 60.0, what="events received")
+            wait_for(hears, 60.0, what="events heard")
             yield exporter
 
     def order(self, **what: Any) -> Order:
-        """Return an order for this broker."""
+        """Something to publish."""
         return Order(self.kind, self._broker.url, self.samples, **what)
 
     def begin(self, order: Order) -> Future[Published]:
-        """Start publishing in the background."""
+        """Begin to publish."""
         return self._pool.submit(publish, order)
 
     def publish(self, **what: Any) -> Published:
-        """Publish and wait; without arguments, only the heartbeats."""
+        """Publish and wait; without arguments, the heartbeats alone."""
         return self.begin(self.order(**what)).result()
 
     def round(
@@ -113,7 +110,7 @@ class Bench:
         work: Callable[[watch.Exporter], Published],
         also: Callable[[watch.Exporter], None] | None = None,
     ) -> Outcome:
-        """Measure a new exporter while `work` publishes; `also` reads it once more at the end."""
+        """A new exporter, to which `work` publishes; `also` is a last look at it."""
         with self.exporter(which) as exporter:
             pid = exporter.pid
             watch.wait_quiet(pid)
@@ -133,12 +130,12 @@ class Bench:
 
 
 def wrong(published: Counter[tuple[str, str, str]], found: Counter[tuple[str, str, str]]) -> int:
-    """Return the number of events counted under wrong labels."""
+    """How many events were counted under labels that they did not have."""
     return (found - published).total()
 
 
 def _breaks(exporter: watch.Exporter) -> int:
-    """Return how often the exporter lost its connection, according to its log."""
-    return exporter.log.count("task events are not followed") + exporter.log.count(
+    """How often it lost its connection, by what it wrote."""
+    return exporter.log.count("event stream failed") + exporter.log.count(
         "celery-exporter exception"
     )

@@ -15,7 +15,7 @@ from types import TracebackType
 import urllib3
 from tests.support.servers import HOST, Broker, free_port, wait_for
 from tests.support.servers.child import Child
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 from typing_extensions import Self
 
 RELEASE = "0.11.2"
@@ -43,7 +43,7 @@ class Peer:
     """The peer as a process; a context manager.  It reconnects after a disconnect."""
 
     def __init__(self, broker: Broker) -> None:
-        self.folder = warden().folder("peer")
+        self.folder = process_reaper().folder("peer")
         port = free_port()
         self.address = f"http://{HOST}:{port}"
         argv = [str(_PYTHON), "-c", "from src.cli import cli; cli()", "--broker-url", broker.url]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.exporter import Scrape, scrape_url
+from tests.support.scrape import Scrape, scrape_url
 from typing_extensions import Self
 
 MB = 1024 * 1024

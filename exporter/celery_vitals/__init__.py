@@ -1,7 +1,7 @@
-"""celery-vitals: the vital signs of a Celery cluster, as Prometheus metrics.
+"""celery-vitals: a Prometheus exporter for Celery.
 
-Importing this starts nothing and loads next to nothing: what is public is loaded when it is first asked for, so that a
-worker can import a part of the package without the exporter's libraries.
+The public names are imported on first access, so that a worker can import a part of the package
+without the libraries of the exporter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Collector", "ConfigError", "Secret", "Settings", "VitalsError", "__version__"]
 
-_HOME = {
+_MODULES = {
     "Collector": "celery_vitals.exporter",
     "ConfigError": "celery_vitals.errors",
     "Secret": "celery_vitals.settings",
@@ -28,6 +28,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""`python -m celery_vitals` is `celery-vitals`."""
+"""Make `python -m celery_vitals` equivalent to `celery-vitals`."""
 
 from celery_vitals.cli import main
 

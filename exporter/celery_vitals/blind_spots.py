@@ -1,4 +1,4 @@
-"""What cannot be seen, said in words."""
+"""Blind spots: what the exporter cannot observe, and why."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BlindSpot:
-    """Something that cannot be seen now."""
+    """Something that cannot be observed now."""
 
     subject: str
     """One of a closed set: the value of the label `subject`."""
-    text: str
-    """What is not seen, and why."""
-    setting: str
-    """What would show it; empty where nothing would."""
+    reason: str
+    """One or two sentences: what is not observed, and why."""
+    setting: str = ""
+    """The option that makes it observable; empty when there is none."""

@@ -1,10 +1,12 @@
-"""The tree of errors, and the closed set of reasons a probe can fail for.
+"""The hierarchy of errors, and the closed set of reasons why a probe fails.
 
     VitalsError
-      ConfigError     a wrong setting: one line for a person, exit code 2
-      ProbeError      a probe that knows exactly why it failed
+      ConfigError       an invalid setting: one line for the user, exit code 2
+      ProbeError        a failed probe whose reason is known
+        BlockedError    a broker that accepts no messages now
 
-Text of errors goes to the log and to the page, never into a label; a label carries a `Reason`.
+The text of an error appears in the log and on the status page, never in a label: a label carries
+a `Reason`.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from kombu.exceptions import OperationalError
 
 
 class VitalsError(Exception):
-    """Base of all errors that this program raises."""
+    """Base class of all errors of this program."""
 
 
 class ConfigError(VitalsError):
-    """A setting that cannot work.  Its text is one line that names the setting."""
+    """An invalid setting.  The text is one line that names the setting."""
 
 
 class Reason(str, Enum):
@@ -46,30 +48,30 @@ class Reason(str, Enum):
     UNREACHABLE = "unreachable"
 
     @property
-    def words(self) -> str:
-        """The reason as a person would say it."""
-        return _WORDS[self]
+    def description(self) -> str:
+        """A description for the status page and the log."""
+        return _DESCRIPTIONS[self]
 
 
-_WORDS = {
-    Reason.AUTHENTICATION: "the user name or the password is wrong or missing",
-    Reason.CLOSED: "the connection was closed by the other side (was it restarted, or does it want TLS?)",
-    Reason.INTERNAL: "an error inside the exporter (see its log)",
-    Reason.NOT_FOUND: "the virtual host, database or table does not exist, or this user may not enter it",
-    Reason.PERMISSION: "this user lacks a permission (the log names it)",
-    Reason.PROTOCOL: "the answer was not understood (is this the right port?)",
-    Reason.REFUSED: "nothing listens on this address and port",
-    Reason.RESOLVE: "the host name cannot be resolved",
-    Reason.STUCK: "the attempt before this one still hangs",
-    Reason.TIMEOUT: "no answer in time (does the server hang, or are port or TLS wrong?)",
-    Reason.TLS: "the TLS handshake failed (is TLS on at both sides, and each certificate trusted?)",
-    Reason.UNAVAILABLE: "it cannot serve now (the log says why)",
-    Reason.UNREACHABLE: "the host cannot be reached",
+_DESCRIPTIONS = {
+    Reason.AUTHENTICATION: "authentication failed (wrong or missing user name or password)",
+    Reason.CLOSED: "connection closed by the server (restarted, or TLS required?)",
+    Reason.INTERNAL: "internal error (see the log of the exporter)",
+    Reason.NOT_FOUND: "virtual host, database or table not found, or access to it denied",
+    Reason.PERMISSION: "permission denied (see the log of the exporter)",
+    Reason.PROTOCOL: "invalid response (wrong port?)",
+    Reason.REFUSED: "connection refused (nothing listens on this address and port)",
+    Reason.RESOLVE: "host name not resolved",
+    Reason.STUCK: "previous attempt still blocked",
+    Reason.TIMEOUT: "timeout (server overloaded, wrong port, or TLS mismatch?)",
+    Reason.TLS: "TLS handshake failed (TLS enabled on both sides, certificates trusted?)",
+    Reason.UNAVAILABLE: "service unavailable (see the log of the exporter)",
+    Reason.UNREACHABLE: "host unreachable",
 }
 
 
 class ProbeError(VitalsError):
-    """A probe's failure whose reason is known where it is raised."""
+    """A failed probe whose reason is known where it is raised."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
@@ -77,11 +79,13 @@ class ProbeError(VitalsError):
 
 
 class BlockedError(ProbeError):
-    """The broker lives, but takes no messages now.  Its connection is good and is to be kept: the broker does not even
-    read that it is closed."""
+    """The broker is up but accepts no messages now.
+
+    Keep the connection: the broker would not even read that it is closed.
+    """
 
 
-# The first row that fits decides; rows run from the particular to the general.
+# The first match decides; specific types come first.
 _TYPES: tuple[tuple[type[BaseException], Reason], ...] = (
     (socket.gaierror, Reason.RESOLVE),
     (ssl.SSLError, Reason.TLS),
@@ -114,10 +118,10 @@ _ERRNOS = {
     errno.ETIMEDOUT: Reason.TIMEOUT,
     errno.ECONNREFUSED: Reason.REFUSED,
     errno.ECONNRESET: Reason.CLOSED,
-    errno.EINVAL: Reason.CLOSED,  # a socket that was closed while it was set up
+    errno.EINVAL: Reason.CLOSED,  # a socket closed during its setup
 }
-# A server that is full, whatever type its library makes of it.
-_FULL: tuple[tuple[str, Reason], ...] = (
+# Messages of a server at a limit, whatever the type of the exception.
+_LIMIT_MESSAGES: tuple[tuple[str, Reason], ...] = (
     ("max number of clients reached", Reason.UNAVAILABLE),
     ("connection limit (", Reason.UNAVAILABLE),
     ("user limit of (", Reason.UNAVAILABLE),
@@ -126,8 +130,8 @@ _FULL: tuple[tuple[str, Reason], ...] = (
     ("too many connections", Reason.UNAVAILABLE),
     ("remaining connection slots", Reason.UNAVAILABLE),
 )
-# For what has no type of its own: the words of servers and drivers, lower case.
-_WORDINGS: tuple[tuple[str, Reason], ...] = (
+# Messages of servers and drivers, in lower case, for errors without a specific type.
+_MESSAGES: tuple[tuple[str, Reason], ...] = (
     ("noauth", Reason.AUTHENTICATION),
     ("wrongpass", Reason.AUTHENTICATION),
     ("invalid username-password", Reason.AUTHENTICATION),
@@ -144,7 +148,7 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("(serviceunavailable)", Reason.UNAVAILABLE),
     ("(internalerror)", Reason.UNAVAILABLE),
     ("(internalfailure)", Reason.UNAVAILABLE),
-    ("an error occurred (50", Reason.UNAVAILABLE),  # an HTTP status in place of a code of Amazon's
+    ("an error occurred (50", Reason.UNAVAILABLE),  # an HTTP status instead of an error code of AWS
     ("noperm", Reason.PERMISSION),
     ("permission denied", Reason.PERMISSION),
     ("access_refused", Reason.PERMISSION),
@@ -161,8 +165,8 @@ _WORDINGS: tuple[tuple[str, Reason], ...] = (
     ("closed the connection", Reason.CLOSED),
     ("unexpectedly closed connection", Reason.CLOSED),
 )
-# Wrappers that say nothing by themselves.
-_GENERAL: tuple[tuple[type[BaseException], Reason], ...] = (
+# Wrappers, which carry no reason themselves.
+_WRAPPERS: tuple[tuple[type[BaseException], Reason], ...] = (
     (redis.exceptions.ConnectionError, Reason.CLOSED),
     (redis.exceptions.RedisError, Reason.UNAVAILABLE),
     (amqp.exceptions.ConnectionError, Reason.CLOSED),
@@ -174,22 +178,22 @@ _GENERAL: tuple[tuple[type[BaseException], Reason], ...] = (
 
 
 def reason_of(error: BaseException) -> Reason:
-    """Why `error` happened, from its type, its errno or its words, along the chain of its causes."""
+    """Classify `error` by type, errno or message, along the chain of its causes."""
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ProbeError):
             return one.reason
     for one in reversed(chain):
         found = (
-            _by_words(one, _FULL)
+            _by_message(one, _LIMIT_MESSAGES)
             or _by_type(one, _TYPES)
             or _by_errno(one)
-            or _by_words(one, _WORDINGS)
+            or _by_message(one, _MESSAGES)
         )
         if found:
             return found
     for one in chain:
-        found = _by_type(one, _GENERAL)
+        found = _by_type(one, _WRAPPERS)
         if found:
             return found
     return Reason.INTERNAL
@@ -201,14 +205,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        link = link.__cause__ or _meant(link) or link.__context__
+        link = link.__cause__ or _wrapped(link) or link.__context__
 
 
-def _meant(error: BaseException) -> BaseException | None:
-    """What an error of botocore stands for: raised again elsewhere, it has lost its context."""
-    named = getattr(error, "kwargs", None)
-    meant = named.get("error") if isinstance(named, dict) else None
-    return meant if isinstance(meant, BaseException) else None
+def _wrapped(error: BaseException) -> BaseException | None:
+    """Return the original of an error of botocore, which is re-raised without its context."""
+    arguments = getattr(error, "kwargs", None)
+    original = arguments.get("error") if isinstance(arguments, dict) else None
+    return original if isinstance(original, BaseException) else None
 
 
 def _by_type(
@@ -221,8 +225,8 @@ def _by_errno(error: BaseException) -> Reason | None:
     return _ERRNOS.get(getattr(error, "errno", None) or 0)
 
 
-def _by_words(error: BaseException, table: tuple[tuple[str, Reason], ...]) -> Reason | None:
+def _by_message(error: BaseException, table: tuple[tuple[str, Reason], ...]) -> Reason | None:
     if isinstance(error, (TypeError, ValueError, LookupError)):
-        return None  # a mistake in the program or its options, whatever words it quotes
+        return None  # a defect of the program or its options, whatever the message
     text = str(error).lower()
-    return next((reason for words, reason in table if words in text), None)
+    return next((reason for part, reason in table if part in text), None)

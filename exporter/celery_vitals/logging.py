@@ -1,4 +1,4 @@
-"""The log: one line for each event, with time and level, as logfmt or JSON, and nothing secret in it."""
+"""The log: one line for each event, as logfmt or JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _REMEMBERED = 1000
 
 
 class LogfmtFormatter(logging.Formatter):
-    """`ts=... level=... logger=... msg=... name=value`, where the last come from the `extra` of the call."""
+    """Formats `ts=... level=... logger=... msg=... name=value`, the last ones from `extra`."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__()
         self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Format the record as one line."""
         return self._line(self._fields(record))
 
     def _fields(self, record: logging.LogRecord) -> dict[str, str]:
@@ -50,7 +50,7 @@ class LogfmtFormatter(logging.Formatter):
         for name, value in record.__dict__.items():
             if name not in _OWN_FIELDS and not name.startswith("_"):
                 fields[name] = self._redact(str(value))
-        # Not `exc_text`: another handler may have kept the traceback there as it was.
+        # Not `exc_text`, where another handler may have cached the unredacted traceback.
         if record.exc_info and record.exc_info[0] is not None:
             fields["exc"] = self._redact(self.formatException(record.exc_info))
         if record.stack_info:
@@ -62,50 +62,52 @@ class LogfmtFormatter(logging.Formatter):
 
 
 class JsonFormatter(LogfmtFormatter):
-    """The same fields as one JSON object."""
+    """Formats the same fields as one JSON object."""
 
     def _line(self, fields: Mapping[str, str]) -> str:
         return json.dumps(fields, ensure_ascii=False)
 
 
-class Repeats:
-    """Lets the same line through a few times a minute, and says with the next one how many it held back."""
+class RepetitionLimiter:
+    """Limits identical lines per minute, and counts the suppressed ones in the next line."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}  # since when, how many times
+        self._seen: dict[
+            tuple[str, int, str], tuple[float, int]
+        ] = {}  # start of the interval, count
 
     def allow(self, record: logging.LogRecord) -> bool:
-        """Whether to log the record, which gets `held_back` when lines like it were not logged."""
+        """Return whether to log the record, and set `held_back` on it after suppressed lines."""
         key = (record.name, record.levelno, record.getMessage())
         now = self._clock()
-        since, times = self._seen.pop(key, (now, 0))
-        if now - since >= _INTERVAL:
-            if times > _BURST:
-                record.held_back = times - _BURST
-            since, times = now, 0
+        start, count = self._seen.pop(key, (now, 0))
+        if now - start >= _INTERVAL:
+            if count > _BURST:
+                record.held_back = count - _BURST
+            start, count = now, 0
         if len(self._seen) >= _REMEMBERED:
-            self._seen.pop(next(iter(self._seen)), None)  # the one heard longest ago
-        self._seen[key] = (since, times + 1)
-        return times < _BURST
+            self._seen.pop(next(iter(self._seen)), None)  # the least recently logged
+        self._seen[key] = (start, count + 1)
+        return count < _BURST
 
 
 class _Handler(_StreamHandler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._repeats = Repeats()
+        self._limiter = RepetitionLimiter()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if not self._repeats.allow(record):
+            if not self._limiter.allow(record):
                 return
-        except Exception:  # noqa: BLE001  whatever the arguments of somebody's log call do
+        except Exception:  # noqa: BLE001  formatting may raise anything
             self.handleError(record)
             return
         super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name is logging's
-        """Say which call is wrong.  Logging itself would print the message with its arguments, secrets and all."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  a method of logging
+        """Log the place of an invalid call; the default would print its arguments and secrets."""
         kind = getattr(sys.exc_info()[0], "__name__", "error")
         where = f"{record.filename}:{record.lineno}"
         line = (
@@ -114,16 +116,16 @@ class _Handler(_StreamHandler):
         try:
             self.stream.write(line)
         except (OSError, ValueError, AttributeError):
-            return  # the stream itself is gone, or never was: Python has none where standard error was closed
+            return  # no stream: Python has none if standard error is closed
 
 
 def set_up(
     settings: Settings, more_secrets: Iterable[Secret] = (), stream: TextIO | None = None
 ) -> None:
-    """Send the log of the whole process to `stream` (standard error), in place of what was set up before.
+    """Send the log of the process to `stream` (standard error), replacing a previous setup.
 
-    Exceptions that nobody has caught, in any thread, and Python's warnings go there too, so that nothing is printed
-    with a secret in it.
+    Uncaught exceptions of all threads and Python's warnings are also logged, so that they are
+    printed without secrets.
     """
     redact = Redactor([*settings.secrets(), *more_secrets])
     handler = _Handler(stream or sys.stderr)

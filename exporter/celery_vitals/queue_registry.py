@@ -1,4 +1,4 @@
-"""Which queues there are to look at."""
+"""The names of the queues to read, and which of them to expose."""
 
 from __future__ import annotations
 
@@ -14,115 +14,123 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _DELAYED = re.compile(r"(.+_)?celery_delayed_\d+", re.DOTALL)
 _CONTROL_REPLY = re.compile(rf"{_UUID}\.reply\..*pidbox", re.DOTALL)
 _INTERNAL = re.compile(
-    rf"celeryev(\..*)?|.*\.pidbox|{_DELAYED.pattern}|celery-vitals\..*|amq\.gen-.*|{_UUID}(\.reply.*)?|bcast\.{_UUID}",
+    rf"celeryev(\..*)?|.*\.pidbox|{_DELAYED.pattern}|celery-vitals\..*|amq\.gen-.*"
+    rf"|{_UUID}(\.reply.*)?|bcast\.{_UUID}",
     re.DOTALL,
 )
-"""Queues of Celery's own machinery: events, remote control, delayed delivery, replies of the RPC backend; and the one
-that each worker makes for tasks that go to all: on Redis those of workers that were killed would be seen for ever."""
+"""Celery's own queues: events, remote control, delayed delivery, replies of the RPC backend; and
+the one of each worker for broadcast tasks, which on Redis outlives workers that were killed."""
 
 _MOST = 10_000
-"""Queues that are found by themselves; there is no such limit on those that are named."""
+"""Limit of discovered queues; configured ones are not limited."""
 _MISSING_FOR = 300.0
-"""Seconds for which a queue that only events tell of, and that is not there, is not looked for again."""
+"""Seconds for which a missing queue that only events name is not read again."""
 
 
 class QueueRegistry:
-    """The names of queues: configured, shown by the broker, told by task events.  Safe for several threads."""
+    """The names of queues: configured, discovered in the broker, observed in task events.
+
+    `observed` returns the names in task events.  Thread-safe.
+    """
 
     def __init__(
-        self, configured: Iterable[str], shows: Callable[[str], bool] = lambda _: True
+        self,
+        configured: Iterable[str],
+        includes: Callable[[str], bool] = lambda _: True,
+        observed: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        self._configured = frozenset(filter(shows, configured))
-        self._shows = shows
+        self._configured = frozenset(filter(includes, configured))
+        self._includes = includes
         self._lock = threading.Lock()
-        self._found: dict[str, int] = {}
-        self._passes = 0
+        self._discovered: dict[str, int] = {}
+        self._scans = 0
         self._missing: dict[str, float] = {}
-        self.told: Callable[[], Iterable[str]] = tuple
-        """The names that task events tell."""
+        self._observed = observed
 
     def names(self) -> frozenset[str]:
-        """All names known."""
-        told = [name for name in self.told() if self._admits(name)]
+        """Return all known names."""
+        named = [name for name in self._observed() if self._admits(name)]
         now = time.monotonic()
         with self._lock:
-            there = [name for name in told[:_MOST] if self._missing.get(name, 0.0) <= now]
-            return self._configured.union(self._found, there)
+            present = [name for name in named[:_MOST] if self._missing.get(name, 0.0) <= now]
+            return self._configured.union(self._discovered, present)
 
-    def shown(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of these names that are to be shown."""
-        return frozenset(filter(self._shows, names))
+    def included(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of these names that the settings include."""
+        return frozenset(filter(self._includes, names))
 
-    def found(self, names: Iterable[str]) -> None:
-        """Note queues that the broker shows; those of Celery's own machinery are left out."""
+    def add(self, names: Iterable[str]) -> None:
+        """Add queues that the broker has; Celery's own are left out."""
         with self._lock:
             for name in names:
-                if self._admits(name) and (name in self._found or len(self._found) < _MOST):
-                    self._found[name] = self._passes
+                if self._admits(name) and (
+                    name in self._discovered or len(self._discovered) < _MOST
+                ):
+                    self._discovered[name] = self._scans
 
-    def pass_ended(self) -> None:
-        """The broker has been looked through once: what two passes have not shown is gone."""
+    def end_scan(self) -> None:
+        """Complete one scan of the broker; forget queues that two scans have not found."""
         with self._lock:
-            self._found = {
-                name: seen for name, seen in self._found.items() if seen >= self._passes - 1
+            self._discovered = {
+                name: seen for name, seen in self._discovered.items() if seen >= self._scans - 1
             }
-            self._passes += 1
+            self._scans += 1
 
     @property
-    def looked_through(self) -> bool:
-        """Whether the broker has been looked through at least once."""
-        return self._passes > 0
+    def scanned(self) -> bool:
+        """Whether the broker has been scanned completely at least once."""
+        return self._scans > 0
 
     @property
     def full(self) -> bool:
-        """Whether so many have been found that any more are left out."""
-        return len(self._found) >= _MOST
+        """Whether the limit of discovered queues is reached."""
+        return len(self._discovered) >= _MOST
 
-    def named(self, name: str) -> bool:
-        """Whether the settings or the app name it, so that it ought to be there."""
+    def is_configured(self, name: str) -> bool:
+        """Return whether the settings or the app name it, so that it is expected to exist."""
         return name in self._configured
 
-    def missing(self, names: Iterable[str]) -> None:
-        """These are not in the broker, whatever it showed before and events tell of them."""
+    def mark_missing(self, names: Iterable[str]) -> None:
+        """Forget queues that the broker does not have."""
         names, until = frozenset(names), time.monotonic() + _MISSING_FOR
         with self._lock:
             for name in names:
-                self._found.pop(name, None)
+                self._discovered.pop(name, None)
             if len(self._missing) > _MOST:
                 self._missing.clear()
             self._missing.update(dict.fromkeys(names, until))
 
     def _admits(self, name: str) -> bool:
-        return self._shows(name) and not is_internal(name)
+        return self._includes(name) and not is_internal(name)
 
 
-def shown_by(settings: Settings) -> Callable[[str], bool]:
-    """Whether a queue is to be shown: by --queue in any case, else by --queue-include and --queue-exclude."""
+def queue_filter(settings: Settings) -> Callable[[str], bool]:
+    """Return whether to expose a queue: --queue wins over --queue-include and --queue-exclude."""
     include, exclude = (
         re.compile("|".join(map(translate, patterns))) if patterns else None
         for patterns in (settings.queue_include, settings.queue_exclude)
     )
 
-    def shows(name: str) -> bool:
+    def includes(name: str) -> bool:
         if name in settings.queues:
             return True
         return (include is None or bool(include.match(name))) and not (
             exclude and exclude.match(name)
         )
 
-    return shows
+    return includes
 
 
 def is_internal(name: str) -> bool:
-    """Whether a queue belongs to Celery's own machinery, and not to an application."""
+    """Return whether a queue is Celery's own, and not an application's."""
     return _INTERNAL.fullmatch(name) is not None
 
 
 def is_delayed(name: str) -> bool:
-    """Whether messages wait in it for their ETA: one of the queues of RabbitMQ's delayed delivery."""
+    """Return whether messages wait in it for their ETA: RabbitMQ's delayed delivery."""
     return _DELAYED.fullmatch(name) is not None
 
 
 def is_control_reply(name: str) -> bool:
-    """Whether workers reply to a command of remote control in it."""
+    """Return whether workers send replies to remote control to it."""
     return _CONTROL_REPLY.fullmatch(name) is not None

@@ -1,7 +1,8 @@
-"""Remote control of workers: several commands in one broadcast, over one long-lived reply mailbox.
+"""Remote control of workers: several commands in one broadcast, replies in one kept mailbox.
 
-Speaks the wire protocol of kombu's pidbox, which every worker since Celery 3.1 answers.  Not Celery's `Inspect`: that
-one restarts its timeout with every reply, declares and deletes a queue per call, and asks one thing at a time.
+Implements the protocol of kombu's pidbox, which every worker since Celery 3.1 answers.  Celery's
+`Inspect` restarts its timeout with every reply, declares and deletes a queue per call, and sends
+one command at a time.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from celery_vitals.brokers.base import Mailbox, Reply
 from celery_vitals.deadline import Deadline
 
 FIRST_WAIT = 1.0
-"""Seconds to wait when it is not known who will answer; Celery's own default."""
+"""Seconds to wait for replies while no worker is known; Celery's default."""
 GRACE_FACTOR = 2.0
 GRACE_MIN = 0.005
-"""Those who need not answer get this multiple of what the slowest of the others took, and at least these seconds."""
+"""Unknown workers get this multiple of the slowest known reply, and at least these seconds."""
 _TICKETS_KEPT = 64
 
 
@@ -33,110 +35,81 @@ class Command:
 
 @dataclass(frozen=True)
 class Answer:
-    """One worker's answer to one command."""
+    """One worker's reply to one command."""
 
     method: str
     worker: str
     body: Any
     seconds: float
-    """From the broadcast of the command to the answer's arrival."""
+    """From the broadcast of the command to the arrival of the reply."""
     late: bool = False
-    """Whether it answers an earlier round's command."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What arrives in a mailbox, before it is known what it answers."""
-
-    ticket: str
-    body: Mapping[str, Any]
-
-
-class Mailbox(Protocol):
-    """A reply mailbox on one kind of broker."""
-
-    def broadcast(self, messages: Sequence[Mapping[str, Any]]) -> int | None:
-        """Send messages to every worker.  How many mailboxes listen, where the broker tells."""
-
-    def receive(self, deadline: Deadline) -> Sequence[Reply]:
-        """The replies that are there; waits for the first of them until `deadline`, and is empty when none came.
-
-        A reply that cannot be read is left out."""
-
-    @property
-    def address(self) -> Mapping[str, str]:
-        """Where workers send their replies: exchange and routing key."""
-
-    @property
-    def unheard(self) -> bool:
-        """Whether the broker has said that nobody listens."""
-
-    def close(self, owed: bool) -> None:
-        """Remove the mailbox from the broker; `owed` says whether someone may still answer."""
+    """Whether the command was one of an earlier round."""
 
 
 class _Round:
-    """Who was asked what, who has answered, and who must still."""
+    """The commands of one round, and the workers that have answered them."""
 
     def __init__(self, tickets: Mapping[str, Command], expected: Collection[str]) -> None:
         self.answers: list[Answer] = []
-        self.heard: set[str] = set()
+        self.replied: set[str] = set()
         self.slowest = 0.0
-        self._asked = tickets
+        self._commands = tickets
         self._answered: dict[str, set[str]] = {ticket: set() for ticket in tickets}
-        self._must = set(expected)
+        self._awaited = set(expected)
 
     @property
     def complete(self) -> bool:
-        """Whether everyone expected, and everyone heard, has answered all that they were asked."""
-        return self._answered_by(self._must)
+        """Whether all expected workers, and all that replied, have answered all their commands."""
+        return self._answered_by(self._awaited)
 
-    def everyone(self, listeners: int | None) -> bool:
-        """Whether as many have answered all they were asked as there are mailboxes: who is missing is not there."""
+    def complete_for(self, mailboxes: int | None) -> bool:
+        """Return whether as many workers have answered all their commands as mailboxes exist."""
         return (
-            listeners is not None and len(self.heard) >= listeners and self._answered_by(self.heard)
+            mailboxes is not None
+            and len(self.replied) >= mailboxes
+            and self._answered_by(self.replied)
         )
 
     def _answered_by(self, workers: set[str]) -> bool:
-        for ticket, command in self._asked.items():
+        for ticket, command in self._commands.items():
             asked = workers if command.destination is None else workers & command.destination
             if not asked <= self._answered[ticket]:
                 return False
         return True
 
-    def asked(self, ticket: str) -> bool:
-        """Whether a ticket is one of this round."""
+    def issued(self, ticket: str) -> bool:
+        """Return whether a ticket is one of this round."""
         return ticket in self._answered
 
     def take(self, answer: Answer, ticket: str) -> None:
-        """Note an answer; a late one says nothing about this round."""
+        """Add an answer; a late one does not count for this round."""
         self.answers.append(answer)
         if not answer.late:
             self._answered[ticket].add(answer.worker)
-            self._must.add(answer.worker)
-            self.heard.add(answer.worker)
+            self._awaited.add(answer.worker)
+            self.replied.add(answer.worker)
             self.slowest = max(self.slowest, answer.seconds)
 
 
-class Control:
-    """Asks the workers, over one mailbox.  For one thread at a time."""
+class RemoteControl:
+    """Sends commands to the workers, over one mailbox.  For one thread at a time."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self._owed = False
+        self._replies_pending = False
         self.silent: int | None = None
-        """Mailboxes that listened to the last broadcast and did not answer in time; None where the broker does not tell
-        who listens."""
+        """Mailboxes that received the last broadcast and did not reply in time; None where the
+        broker does not report how many there are."""
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def ask(
         self, commands: Sequence[Command], expected: Collection[str], deadline: Deadline
     ) -> list[Answer]:
-        """Broadcast `commands` and collect the answers, until every one of `expected` has answered.
+        """Broadcast `commands` and collect the answers until all `expected` workers have answered.
 
-        With nobody expected it waits FIRST_WAIT seconds at the most.  Whoever else may answer (a new worker, one that
-        has been silent for long) gets a short grace after the last one expected.  Answers to earlier rounds that come
-        late are among the answers as well: they are signs of life.
+        With none expected it waits FIRST_WAIT seconds at most.  Other workers (a new one, one that
+        has long been silent) get a short grace period after the last expected one.  Late answers
+        to earlier rounds are included: they show that the worker is alive.
         """
         sent = time.monotonic()
         tickets = {str(uuid.uuid4()): command for command in commands}
@@ -144,30 +117,32 @@ class Control:
             self._tickets[ticket] = command.method, sent
         while len(self._tickets) > _TICKETS_KEPT:
             self._tickets.popitem(last=False)
-        listeners = self._mailbox.broadcast(
+        mailboxes = self._mailbox.broadcast(
             [self._message(ticket, command) for ticket, command in tickets.items()]
         )
         current = _Round(tickets, expected)
         self._collect(
             current,
             bool(expected),
-            listeners,
+            mailboxes,
             deadline if expected else deadline.within(FIRST_WAIT),
         )
-        self._owed = not (current.complete and (listeners is None or current.everyone(listeners)))
-        self.silent = max(0, listeners - len(current.heard)) if listeners is not None else None
+        self._replies_pending = not (
+            current.complete and (mailboxes is None or current.complete_for(mailboxes))
+        )
+        self.silent = max(0, mailboxes - len(current.replied)) if mailboxes is not None else None
         return current.answers
 
     def close(self) -> None:
         """Remove the mailbox from the broker."""
-        self._mailbox.close(self._owed)
+        self._mailbox.close(self._replies_pending)
 
     def _collect(
-        self, current: _Round, known: bool, listeners: int | None, until: Deadline
+        self, current: _Round, known: bool, mailboxes: int | None, until: Deadline
     ) -> None:
         in_grace = False
-        while not (listeners == 0 or self._mailbox.unheard):
-            if current.everyone(listeners):
+        while not (mailboxes == 0 or self._mailbox.undelivered):
+            if current.complete_for(mailboxes):
                 return
             if current.complete and known and not in_grace:
                 in_grace = True
@@ -184,7 +159,7 @@ class Control:
             return
         for worker, body in reply.body.items():
             answer = Answer(
-                method, worker, body, time.monotonic() - sent, late=not current.asked(reply.ticket)
+                method, worker, body, time.monotonic() - sent, late=not current.issued(reply.ticket)
             )
             current.take(answer, reply.ticket)
 

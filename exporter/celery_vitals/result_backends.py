@@ -1,57 +1,135 @@
-"""The result backend: one round trip in the way that suits its kind, bounded in time, leaving nothing behind."""
+"""The result backend: checks of its options, and a round trip that leaves nothing behind."""
 
 from __future__ import annotations
 
+import importlib.util
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
-from celery.app.backends import by_url
-from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import ImproperlyConfigured
 
-from celery_vitals.brokers.redis.sentinel import bounded_sentinel
+from celery_vitals import third_party
+from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers import tls
+from celery_vitals.brokers.redis.sentinel import bounded_sentinel, check_master_name
 from celery_vitals.brokers.target import Target
-from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.errors import ConfigError, ProbeError, Reason
 
 _PROBE_EXPIRES = 60
-"""Seconds after which a store that can expire removes the probe's key, had the exporter been killed before it did."""
+"""Seconds after which the probe's key expires, where keys can, if the exporter is killed."""
 _VALUE = b"celery-vitals"
+_REDIS = ("redis", "rediss", "sentinel")
+_SQLALCHEMY = ("sqlalchemy", "celery-vitals[sqlalchemy]")
+_PACKAGES = {
+    "db": _SQLALCHEMY,
+    "database": _SQLALCHEMY,
+    "cache": ("pymemcache", "celery-vitals[memcached]"),
+    "arangodb": ("pyArango", "celery[arangodb]"),
+    "cassandra": ("cassandra", "celery[cassandra]"),
+    "consul": ("consul", "celery[consul]"),
+    "couchbase": ("couchbase", "celery[couchbase]"),
+    "couchdb": ("pycouchdb", "celery[couchdb]"),
+    "dynamodb": ("boto3", "celery[dynamodb]"),
+    "elasticsearch": ("elasticsearch", "celery[elasticsearch]"),
+    "mongodb": ("pymongo", "celery[mongodb]"),
+    "s3": ("boto3", "celery[s3]"),
+}
+"""The package that a kind of backend requires, by scheme, and what to install for it."""
 
 
 class Backend(Protocol):
-    """A result backend that can be asked whether it works."""
+    """A result backend that can be probed."""
 
     def round_trip(self) -> None:
-        """Make it take part in a round trip; raises whatever the library raises when it does not."""
+        """Store and read something, or at least read; raises the library's error."""
 
     def close(self) -> None:
         """Close the connections of its client."""
 
 
+def check_backend(target: Target) -> None:
+    """Raise ConfigError when a library or option that this backend requires is missing."""
+    scheme, settings = target.backend, target.backend_settings
+    if scheme == "sentinel":
+        check_master_name(
+            settings.get("result_backend_transport_options") or {},
+            "--result-backend-transport-option",
+        )
+    options = _redis_tls(target)
+    if options is not None and options.get("ssl_cert_reqs", "") == "":
+        raise ConfigError(
+            "--result-backend: Celery requires ssl_cert_reqs for TLS"
+            " (rediss://...?ssl_cert_reqs=required, or optional, or none)"
+        )
+    package, install = _PACKAGES.get(scheme, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"--result-backend: {scheme} requires the package {package}: pip install '{install}'"
+        )
+    if package == _SQLALCHEMY[0]:
+        _check_driver(target.backend_url.partition("+")[2])
+
+
+def _check_driver(url: str) -> None:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except NoSuchModuleError as error:
+        raise ConfigError(f"--result-backend: unknown database in SQLAlchemy: {error}") from error
+    except ImportError as error:
+        raise ConfigError(f"--result-backend: the database driver is missing: {error}") from error
+    except (ArgumentError, ValueError):
+        raise ConfigError("--result-backend: SQLAlchemy rejected the URL after db+") from None
+
+
+def certificate_blind_spots(target: Target) -> Iterator[BlindSpot]:
+    """Iterate over what is not verified of the result backend's certificate."""
+    options = _redis_tls(target)
+    if options is not None and options.get("ssl_cert_reqs") in tls.DISABLED:
+        yield BlindSpot(
+            "result_backend_certificate",
+            f"The result backend's certificate {tls.NOT_VERIFIED}.",
+            "ssl_cert_reqs",
+        )
+
+
+def _redis_tls(target: Target) -> Mapping[str, Any] | None:
+    """Return the TLS options of a backend on Redis; None for others and without TLS."""
+    if target.backend not in _REDIS:
+        return None
+    options = target.backend_settings.get("redis_backend_use_ssl")
+    named = options if isinstance(options, Mapping) else {}
+    if not target.backend_url.startswith("rediss://") and not named:
+        return None
+    query = parse_qs(urlsplit(target.backend_url).query)
+    return {**named, **{name: values[0] for name, values in query.items()}}
+
+
 def open_backend(target: Target, io_timeout: float) -> Backend:
-    """The probe that suits the kind of backend in `target`.  Connects to nothing yet."""
+    """Return the probe for the kind of backend in `target`.  Does not connect."""
     if target.backend in ("db", "database"):
         return _Database(target, io_timeout)
     app = Celery("celery-vitals", set_as_current=False, fixups=[])
     app.conf.update({**target.backend_settings, **_bounds(target.backend_settings, io_timeout)})
     try:
-        cls, url = by_url(target.backend_url, app.loader)
-        store = cls(app=app, url=url)
+        store = third_party.open_result_store(app, target.backend_url)
     except (ImproperlyConfigured, ImportError, ValueError) as error:
         raise ProbeError(
-            Reason.UNAVAILABLE, f"this result backend cannot be used here: {error}"
+            Reason.UNAVAILABLE, f"this result backend cannot be used: {error}"
         ) from error
-    if target.backend in ("redis", "rediss", "sentinel", "redis-socket", "socket"):
+    if target.backend in (*_REDIS, "redis-socket", "socket"):
         return _Redis(store)
-    return _KeyValue(store) if isinstance(store, KeyValueStoreBackend) else _Results(store)
+    return _KeyValue(store) if third_party.is_key_value_store(store) else _Results(store)
 
 
 def _bounds(settings: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Settings that keep every kind of backend from blocking or retrying, whatever the application's are."""
+    """Return settings that keep every kind of backend from blocking and from retrying."""
     milliseconds = int(timeout * 1000)
     mongodb = dict(settings.get("mongodb_backend_settings") or {})
     mongodb["options"] = {
@@ -80,45 +158,46 @@ def _bounds(settings: Mapping[str, Any], timeout: float) -> dict[str, Any]:
 
 
 def _probe_id() -> str:
-    """An id that no other exporter uses at the same time."""
+    """Return an id that no other exporter uses at the same time."""
     return f"celery-vitals-probe-{uuid.uuid4()}"
 
 
 def _expect(value: Any) -> None:
     if value not in (_VALUE, _VALUE.decode()):
         raise ProbeError(
-            Reason.PROTOCOL, "the result backend gave back something else than was stored"
+            Reason.PROTOCOL, "the result backend returned another value than was stored"
         )
 
 
 class _Redis:
-    """A key set, read and deleted.  Not through the backend's own `set`: that publishes as well, and retries."""
+    """Sets, reads and deletes a key; the backend's own `set` publishes as well, and retries."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
         self._id = _probe_id()
 
     def round_trip(self) -> None:
-        client, key = self._store.client, self._store.get_key_for_task(self._id)
+        client, key = self._store.client, third_party.task_key(self._store, self._id)
         client.set(key, _VALUE, ex=_PROBE_EXPIRES)
         _expect(client.get(key))
         client.delete(key)
 
     def close(self) -> None:
         """Close the connections of its client."""
-        if "client" in vars(self._store):
-            self._store.client.connection_pool.disconnect()
+        client = third_party.opened_client(self._store)
+        if client is not None:
+            client.connection_pool.disconnect()
 
 
 class _KeyValue:
-    """The same for every other store of keys and values: memcached, file system, S3, Consul, ..."""
+    """Does the same in every other key-value store: memcached, file system, S3, Consul, ..."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
         self._id = _probe_id()
 
     def round_trip(self) -> None:
-        key = self._store.get_key_for_task(self._id)
+        key = third_party.task_key(self._store, self._id)
         self._store.set(key, _VALUE)
         try:
             _expect(self._store.get(key))
@@ -127,13 +206,13 @@ class _KeyValue:
 
     def close(self) -> None:
         """Close the connections of its client, where it has one that can be closed."""
-        close = getattr(vars(self._store).get("client"), "close", None)
+        close = getattr(third_party.opened_client(self._store), "close", None)
         if close is not None:
             close()
 
 
 class _Results:
-    """Store, read and forget a result of our own, for backends that know nothing but results."""
+    """Stores, reads and forgets a result, in backends that store nothing else."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -147,11 +226,11 @@ class _Results:
             self._store.forget(self._id)
 
     def close(self) -> None:
-        """Each has its own way to, or none: the connections end with the process."""
+        """Do nothing: there is no common way; the connections end with the process."""
 
 
 class _Database:
-    """SELECT only, through an engine of our own: Celery's creates and alters tables as soon as it is made."""
+    """Runs SELECT through an engine of its own: Celery's creates and alters tables at its start."""
 
     def __init__(self, target: Target, io_timeout: float) -> None:
         from sqlalchemy import create_engine
@@ -164,7 +243,7 @@ class _Database:
         whole_seconds = max(2, round(io_timeout))
         if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
             milliseconds = whole_seconds * 1000
-            # The last three: a session whose server is gone without a word ends by itself.
+            # The keepalives end a session whose server is gone.
             arguments |= {"connect_timeout": whole_seconds, "tcp_user_timeout": milliseconds}
             arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
             arguments.setdefault("options", f"-c statement_timeout={milliseconds}")
@@ -184,15 +263,15 @@ class _Database:
         import sqlalchemy as sql
 
         if self._file and self._file != ":memory:" and not Path(self._file).exists():
-            # Connecting would create it.
+            # Connecting would create the file.
             raise ProbeError(Reason.NOT_FOUND, "the database file does not exist")
         with self._engine.connect() as connection:
             connection.execute(sql.text("SELECT 1"))
-            # The table may be missing in good health: Celery creates it with the first result.
+            # The table may be missing: Celery creates it with the first result.
             if sql.inspect(connection).has_table(self._table):
                 connection.execute(
                     sql.select(sql.column("id")).select_from(sql.table(self._table)).limit(0)
                 )
 
     def close(self) -> None:
-        """Each connection is closed after its use."""
+        """Do nothing: each connection is closed after its use."""

@@ -1,8 +1,8 @@
-"""Values that must not be shown, and text with them taken out.
+"""Secret values, and their redaction from text.
 
-`Secret` keeps a value from being printed by accident.  `Redactor` takes known secrets out of text that others wrote
-(the message of an exception, a traceback), in whatever way that text has quoted them.  `without_credentials` makes of a
-URL something that can be shown.
+`Secret` prevents a value from being printed by accident.  `Redactor` removes known secrets from
+foreign text (the message of an exception, a traceback), however that text quotes them.
+`without_credentials` removes the secret parts of a URL.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _SENSITIVE = (
     r"|(?:api|access|account|private)[_-]?key)"
 )
 _SENSITIVE_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
-# Host, port and path of an ordinary URL.  What looks different may be a connection string with keys in it.
+# Host, port and path of an ordinary URL.  Anything else may be a connection string with keys.
 _PLAIN = re.compile(r"[\w.\[\]:%~,-]*(?:/[\w./%~-]*)?(?:;[\w.\[\]:-]+)*")
-# A ; without a scheme behind it may be a part of a password.
+# A ";" that no scheme follows may be a part of a password.
 _ALTERNATES = re.compile(r";(?=[\w.+-]+://)")
 _URL_WITH_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s'\"<>]*@", re.IGNORECASE)
 _SENSITIVE_PAIR = re.compile(
     rf"([?&;/](?:[\w-]*{_SENSITIVE}[\w-]*|key|sig)=)([^&;\s'\"<>]+)", re.IGNORECASE
 )
-_SHORT = 8  # characters; a shorter secret may well be part of an innocent word
+_SHORT = 8  # characters; a shorter secret may occur inside an ordinary word
 
 
 class Secret:
-    """A text that `repr`, `str`, formatting, copying and pickling never show; `reveal()` gives it."""
+    """A string that `repr`, `str`, formatting, copying and pickling never expose."""
 
     __slots__ = ("_value",)
 
@@ -40,7 +40,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Return the string."""
         return self._value
 
     def __repr__(self) -> str:
@@ -69,30 +69,29 @@ class Secret:
 
 
 def without_credentials(url: str) -> str:
-    """The URL (or URLs, separated by `;`) without user, password, query and fragment, fit to be shown.
+    """Return the URL (or URLs, separated by `;`) without user, password, query and fragment.
 
-    What does not look like scheme, host, port and path is cut down to its scheme.
+    Anything but scheme, host, port and path is reduced to its scheme.
     """
-    shown = [_shown(part) for part in _ALTERNATES.split(url)]
-    return ";".join(shown)
+    return ";".join(map(_without_credentials, _ALTERNATES.split(url)))
 
 
-def _shown(url: str) -> str:
+def _without_credentials(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return url if url.isidentifier() else MASK  # the bare name of a result backend
-    # The last @ ends the user's part even where a password holds an unquoted @, / or #.
+    # The last @ ends the user info, even if the password contains an unquoted @, / or #.
     rest = re.split(r"[?#]", rest.rpartition("@")[2])[0]
     return f"{scheme}://{rest if _PLAIN.fullmatch(rest) else MASK}"
 
 
 def redact_urls(text: str) -> str:
-    """The text with the user's part and the sensitive parameters of every URL in it masked."""
+    """Mask the user info and the sensitive parameters of every URL in the text."""
     return _SENSITIVE_PAIR.sub(rf"\1{MASK}", _URL_WITH_USER.sub(rf"\1{MASK}@", text))
 
 
 def secrets_in_mapping(options: Mapping[str, Any]) -> Iterable[Secret]:
-    """The texts in a mapping of options, however deep, whose name says that they are sensitive."""
+    """Yield the strings with a sensitive name in a mapping of options, nested ones included."""
     for name, value in options.items():
         if isinstance(value, Mapping):
             yield from secrets_in_mapping(value)
@@ -101,23 +100,23 @@ def secrets_in_mapping(options: Mapping[str, Any]) -> Iterable[Secret]:
 
 
 class Redactor:
-    """Takes the given secrets, and the credentials of every URL, out of text."""
+    """Removes the given secrets, and the credentials of every URL, from text."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         found = {piece for secret in secrets for piece in _pieces(secret.reveal()) if piece}
-        # The longest first: a secret may be a part of another.
+        # Longest first: a secret may be a part of another.
         patterns = [
             _pattern(piece) for piece in sorted(found, key=lambda piece: (-len(piece), piece))
         ]
         self._known = re.compile("|".join(patterns)) if patterns else None
 
     def __call__(self, text: str) -> str:
-        """The text with `***` in place of what must not be shown."""
+        """Replace each secret in the text with `***`."""
         return redact_urls(self._known.sub(MASK, text) if self._known else text)
 
 
 def _pieces(secret: str) -> Iterable[str]:
-    """The secret, and when it is a URL the parts of it that are secret on their own, unquoted."""
+    """Yield the secret and, if it is a URL, its secret parts, unquoted."""
     yield secret
     for part in _ALTERNATES.split(secret):
         userinfo, found, _ = part.partition("://")[2].rpartition("@")
@@ -129,7 +128,7 @@ def _pieces(secret: str) -> Iterable[str]:
 
 
 def _pattern(secret: str) -> str:
-    """A pattern of the secret in which every character may be plain, quoted as in a URL, or escaped as in a literal."""
+    """Build a pattern that matches each character plain, URL-quoted, or escaped as in a literal."""
     pattern = "".join(_character(character) for character in secret)
     return rf"(?<!\w){pattern}(?!\w)" if len(secret) < _SHORT else pattern
 

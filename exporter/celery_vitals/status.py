@@ -1,4 +1,4 @@
-"""What the last round found, for the page and for people."""
+"""A snapshot of the cluster for the status page."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import Target
-from celery_vitals.brokers.queue_readers import QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.target import Target
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
-from celery_vitals.workers import State, WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.state import State
 
 
 @dataclass(frozen=True)
 class CollectorStatus:
-    """How a collector's last run ended."""
+    """The result of a collector's last run."""
 
     name: str
     ok: bool | None
-    """None when it has not run."""
+    """None before the first run."""
     reason: str
-    """Why it failed, in words; empty when it did not."""
+    """The description of the failure; empty after a success."""
     seconds: float
     finished_at: float
     """Unix time."""
@@ -30,7 +31,7 @@ class CollectorStatus:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker, as last heard of."""
+    """The last observed state of a worker."""
 
     name: str
     up: bool
@@ -38,15 +39,15 @@ class WorkerStatus:
     pool: str
     slots: int | None
     queues: tuple[str, ...]
-    accepted: int | None
-    """Tasks begun since its start."""
+    started: int | None
+    """Tasks started since the start of the worker."""
     last_seen: float
     """Unix time."""
 
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """A queue; None where something is not known."""
+    """A queue; None is an unknown value."""
 
     name: str
     length: int | None
@@ -56,14 +57,14 @@ class QueueStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """What the last round found."""
+    """The results of the last collection."""
 
     transport: str
     broker: str
-    """Its address, without credentials."""
+    """The address, without credentials."""
     backend: str
-    """Likewise; empty where there is none."""
-    probes: tuple[CollectorStatus, ...]
+    """The address, without credentials; empty without a result backend."""
+    collectors: tuple[CollectorStatus, ...]
     workers: tuple[WorkerStatus, ...]
     queues: tuple[QueueStatus, ...]
     blind_spots: tuple[BlindSpot, ...]
@@ -76,26 +77,29 @@ def cluster_status(
     blind_spots: tuple[BlindSpot, ...],
     consumed: frozenset[str],
 ) -> ClusterStatus:
-    """Put the rows together; `consumed` are the queues of workers that are to be shown."""
+    """Build the snapshot; `consumed` are the queues that workers consume from, after filters."""
     queues, workers = outcomes.get("queues"), outcomes.get("workers")
     snapshot = queues.value if queues is not None else None
     return ClusterStatus(
         transport=target.transport,
         broker=";".join(map(without_credentials, target.broker_urls)),
         backend=without_credentials(target.backend_url) if target.backend_url else "",
-        probes=tuple(_probe(name, outcome) for name, outcome in outcomes.items()),
+        collectors=tuple(_collector(name, outcome) for name, outcome in outcomes.items()),
         workers=_workers(registry),
         queues=_queues(
-            snapshot, registry, consumed, asked=workers is not None and workers.reason is None
+            snapshot,
+            registry,
+            consumed,
+            workers_known=workers is not None and workers.reason is None,
         ),
         blind_spots=blind_spots,
     )
 
 
-def _probe(name: str, outcome: Outcome[Any] | None) -> CollectorStatus:
+def _collector(name: str, outcome: Outcome[Any] | None) -> CollectorStatus:
     if outcome is None:
         return CollectorStatus(name, None, "", 0.0, 0.0)
-    reason = outcome.reason.words if outcome.reason else ""
+    reason = outcome.reason.description if outcome.reason else ""
     return CollectorStatus(
         name, outcome.reason is None, reason, outcome.seconds, outcome.finished_at
     )
@@ -110,7 +114,7 @@ def _workers(registry: WorkerRegistry) -> tuple[WorkerStatus, ...]:
             pool=worker.stats.pool if worker.stats else "",
             slots=worker.stats.slots if worker.stats else None,
             queues=tuple(sorted(worker.queues or ())),
-            accepted=sum(worker.stats.accepted.values()) if worker.stats else None,
+            started=sum(worker.stats.accepted.values()) if worker.stats else None,
             last_seen=worker.seen_at,
         )
         for worker in registry.workers()
@@ -118,17 +122,20 @@ def _workers(registry: WorkerRegistry) -> tuple[WorkerStatus, ...]:
 
 
 def _queues(
-    snapshot: QueueSnapshot | None, registry: WorkerRegistry, consumed: frozenset[str], asked: bool
+    snapshot: QueueSnapshot | None,
+    registry: WorkerRegistry,
+    consumed: frozenset[str],
+    workers_known: bool,
 ) -> tuple[QueueStatus, ...]:
-    depths: Mapping[str, QueueStats] = snapshot.queues if snapshot else {}
-    names = sorted(set(depths) | consumed)
-    serving = registry.consumers_of(names)
+    stats: Mapping[str, QueueStats] = snapshot.queues if snapshot else {}
+    names = sorted(set(stats) | consumed)
+    consumers = registry.consumers_of(names)
     return tuple(
         QueueStatus(
             name=name,
-            length=depths[name].ready if name in depths else None,
-            workers=serving[name][0] if asked else None,
-            consumers=depths[name].consumers if name in depths else None,
+            length=stats[name].ready if name in stats else None,
+            workers=consumers[name][0] if workers_known else None,
+            consumers=stats[name].consumers if name in stats else None,
         )
         for name in names
     )

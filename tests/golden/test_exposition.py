@@ -66,7 +66,7 @@ def expositions() -> Iterator[dict[str, str]]:
         texts["backend_down"] = settled(exporter)
         results.start()
         wait_for(lambda: exporter.scrape().value("celery_result_backend_up") == 1)
-        # Failures are counted for the life of the process: a new one, so that this state shows its own only.
+        # A new process: failures are counted since its start, and this state has only its own.
         other = stack.enter_context(Exporter.of(broker, "--web.disable-exporter-metrics"))
         settled(other)
         redis.kill()
@@ -104,7 +104,7 @@ def masked(text: str) -> str:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_exposition_is_as_agreed(state: str, expositions: dict[str, str]) -> None:
+def test_exposition_equals_golden_file(state: str, expositions: dict[str, str]) -> None:
     golden, text = HERE / f"{state}.prom", masked(expositions[state])
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
@@ -112,7 +112,7 @@ def test_the_exposition_is_as_agreed(state: str, expositions: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_promtool_finds_nothing_to_say(state: str, expositions: dict[str, str]) -> None:
+def test_promtool_check_metrics_passes(state: str, expositions: dict[str, str]) -> None:
     check = subprocess.run(
         [promtool(), "check", "metrics"],
         input=expositions[state],

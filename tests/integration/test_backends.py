@@ -1,4 +1,5 @@
-"""Result backends of every kind to be had here: whether they work is told, all else is normal, nothing stays."""
+"""Result backends of each available kind: celery_result_backend_up is right, no key or file is
+left."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exporter import Scrape
+from celery_vitals.errors import Reason
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     HOST,
@@ -66,7 +68,7 @@ class TestRedis:
         with Proxy(redis_server.port) as proxy:
             yield proxy
 
-    def test_nothing_stays(self, waiting: Broker, redis_server: RedisServer) -> None:
+    def test_probe_leaves_no_key_or_file(self, waiting: Broker, redis_server: RedisServer) -> None:
         with redis_server.namespace() as apart, redis_server.client(int(apart.namespace)) as client:
             with local_exporter(waiting, result_backend=apart.url) as local:
                 assert all(is_up(local) for _ in range(3))
@@ -76,7 +78,7 @@ class TestRedis:
             assert client.keys("*") == []
 
     @pytest.mark.parametrize(
-        ("fault", "reason"), [(Fault.REFUSE, "refused"), (Fault.MUTE, "timeout")]
+        ("fault", "reason"), [(Fault.REFUSE, "refused"), (Fault.SILENT, "timeout")]
     )
     def test_away_and_back(self, waiting: Broker, proxy: Proxy, fault: Fault, reason: str) -> None:
         with local_exporter(waiting, result_backend=proxy.url(waiting.url), timeout=2) as local:
@@ -86,7 +88,7 @@ class TestRedis:
             assert scrape.seconds < 2.5
             assert all_else_is_normal(scrape)
             assert scrape.value("celery_result_backend_up") == 0
-            # The connection that was open may say so in its own words; what it was follows from a new one.
+            # An open connection may fail with another reason; a new connection has the right one.
             wait_for(lambda: local.scrape(2.0) and reason in reasons(local))
             proxy.fault = Fault.NONE
             wait_for(lambda: is_up(local))
@@ -105,7 +107,7 @@ class TestRedis:
             with local_exporter(waiting, result_backend=url) as local:
                 assert not is_up(local)
                 assert reasons(local) == {"authentication"}
-                assert "wrong" not in local.collector.report().backend
+                assert "wrong" not in local.collector.status().backend
 
 
 def test_rpc_works_when_the_broker_does_and_leaves_no_queue(rabbitmq_broker: Broker) -> None:
@@ -171,12 +173,14 @@ class TestSqlite:
             assert reasons(local) == {"not_found"}
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_is_no_database(self, waiting: Broker, tmp_path: Path) -> None:
+    def test_file_that_is_not_a_database_is_down(self, waiting: Broker, tmp_path: Path) -> None:
         (tmp_path / "results.db").write_text("Dear diary, ...\n" * 100)
         with local_exporter(waiting, result_backend=f"db+sqlite:///{tmp_path}/results.db") as local:
             assert not is_up(local)
 
-    def test_one_that_is_locked_is_waited_for_in_time(self, waiting: Broker, file: Path) -> None:
+    def test_locked_database_times_out_within_the_deadline(
+        self, waiting: Broker, file: Path
+    ) -> None:
         with closing(sqlite3.connect(file)) as holder:
             holder.execute("BEGIN EXCLUSIVE")
             with local_exporter(waiting, result_backend=f"db+sqlite:///{file}", timeout=2) as local:
@@ -186,7 +190,7 @@ class TestSqlite:
 
 
 class TestFiles:
-    def test_nothing_stays(self, waiting: Broker, tmp_path: Path) -> None:
+    def test_probe_leaves_no_key_or_file(self, waiting: Broker, tmp_path: Path) -> None:
         with local_exporter(waiting, result_backend=f"file://{tmp_path}") as local:
             assert all(is_up(local) for _ in range(3))
         assert list(tmp_path.iterdir()) == []
@@ -212,11 +216,13 @@ def test_where_nothing_listens(waiting: Broker, kind: str) -> None:
     with local_exporter(waiting, result_backend=f"{kind}://{HOST}:{free_port()}/") as local:
         assert not is_up(local)
         assert reasons(local) == {"refused"}
-        probe = next(probe for probe in local.collector.report().probes if probe.name == "backend")
-        assert probe.reason == "nothing listens on this address and port"
+        probe = next(
+            probe for probe in local.collector.status().collectors if probe.name == "backend"
+        )
+        assert probe.reason == Reason.REFUSED.description
 
 
-def test_where_there_is_none_nothing_is_claimed(waiting: Broker) -> None:
+def test_without_result_backend_no_backend_series(waiting: Broker) -> None:
     with local_exporter(waiting, result_backend=None) as local:
         scrape = local.scrape()
         assert all_else_is_normal(scrape)

@@ -1,4 +1,4 @@
-"""Result backends on servers: the probe leaves nothing behind, cannot hang, and says what is wrong."""
+"""Result backends on servers: the probe leaves no data, has a deadline and a failure reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import (
     Broker,
@@ -27,10 +28,14 @@ from tests.support.servers import (
 )
 
 ROWS = """
-    SELECT relname::text, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables ORDER BY relname
+    SELECT relname::text, n_tup_ins + n_tup_upd + n_tup_del
+    FROM pg_stat_user_tables ORDER BY relname
 """
 RELATIONS = "SELECT count(*) FROM pg_class"
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def memcached() -> Iterator[MemcachedServer]:
 
 
 def up(scrape: Scrape) -> float | None:
-    """The backend's; the broker is well in any case."""
+    """The samples of the backend; the broker is up in every test."""
     assert scrape.status == 200
     assert scrape.value("celery_broker_up") == 1
     return scrape.value("celery_result_backend_up")
@@ -93,13 +98,13 @@ class TestPostgres:
             ({"database": "no"}, "not_found"),
         ],
     )
-    def test_what_is_wrong_has_a_reason(
+    def test_failure_reason_matches_the_cause(
         self, wrong: dict[str, str], reason: str, redis_broker: Broker, postgres: PostgresServer
     ) -> None:
         with local_exporter(redis_broker, result_backend=postgres.url_of(**wrong)) as local:
             assert up(local.scrape()) == 0
             assert reasons(local) == {reason}
-            assert "vitals-secret" not in str(local.collector.report())
+            assert "vitals-secret" not in str(local.collector.status())
 
     def test_a_table_that_this_user_may_not_read(
         self, redis_broker: Broker, postgres: PostgresServer
@@ -111,7 +116,7 @@ class TestPostgres:
             assert up(local.scrape()) == 0
             assert reasons(local) == {"permission"}
 
-    def test_a_server_that_shuts_down_while_somebody_still_works(
+    def test_server_shutting_down_with_open_sessions_is_unavailable(
         self, redis_broker: Broker
     ) -> None:
         with PostgresServer() as server:
@@ -155,7 +160,7 @@ def test_memcached_keeps_no_key(redis_broker: Broker, memcached: MemcachedServer
     assert memcached.items() == 0
 
 
-def test_none(redis_broker: Broker) -> None:
+def test_without_result_backend_broker_and_workers_are_scraped(redis_broker: Broker) -> None:
     with local_exporter(redis_broker, result_backend="disabled") as local:
         assert up(local.scrape()) is None
         assert "backend" in local.scrape().by("subject", "celery_exporter_blind_spot")
@@ -171,10 +176,10 @@ def usage(exporter: Exporter) -> tuple[int, int]:
 def hanging(
     request: pytest.FixtureRequest, redis_broker: Broker
 ) -> Iterator[tuple[Broker, str, Server | Proxy]]:
-    """A broker, the URL of a result backend, and what stands still when it is told to."""
+    """A broker, the URL of a result backend, and the server to freeze."""
     with ExitStack() as stack:
         if request.param == "rpc":
-            # On the broker's own connections: a second address of the same RabbitMQ stands still for both.
+            # rpc:// uses the connections of the broker: freezing RabbitMQ freezes both.
             rabbitmq: RabbitMQServer = request.getfixturevalue("rabbitmq_server")
             broker = stack.enter_context(rabbitmq.namespace())
             proxy = stack.enter_context(Proxy(rabbitmq.port))
@@ -189,7 +194,7 @@ def hanging(
             yield redis_broker, server.url, server
 
 
-def test_one_that_stands_still_costs_no_scrape_more_than_its_time(
+def test_hanging_backend_does_not_exceed_the_scrape_timeout(
     hanging: tuple[Broker, str, Server | Proxy],
 ) -> None:
     broker, url, culprit = hanging
@@ -206,10 +211,10 @@ def test_one_that_stands_still_costs_no_scrape_more_than_its_time(
         assert max(scrape.seconds for scrape in scrapes) < 2.5
         assert {scrape.value("celery_result_backend_up") for scrape in scrapes} == {0}
         failures = scrapes[-1].series("celery_probe_failures_total")
-        told = {
+        reasons = {
             dict(labels)["reason"] for labels in failures if dict(labels)["collector"] == "backend"
         }
-        assert told <= {"timeout", "stuck"}
+        assert reasons <= {"timeout", "stuck"}
         assert after[0] <= before[0] + 1
         assert after[1] <= before[1] + 1
         go_on(culprit)
@@ -218,7 +223,7 @@ def test_one_that_stands_still_costs_no_scrape_more_than_its_time(
 
 def stand_still(culprit: Server | Proxy) -> None:
     if isinstance(culprit, Proxy):
-        culprit.fault = Fault.MUTE
+        culprit.fault = Fault.SILENT
     else:
         culprit.freeze()
 

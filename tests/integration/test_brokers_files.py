@@ -15,8 +15,8 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals.brokers import CAPABILITIES
 from celery_vitals.brokers.generic.events import GenericReceiver
+from celery_vitals.brokers.kinds import KINDS
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.canary import KEY
 from tests.support.event_streams import cluster_of
@@ -70,7 +70,7 @@ class TestFileSystem:
             done = {"task": "project.add", "queue": "celery"}
 
             def succeeded() -> bool:
-                # Again and again: a worker's kombu loses a message that it takes while it is still being written.
+                # Repeated: kombu loses a message that it reads while the message is being written.
                 publish(broker, "add", 1, 2, conf=conf)
                 return (
                     exporter.scrape(timeout=5).value("celery_task_succeeded_total", **done) or 0
@@ -87,7 +87,7 @@ class TestFileSystem:
             if "celery-vitals" in path.name
         ] == []
 
-    def test_two_exporters_hear_every_event(
+    def test_two_exporters_receive_every_event(
         self, broker: Broker, folders: dict[str, str], start_worker: Callable[..., Worker]
     ) -> None:
         conf = {"broker_transport_options": folders}
@@ -100,18 +100,19 @@ class TestFileSystem:
                 wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)  # noqa: B023
 
             def ten() -> bool:
-                # One after the other: a worker's kombu loses a message that it takes while it is still being written.
+                # One at a time: kombu loses a message that it reads while the message is being
+                # written.
                 publish(broker, "add", 1, 2, conf=conf)
                 return worker.log.count("succeeded in") >= 10
 
             wait_for(ten, 30.0, interval=0.2)
 
-            def heard(local: LocalExporter) -> bool:
+            def received(local: LocalExporter) -> bool:
                 return sum(
                     local.scrape().by("task", "celery_task_succeeded_total").values()
                 ) == worker.log.count("succeeded in")
 
-            wait_for(lambda: heard(one) and heard(other))
+            wait_for(lambda: received(one) and received(other))
 
     def test_the_queue_of_one_that_was_killed_is_removed_by_another(
         self, broker: Broker, folders: dict[str, str]
@@ -123,9 +124,11 @@ class TestFileSystem:
         )
         killed, sleeper, living = (cluster.connect(Deadline.after(5)) for _ in range(3))
         try:
-            GenericReceiver(killed, "celeryev", Deaf())
-            other = GenericReceiver(sleeper, "celeryev", Deaf())
-            ours = GenericReceiver(living, "celeryev", Deaf(), silent=1.0)
+            GenericReceiver(killed, "celeryev", DiscardingSink(), shared_queue=False)
+            other = GenericReceiver(sleeper, "celeryev", DiscardingSink(), shared_queue=False)
+            ours = GenericReceiver(
+                living, "celeryev", DiscardingSink(), shared_queue=False, owner_timeout=1.0
+            )
             assert table.read_text().count(EVENTS) == 3
 
             def swept() -> bool:
@@ -162,8 +165,8 @@ class TestFileSystem:
         assert not (tmp_path / "gone").exists()
 
 
-class Deaf:
-    """Takes what a receiver hears."""
+class DiscardingSink:
+    """Discards received events."""
 
     def deliver(self, bodies: list[bytes], arrived: float) -> None:
         pass
@@ -216,11 +219,11 @@ class TestMemory:
 
 class TestOthers:
     def test_each_transport_of_kombu_is_in_the_table(self) -> None:
-        assert {scheme for one in CAPABILITIES for scheme in one.schemes} == {
+        assert {scheme for kind in KINDS for scheme in kind.capabilities.schemes} == {
             name.lower() for name in TRANSPORT_ALIASES
         }
 
-    def test_nothing_is_claimed_or_created_where_nothing_is_known(self, tmp_path: Path) -> None:
+    def test_unknown_transport_exports_no_series_and_creates_nothing(self, tmp_path: Path) -> None:
         file = tmp_path / "broker.db"
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA user_version = 7")
@@ -236,7 +239,7 @@ class TestOthers:
             spots = scrape.by("subject", "celery_exporter_blind_spot").keys()
             assert spots >= {"broker", "workers", "queues", "task_events"}
             notes: dict[str, Any] = {
-                note.subject: note.text for note in local.collector.report().blind_spots
+                spot.subject: spot.reason for spot in local.collector.status().blind_spots
             }
             assert (
                 notes["queues"]

@@ -1,4 +1,4 @@
-"""RabbitMQ behind TLS, and at several addresses: everything is seen, or the reason is."""
+"""RabbitMQ with TLS and with several addresses: full data, or a failure with its reason."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ class TestTls:
             assert scrape.value("celery_result_backend_up") == 1
 
     @pytest.mark.parametrize(
-        ("without", "said"),
+        ("without", "expected"),
         [
             ({"cert_reqs": "none", "ca_certs": ""}, "is not verified"),
-            ({"server_hostname": ""}, "but not its name"),
+            ({"server_hostname": ""}, "but not the name in it"),
         ],
     )
-    def test_a_certificate_that_is_not_verified_is_said(
-        self, without: dict[str, str], said: str, tls_broker: Broker, certificates: Certificates
+    def test_unverified_certificate_is_a_blind_spot(
+        self, without: dict[str, str], expected: str, tls_broker: Broker, certificates: Certificates
     ) -> None:
         options = {
             name: value
@@ -112,18 +112,21 @@ class TestTls:
             assert scrape.value("celery_broker_up") == 1
             assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
             (text,) = (
-                note.text
-                for note in local.collector.report().blind_spots
-                if note.subject == "broker_certificate"
+                spot.reason
+                for spot in local.collector.status().blind_spots
+                if spot.subject == "broker_certificate"
             )
-            assert said in text
+            assert expected in text
 
-    def test_what_is_wrong_has_a_reason(
+    def test_failure_reason_matches_the_cause(
         self, tls_broker: Broker, certificates: Certificates
     ) -> None:
         good = certificates.amqp_options()
         assert (
-            reason(tls_broker, broker_ssl_options=good | {"ca_certs": str(certificates.stranger)})
+            reason(
+                tls_broker,
+                broker_ssl_options=good | {"ca_certs": str(certificates.other_authority)},
+            )
             == "tls"
         )
         assert (
@@ -145,7 +148,7 @@ class TestTls:
         self, tls_broker: Broker, certificates: Certificates
     ) -> None:
         with Proxy(tls_broker.server.port) as proxy:
-            proxy.fault = Fault.MUTE
+            proxy.fault = Fault.SILENT
             options = certificates.amqp_options()
             url = proxy.url(tls_broker.url)
             with local_exporter(
@@ -157,7 +160,7 @@ class TestTls:
                 proxy.fault = Fault.NONE
                 wait_for(lambda: local.scrape().value("celery_broker_up") == 1)
 
-    def test_where_the_server_speaks_no_tls(self, rabbitmq_broker: Broker) -> None:
+    def test_tls_client_against_plain_server_fails(self, rabbitmq_broker: Broker) -> None:
         assert reason(
             rabbitmq_broker, broker_url=rabbitmq_broker.url.replace("amqp:", "amqps:")
         ) in ("tls", "closed")
@@ -201,7 +204,7 @@ class TestSeveralAddresses:
             assert second.connections == 0
             assert first.connections > 0
 
-    @pytest.mark.parametrize("fault", [Fault.MUTE, Fault.BLACKHOLE])
+    @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.BLACKHOLE])
     def test_one_that_hangs_leaves_time_for_the_other(
         self, fault: Fault, rabbitmq_broker: Broker, proxies: tuple[Proxy, Proxy]
     ) -> None:
@@ -215,6 +218,6 @@ class TestSeveralAddresses:
             assert scrape.seconds < 4
             assert scrape.value("celery_broker_up") == 1
 
-    def test_all_dead(self, rabbitmq_broker: Broker) -> None:
+    def test_all_addresses_unreachable(self, rabbitmq_broker: Broker) -> None:
         url = f"amqp://u:p@{HOST}:{free_port()}//;amqp://u:p@{HOST}:{free_port()}//"
         assert reason(rabbitmq_broker, broker_url=url) == "refused"

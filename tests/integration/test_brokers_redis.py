@@ -46,7 +46,7 @@ class TestAcl:
             publish(redis_broker, "add", 1, 2)
             wait_for(lambda: sees_everything(local, "w@test", celery=0))
 
-    def test_one_who_may_not_give_itself_a_name_goes_on_without(
+    def test_user_without_client_setname_works(
         self, redis_broker: Broker, user: Callable[..., Broker], start_worker: Callable[..., Worker]
     ) -> None:
         start_worker(redis_broker, "solo", "w", events=True)
@@ -57,7 +57,9 @@ class TestAcl:
             failures = local.scrape().series("celery_probe_failures_total")
             assert failures == {}
 
-    def test_a_server_that_has_no_such_command(self, start_worker: Callable[..., Worker]) -> None:
+    def test_server_without_the_client_command_works(
+        self, start_worker: Callable[..., Worker]
+    ) -> None:
         with (
             RedisServer(extra_args=["--rename-command", "CLIENT", ""]) as server,
             server.namespace() as broker,
@@ -88,7 +90,9 @@ class TestAcl:
             wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=3))
             assert local.scrape().series("celery_probe_failures_total") == {}
 
-    def test_one_who_may_do_nothing(self, user: Callable[..., Broker]) -> None:
+    def test_user_without_permissions_has_reason_permission(
+        self, user: Callable[..., Broker]
+    ) -> None:
         with local_exporter(user("-@all")) as local:
             assert local.scrape().value("celery_broker_up") == 0
             assert failure_reasons(local) == {"permission"}
@@ -140,7 +144,7 @@ def test_with_a_prefix_before_all_keys(
         publish(redis_broker, "add", 1, 2, conf=conf)
         wait_for(lambda: sees_everything(local, "w@test", celery=0, orphan=2))
         assert [key for key in client.keys("*") if not key.startswith(b"team:")] == []
-    # Another prefix is another cluster: nobody is there.
+    # Another prefix is another cluster, without workers.
     with local_exporter(
         redis_broker, broker_transport_options={"global_keyprefix": "other:"}
     ) as local:

@@ -1,4 +1,4 @@
-"""Redis behind TLS, with real workers on it: everything is seen, or the reason is."""
+"""Redis with TLS and real workers: full data, or a failure with its reason."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TestTls:
         self, broker: Broker, certificates: Certificates
     ) -> None:
         with Proxy(broker.server.port) as proxy:
-            proxy.fault = Fault.MUTE
+            proxy.fault = Fault.SILENT
             options = certificates.redis_options()
             with local_exporter(
                 broker,
@@ -109,25 +109,25 @@ class TestTls:
                 proxy.fault = Fault.NONE
                 wait_for(lambda: local.scrape().value("celery_broker_up") == 1)
 
-    def test_a_certificate_that_is_not_verified_is_said(
+    def test_unverified_certificate_is_a_blind_spot(
         self, broker: Broker, certificates: Certificates
     ) -> None:
         options = certificates.redis_options() | {
             "ssl_cert_reqs": "none",
-            "ssl_ca_certs": str(certificates.stranger),
+            "ssl_ca_certs": str(certificates.other_authority),
         }
         backend = f"{broker.url}?{in_url(options)}"
         with local_exporter(broker, broker_ssl_options=options, result_backend=backend) as local:
             scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_result_backend_up") == 1
-            spots = scrape.by("subject", "celery_exporter_blind_spot")
-            assert {"broker_certificate", "result_backend_certificate"} <= spots.keys()
-            notes = {note.subject: note for note in local.collector.report().blind_spots}
-            assert "not verified" in notes["broker_certificate"].text
-            assert "ssl_cert_reqs" in notes["broker_certificate"].setting
+            found = scrape.by("subject", "celery_exporter_blind_spot")
+            assert {"broker_certificate", "result_backend_certificate"} <= found.keys()
+            blind_spots = {spot.subject: spot for spot in local.collector.status().blind_spots}
+            assert "not verified" in blind_spots["broker_certificate"].reason
+            assert "ssl_cert_reqs" in blind_spots["broker_certificate"].setting
 
-    def test_without_options_it_does_as_kombu_does_and_says_so(
+    def test_without_options_certificate_is_not_verified_and_a_blind_spot(
         self, certificates: Certificates
     ) -> None:
         with RedisServer(tls=certificates, extra_args=["--tls-auth-clients", "no"]) as server:
@@ -138,7 +138,7 @@ class TestTls:
                 assert "broker_certificate" in scrape.by("subject", "celery_exporter_blind_spot")
 
     def test_with_the_wrong_authority(self, broker: Broker, certificates: Certificates) -> None:
-        wrong = certificates.redis_options() | {"ssl_ca_certs": str(certificates.stranger)}
+        wrong = certificates.redis_options() | {"ssl_ca_certs": str(certificates.other_authority)}
         backend = f"{broker.url}?{in_url(wrong)}"
         with local_exporter(broker, broker_ssl_options=wrong, result_backend=backend) as local:
             scrape = local.scrape()
@@ -158,7 +158,7 @@ class TestTls:
             assert local.scrape().value("celery_broker_up") == 0
             assert failure_reasons(local) == {"tls"}
 
-    def test_where_the_server_speaks_no_tls(self, redis_broker: Broker) -> None:
+    def test_tls_client_against_plain_server_fails(self, redis_broker: Broker) -> None:
         url = redis_broker.url.replace("redis:", "rediss:")
         with local_exporter(redis_broker, broker_url=url, timeout=1) as local:
             assert local.scrape(2.0).value("celery_broker_up") == 0
@@ -168,7 +168,7 @@ class TestTls:
                 "timeout",
             }  # Redis waits for the rest of such a command
 
-    def test_where_only_the_server_speaks_tls(self, broker: Broker) -> None:
+    def test_plain_client_against_tls_server_fails(self, broker: Broker) -> None:
         with local_exporter(
             broker, broker_url=broker.url.replace("rediss:", "redis:"), result_backend=None
         ) as local:

@@ -35,7 +35,7 @@ def looking_by(broker: Broker, options: Mapping[str, Any]) -> AbstractContextMan
 
 
 class TestSentinel:
-    def test_a_master_that_nobody_knows(self, sentinels: Sentinels) -> None:
+    def test_unknown_master_name(self, sentinels: Sentinels) -> None:
         with looking_by(sentinels.broker(), {"master_name": "nosuch"}) as local:
             scrape = local.scrape()
             assert scrape.value("celery_broker_up") == 0
@@ -43,7 +43,7 @@ class TestSentinel:
             failures = scrape.series("celery_probe_failures_total")
             assert {dict(labels)["reason"] for labels in failures} == {"unavailable"}
 
-    def test_a_sentinel_that_is_gone_costs_the_others_nothing(self, sentinels: Sentinels) -> None:
+    def test_unreachable_sentinel_does_not_affect_the_scrape(self, sentinels: Sentinels) -> None:
         url = f"sentinel://{HOST}:{free_port()};{sentinels.broker().url}"
         broker = Broker("redis", url, url, sentinels.master)
         with looking_by(broker, sentinels.options) as local:

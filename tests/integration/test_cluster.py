@@ -1,4 +1,4 @@
-"""A healthy cluster with a worker of every pool: what the exporter says of it, on Redis and on RabbitMQ."""
+"""A healthy cluster with a worker of every pool, on Redis and on RabbitMQ."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_queues_have_the_workers_and_slots_that_serve_them(exporter: Exporter) -
     }
 
 
-def test_a_queue_that_nobody_serves_has_its_length_over_all_priorities(
+def test_queue_without_consumers_has_its_length_over_all_priorities(
     cluster: Cluster, exporter: Exporter
 ) -> None:
     for priority in (0, 3, 6, 9):
@@ -109,7 +109,7 @@ def test_consumers_are_the_broker_s_own_count_where_it_has_one(
         assert consumers["celery"] == 4
 
 
-def test_unacknowledged_messages_are_told_by_queue(cluster: Cluster, exporter: Exporter) -> None:
+def test_unacknowledged_messages_are_counted_by_queue(cluster: Cluster, exporter: Exporter) -> None:
     publish(cluster.broker, "late", 6, queue="threads", count=4)  # acknowledged when it has ended
 
     def held() -> bool:
@@ -140,12 +140,12 @@ def test_the_collector_registers_in_any_registry_without_probing(cluster: Cluste
     )
     registry = CollectorRegistry()
     registry.register(collector)
-    assert collector.report().workers == ()
+    assert collector.status().workers == ()
     assert b'celery_worker_up{worker="prefork@test"} 1.0' in generate_latest(registry)
     collector.close(Deadline.after(2))
 
 
-def test_the_page_says_what_is_seen_and_which_queue_nobody_serves(
+def test_status_page_lists_observed_targets_and_queues_without_consumers(
     cluster: Cluster, exporter: Exporter
 ) -> None:
     publish(cluster.broker, "add", 1, 2, queue="forgotten")

@@ -1,4 +1,4 @@
-"""The stream of events: a backlog, broken and disordered events, workers that tell nothing, and one that goes."""
+"""The event stream: a backlog, invalid and unordered events, workers without events, shutdown."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from tests.support.task_series import (
     event,
     event_stream_is_up,
     following,
-    split,
     tasks_of,
-    total,
     until,
     writing,
 )
@@ -39,17 +37,17 @@ def test_a_backlog_is_counted_under_its_queue_with_its_waits(
         start_worker(broker, "threads", queues=("bulk", "other"), events=True)
         scrape = until(exporter, BACKLOG, "celery_task_succeeded_total", timeout=60, queue="bulk")
         for what in ("received", "started", "succeeded"):
-            assert split(scrape, f"celery_task_{what}_total", "queue") == {"bulk": BACKLOG}
-        assert split(scrape, "celery_task_queue_wait_seconds_count", "queue") == {"bulk": BACKLOG}
-        assert split(scrape, "celery_task_runtime_seconds_count", "queue") == {"bulk": BACKLOG}
-        assert total(scrape, "celery_exporter_events_missed_total") == 0
+            assert scrape.total_by("queue", f"celery_task_{what}_total") == {"bulk": BACKLOG}
+        assert scrape.total_by("queue", "celery_task_queue_wait_seconds_count") == {"bulk": BACKLOG}
+        assert scrape.total_by("queue", "celery_task_runtime_seconds_count") == {"bulk": BACKLOG}
+        assert scrape.total("celery_exporter_events_missed_total") == 0
         assert scrape.value("celery_exporter_tasks_in_flight_evicted_total") == 0
         wait_for(lambda: tasks_of(exporter).value("celery_exporter_tasks_in_flight") == 0, 10)
 
 
 @pytest.fixture(scope="module")
 def exporter(module_broker: Broker) -> Iterator[Exporter]:
-    """One that hears what is written by hand."""
+    """An exporter that receives events of the test itself."""
     with following(module_broker) as exporter:
         yield exporter
 
@@ -97,7 +95,7 @@ def test_broken_events_are_counted_by_reason_and_the_others_with_them(
             "celery_exporter_events_rejected_total",
             reason=reason,
         )
-    rejected = split(tasks_of(exporter), "celery_exporter_events_rejected_total", "reason")
+    rejected = tasks_of(exporter).total_by("reason", "celery_exporter_events_rejected_total")
     undecoded = rejected.pop("malformed", 0), rejected.pop("not_json", 0)
     assert rejected == expected
     assert sum(undecoded) == 14  # what is no JSON, and what is JSON and no event
@@ -120,14 +118,16 @@ def test_events_in_any_order_make_one_task(exporter: Exporter, events: Events) -
     events.write(*story)
     scrape = until(exporter, 1, "celery_task_succeeded_total", task="hand.any")
     for what in ("received", "started", "succeeded"):
-        assert split(scrape, f"celery_task_{what}_total", "queue", task="hand.any") == {"right": 1}
-    assert total(scrape, "celery_task_queue_wait_seconds_count", task="hand.any") == 1
-    assert total(scrape, "celery_task_queue_wait_seconds_sum", task="hand.any") == pytest.approx(
+        assert scrape.total_by("queue", f"celery_task_{what}_total", task="hand.any") == {
+            "right": 1
+        }
+    assert scrape.total("celery_task_queue_wait_seconds_count", task="hand.any") == 1
+    assert scrape.total("celery_task_queue_wait_seconds_sum", task="hand.any") == pytest.approx(
         0.11, abs=0.05
     )
 
 
-def test_a_moment_is_never_in_the_future(exporter: Exporter, events: Events) -> None:
+def test_timestamps_are_never_in_the_future(exporter: Exporter, events: Events) -> None:
     future = time.time() + 3e9
     events.write(event("task-received", "future", name="hand.future", timestamp=future))
     events.write(event("task-succeeded", "future", runtime=1e9, timestamp=future))
@@ -137,17 +137,17 @@ def test_a_moment_is_never_in_the_future(exporter: Exporter, events: Events) -> 
     assert last < time.time() + 1
 
 
-def test_odd_names_are_labels_that_can_be_read_or_none(exporter: Exporter, events: Events) -> None:
-    before = total(tasks_of(exporter), "celery_task_received_total")
+def test_unusual_task_names_are_escaped_or_dropped(exporter: Exporter, events: Events) -> None:
+    before = tasks_of(exporter).total("celery_task_received_total")
     odd = ['quote"', "back\\slash", "new\nline", "ünï", "", None, "\x00", "x" * 100_000, "\ud800"]
     for number, name in enumerate(odd):
         events.write(event("task-received", f"odd{number}", name=name, hostname="odd@test"))
     scrape = tasks_of(exporter)
     wait_for(
-        lambda: total(tasks_of(exporter), "celery_task_received_total") >= before + len(odd) - 1
+        lambda: tasks_of(exporter).total("celery_task_received_total") >= before + len(odd) - 1
     )
     scrape = tasks_of(exporter)
-    names = split(scrape, "celery_task_received_total", "task")
+    names = scrape.total_by("task", "celery_task_received_total")
     assert names["_other"] == 1
     assert {'quote"', "back\\slash", "new\nline", "ünï"} <= set(names)
     assert max(map(len, names)) <= 200
@@ -155,33 +155,37 @@ def test_odd_names_are_labels_that_can_be_read_or_none(exporter: Exporter, event
     assert exporter.scrape().status == 200
 
 
-def test_workers_that_tell_nothing_are_named_and_told_to_where_that_is_wanted(
+def test_workers_without_task_events_are_listed_and_enabled_on_request(
     broker: Broker, start_worker: StartWorker
 ) -> None:
-    start_worker(broker, "threads", "mute", queues=("mute",), args=FAST)
+    start_worker(broker, "threads", "eventless", queues=("eventless",), args=FAST)
     with following(broker) as exporter:
         wait_for(
-            lambda: "mute@test" in exporter.scrape().by("worker", "celery_worker_active_tasks")
+            lambda: "eventless@test" in exporter.scrape().by("worker", "celery_worker_active_tasks")
         )
-        publish(broker, "add", 1, 2, queue="mute", count=20)
-        publish(broker, "fail", queue="mute", count=5)
+        publish(broker, "add", 1, 2, queue="eventless", count=20)
+        publish(broker, "fail", queue="eventless", count=5)
         wait_for(
-            lambda: tasks_of(exporter).value("celery_worker_task_events", worker="mute@test") == 0
+            lambda: (
+                tasks_of(exporter).value("celery_worker_task_events", worker="eventless@test") == 0
+            )
         )
         scrape = exporter.scrape()
-        accepted = split(scrape, "celery_worker_tasks_accepted_total", "task", worker="mute@test")
+        accepted = scrape.total_by(
+            "task", "celery_worker_tasks_accepted_total", worker="eventless@test"
+        )
         assert accepted == {"project.add": 20, "project.fail": 5}
         assert scrape.value("celery_exporter_blind_spot", subject="task_events") == 1
-        assert total(scrape, "celery_exporter_events_missed_total") == 0
+        assert scrape.total("celery_exporter_events_missed_total") == 0
         _, page = exporter.get("/")
-        assert "mute@test" in page
+        assert "eventless@test" in page
         assert "--enable-events" in page
-        assert "Task events are off at mute@test" in page
+        assert "Task events are off at eventless@test" in page
         with following(broker, "--enable-events") as asking:
-            check_enabled(broker, asking, "mute")
+            check_enabled(broker, asking, "eventless")
             start_worker(broker, "threads", "later", queues=("later",), args=FAST)
             check_enabled(broker, asking, "later")
-        events_on = {"mute@test": 1.0, "later@test": 1.0}
+        events_on = {"eventless@test": 1.0, "later@test": 1.0}
         wait_for(lambda: tasks_of(exporter).by("worker", "celery_worker_task_events") == events_on)
         wait_for(
             lambda: (
@@ -197,8 +201,8 @@ def check_enabled(broker: Broker, exporter: Exporter, name: str) -> None:
         publish(broker, "sleep", 0.0, queue=name)
         exporter.scrape()
         return (
-            total(
-                tasks_of(exporter), "celery_task_succeeded_total", task="project.sleep", queue=name
+            tasks_of(exporter).total(
+                "celery_task_succeeded_total", task="project.sleep", queue=name
             )
             > 0
         )
@@ -206,7 +210,7 @@ def check_enabled(broker: Broker, exporter: Exporter, name: str) -> None:
     wait_for(counted, 10, interval=0.5)
 
 
-def test_a_worker_that_goes_is_down_at_once_and_its_last_results_do_not_bring_it_back(
+def test_offline_event_sets_worker_down_and_late_results_do_not_revive_it(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     worker: Worker = start_worker(broker, "prefork", "w", events=True)
@@ -217,7 +221,7 @@ def test_a_worker_that_goes_is_down_at_once_and_its_last_results_do_not_bring_it
         worker.child.send_signal(signal.SIGTERM)
         wait_for(lambda: exporter.scrape().value("celery_worker_up", worker="w@test") == 0, 3)
         assert worker.alive
-        assert total(tasks_of(exporter), "celery_task_succeeded_total") == 0
+        assert tasks_of(exporter).total("celery_task_succeeded_total") == 0
         scrape = until(exporter, 2, "celery_task_succeeded_total")
         assert scrape.value("celery_task_running", task="project.sleep") == 0
         wait_for(lambda: not worker.alive)

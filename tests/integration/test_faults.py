@@ -1,4 +1,4 @@
-"""A broker that hangs, is gone, is slow, refuses or is none: every scrape answers, in time, with a reason."""
+"""Broker failures: hanging, down, slow, refusing; every scrape answers in time with a reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.servers import (
     HOST,
     Broker,
@@ -73,7 +74,7 @@ def broker_reason(collector: Collector, timeout: float = 5.0) -> str:
     )
 
 
-def test_a_frozen_broker_costs_no_scrape_more_than_its_timeout_and_piles_up_nothing(
+def test_frozen_broker_exceeds_no_scrape_timeout_and_accumulates_no_threads(
     broker: Broker,
 ) -> None:
     with Exporter.of(broker) as exporter:
@@ -105,7 +106,7 @@ def test_twenty_scrapes_at_once_of_a_frozen_broker_all_answer(broker: Broker) ->
             assert len(names) < 20 + 4 + 8
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.MUTE, Fault.BLACKHOLE, Fault.SLOW])
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.SILENT, Fault.BLACKHOLE, Fault.SLOW])
 def test_every_fault_on_the_way_ends_in_time_and_passes(broker: Broker, fault: Fault) -> None:
     port = urlsplit(broker.url).port
     assert port
@@ -143,7 +144,7 @@ def test_a_broker_killed_and_started_again_is_found_again(own_broker: Broker) ->
         assert gone.value("celery_broker_up") == 0
         assert (
             gone.value("celery_worker_up", worker="w@test") == 1
-        )  # silence proves nothing while nobody can be heard
+        )  # silence is no evidence while the stream is down
         assert gone.value("celery_worker_replied", worker="w@test") is None
         own_broker.server.start()
 
@@ -238,7 +239,7 @@ def test_the_reason_for_an_address_without_a_broker(url: str, reason: str) -> No
         assert broker_reason(collector) == reason
 
 
-def test_the_reason_for_something_else_on_the_port(
+def test_the_reason_for_another_protocol_on_the_port(
     redis_broker: Broker, rabbitmq_broker: Broker
 ) -> None:
     redis_port, rabbit_port = urlsplit(redis_broker.url).port, urlsplit(rabbitmq_broker.url).port
@@ -249,14 +250,14 @@ def test_the_reason_for_something_else_on_the_port(
 
 
 class TurnAway(socketserver.BaseRequestHandler):
-    """What a load balancer with nothing behind it does: it lets everybody in, and closes without a word."""
+    """Accept and close every connection, as a load balancer without targets does."""
 
     def handle(self) -> None:
         self.request.recv(65536)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_the_reason_for_one_that_closes_without_a_word(scheme: str) -> None:
+def test_the_reason_for_a_port_that_closes_connections(scheme: str) -> None:
     with socketserver.ThreadingTCPServer((HOST, 0), TurnAway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with collecting(broker_url=f"{scheme}://{HOST}:{server.server_address[1]}/") as collector:

@@ -1,4 +1,4 @@
-"""A monitor must not disturb what it watches: nothing is left behind or run twice; few connections and questions."""
+"""The exporter does not disturb the cluster: no data left, no task run twice, few connections."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 import redis
 import urllib3
 
-from celery_vitals.brokers.connection import NEVER
+from celery_vitals.brokers.redis.kind import NO_REDELIVERY
+from tests.support.broker_inventory import broadcasts_on, client_of, inventory, named_clients
 from tests.support.exporter import Exporter
-from tests.support.leftovers import broadcasts_on, client_of, named_clients, state
 from tests.support.scraping import local_exporter
 from tests.support.servers import Broker, Fault, Proxy, Worker, publish, wait_for
 
@@ -39,7 +39,7 @@ class TestNothingStays:
         if worker == "with a worker":
             start_worker(broker, "solo")
         publish(broker, "add", 1, 2, queue="waiting", count=3)
-        before = state(broker)
+        before = inventory(broker)
         with Exporter.of(broker) as exporter:
             for _ in range(ROUNDS):
                 assert (
@@ -48,13 +48,13 @@ class TestNothingStays:
                 )
             assert exporter.scrape().value("celery_queue_length", queue="waiting") == 3
             assert exporter.stop() == 0
-        wait_for(lambda: state(broker) == before, 5, interval=0.2)
+        wait_for(lambda: inventory(broker) == before, 5, interval=0.2)
 
     def test_after_sigkill_in_the_middle_of_a_round_and_a_new_start(
         self, redis_broker: Broker, start_worker: StartWorker
     ) -> None:
         worker = start_worker(redis_broker, "solo")
-        before = state(redis_broker)
+        before = inventory(redis_broker)
         with client_of(redis_broker) as client:
             with Exporter.of(redis_broker) as killed:
                 killed.scrape()
@@ -67,14 +67,14 @@ class TestNothingStays:
                 next_one.scrape()
                 next_one.stop()
             assert_nothing_stays(client)
-        wait_for(lambda: state(redis_broker)["clients"] == before["clients"])
+        wait_for(lambda: inventory(redis_broker)["clients"] == before["clients"])
 
     @pytest.mark.parametrize("end", ["stopped", "killed"])
     def test_when_a_worker_answers_long_after_the_exporter_has_gone(
         self, redis_broker: Broker, start_worker: StartWorker, end: str
     ) -> None:
         worker = start_worker(redis_broker, "solo")
-        before = state(redis_broker)
+        before = inventory(redis_broker)
         with client_of(redis_broker) as client:
             with Exporter.of(redis_broker) as gone:
                 gone.scrape()
@@ -95,22 +95,22 @@ class TestNothingStays:
                 last.scrape()
                 last.stop()
             assert_nothing_stays(client)
-        wait_for(lambda: state(redis_broker)["clients"] == before["clients"])
+        wait_for(lambda: inventory(redis_broker)["clients"] == before["clients"])
 
     def test_of_a_killed_exporter_on_rabbitmq(
         self, rabbitmq_broker: Broker, start_worker: StartWorker
     ) -> None:
         worker = start_worker(rabbitmq_broker, "solo")
-        before = state(rabbitmq_broker)
+        before = inventory(rabbitmq_broker)
         with Exporter.of(rabbitmq_broker) as exporter:
             exporter.scrape()
             assert any(
-                name.startswith("celery-vitals.") for name in state(rabbitmq_broker)["queues"]
+                name.startswith("celery-vitals.") for name in inventory(rabbitmq_broker)["queues"]
             )
             asked_in_vain(worker, exporter)
             exporter.kill()
             worker.thaw()
-        wait_for(lambda: state(rabbitmq_broker) == before, interval=0.2)
+        wait_for(lambda: inventory(rabbitmq_broker) == before, interval=0.2)
 
 
 def mailboxes(client: redis.Redis) -> list[bytes]:
@@ -120,7 +120,7 @@ def mailboxes(client: redis.Redis) -> list[bytes]:
 
 
 def assert_nothing_stays(client: redis.Redis) -> None:
-    """No reply of anybody, and nothing that does not expire by itself."""
+    """Check that no replies are left and every key expires."""
     assert mailboxes(client) == []
     kept: Any = client.keys("celery-vitals*")
     assert [key for key in kept if client.ttl(key) < 0] == []
@@ -134,7 +134,7 @@ def unused_for(client: redis.Redis, seconds: float) -> None:
 
 
 def asked_in_vain(worker: Worker, exporter: Exporter) -> None:
-    """Freeze a worker and have the exporter wait for its answer; returns in the middle of the round."""
+    """Freeze a worker and return while the exporter waits for its reply."""
     worker.freeze()
 
     def scrape() -> None:
@@ -163,7 +163,7 @@ class TestNoTaskRunsTwice:
             scrape = exporter.scrape()
             assert (
                 scrape.value("celery_broker_visibility_timeout_seconds") == 1
-            )  # said, but not used
+            )  # configured, but not used
             assert (
                 scrape.value(
                     "celery_worker_tasks_accepted_total", worker="threads@test", task="project.late"
@@ -190,9 +190,9 @@ class TestNoTaskRunsTwice:
                 lambda: named_clients(client) == cluster.connections == PROBES + EVENTS + 1
             )  # one for rpc://
             for connection in kept:
-                assert connection.channel.visibility_timeout == NEVER
+                assert connection.channel.visibility_timeout == NO_REDELIVERY
                 with connection.kombu.channel() as another:
-                    assert another.visibility_timeout == NEVER
+                    assert another.visibility_timeout == NO_REDELIVERY
 
 
 class TestFew:
@@ -219,17 +219,19 @@ class TestFew:
 
             settings = {"broker_url": proxy.url(broker.url), "result_backend": None, "timeout": 1}
             with local_exporter(broker, **settings) as local:
-                for fault in (Fault.NONE, Fault.REFUSE, Fault.NONE, Fault.MUTE) * 2:
+                for fault in (Fault.NONE, Fault.REFUSE, Fault.NONE, Fault.SILENT) * 2:
                     proxy.fault = fault
                     local.scrape(1.0)
                 proxy.fault = Fault.NONE
-                most = PROBES + EVENTS
+                limit = PROBES + EVENTS
                 wait_for(
-                    lambda: local.scrape().value("celery_broker_up") == 1 and connected() <= most
+                    lambda: local.scrape().value("celery_broker_up") == 1 and connected() <= limit
                 )
             wait_for(lambda: connected() == 0)
 
-    def test_questions_to_workers(self, broker: Broker, start_worker: StartWorker) -> None:
+    def test_number_of_broadcasts_to_workers(
+        self, broker: Broker, start_worker: StartWorker
+    ) -> None:
         start_worker(broker, "solo", heartbeat=False)
         with Exporter.of(broker, "--min-interval", "1") as exporter, broadcasts_on(broker) as count:
             exporter.scrape()

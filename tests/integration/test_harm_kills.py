@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.support.broker_inventory import client_of, inventory
 from tests.support.exporter import Exporter
-from tests.support.leftovers import client_of, state
 from tests.support.servers import Broker, RabbitMQServer, Worker, wait_for
 
 StartWorker = Callable[..., Worker]
@@ -26,7 +26,7 @@ FULL = "HARM_FULL" in os.environ
 SCRAPES, KILLS = (1000, 50) if FULL else (100, 5)
 MINUTE = 60.0
 REGISTRY = b"celery-vitals.mailboxes"
-"""On Redis, the one key that is to stay for a while: a killed exporter's mailbox is found by it, and removed."""
+"""The one key on Redis that stays for a while: it identifies the mailbox of a killed exporter."""
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 180)
 
@@ -49,9 +49,9 @@ def test_with_a_queue_that_keeps_events(rabbitmq_broker: Broker, start_worker: S
 
     def one_queue_more() -> bool:
         after = held(rabbitmq_broker)
-        added = {"queues": {"celeryev.kept"}, "bindings": {("", "celeryev.kept", "celeryev.kept"),
-                                                           ("celeryev", "celeryev.kept", "#")}}  # fmt: skip
-        return after == before | {name: before[name] | more for name, more in added.items()}
+        name = "celeryev.kept"
+        added = {"queues": {name}, "bindings": {("", name, name), ("celeryev", name, "#")}}
+        return after == before | {what: before[what] | more for what, more in added.items()}
 
     wait_for(one_queue_more, MINUTE, interval=0.5)
     server = rabbitmq_broker.server
@@ -61,8 +61,9 @@ def test_with_a_queue_that_keeps_events(rabbitmq_broker: Broker, start_worker: S
 
 
 def scrape_and_kill(broker: Broker, worker: Worker, *arguments: str) -> None:
-    """Exporters one after the other that hear the events, each with its share of the scrapes, each killed as it waits
-    for an answer, which comes when it is gone."""
+    """Run exporters one after the other, each with its share of the scrapes, each killed as it
+    waits for a reply, which arrives after its end.
+    """
     for _ in range(KILLS):
         with Exporter.of(broker, *arguments) as exporter:
             wait_for(partial(event_stream_is_up, exporter))
@@ -95,7 +96,7 @@ def scrape_in_vain(exporter: Exporter) -> None:
 
 
 def let_a_minute_pass(broker: Broker) -> None:
-    """The time after which a mailbox on Redis is nobody's."""
+    """The time after which a mailbox on Redis has no owner."""
     if broker.kind != "redis":
         return
     if FULL:
@@ -109,7 +110,7 @@ def let_a_minute_pass(broker: Broker) -> None:
 
 def held(broker: Broker) -> dict[str, Any]:
     """What the broker holds, without the key that expires."""
-    found = state(broker)
+    found = inventory(broker)
     if broker.kind == "redis" and REGISTRY in found["keys"]:
         with client_of(broker) as client:
             assert client.ttl(REGISTRY) > 0

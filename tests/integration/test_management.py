@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: where it is looked for, and what is made of what answers there."""
+"""RabbitMQ's management API: discovery of its address, handling of its answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ORPHANED = "celery_broker_orphaned_reply_queues"
 
 
 class TestManagementByConvention:
-    """Without a URL the API is looked for on the broker's host, at the port that it has by default."""
+    """Without a URL, the API is expected on the broker's host at its default port."""
 
     def test_is_looked_for_on_the_host_that_answers(
         self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
@@ -71,7 +71,7 @@ class TestManagementByConvention:
             with local_exporter(rabbitmq_broker, rabbitmq_management_url=None) as local:
                 assert blind()
                 proxy.fault = Fault.NONE
-                assert blind()  # where there never was one, none is looked for at each scrape
+                assert blind()  # an API that never answered is not requested by each scrape
 
     def test_is_asked_as_a_user_whose_password_is_not_ascii(
         self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +93,7 @@ class TestManagementByConvention:
             assert "queue_discovery" not in local.blind_spots()
         server.api("DELETE", "users/zoe")
 
-    def test_that_of_another_broker_on_the_host_is_not_taken_for_ours(
+    def test_api_of_another_broker_on_the_host_is_ignored(
         self, rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows = [
@@ -122,7 +122,7 @@ class TestManagementByConvention:
 
 
 class TestManagement:
-    """What the API says is one thing, what AMQP says is another: the second stays when the first is gone."""
+    """Numbers of AMQP stay when the API is unavailable."""
 
     @pytest.mark.parametrize(
         "body",
@@ -139,7 +139,7 @@ class TestManagement:
             b"\xff\xfe",
         ],
     )
-    def test_half_an_answer_is_none(self, rabbitmq_broker: Broker, body: bytes) -> None:
+    def test_incomplete_answer_is_a_failure(self, rabbitmq_broker: Broker, body: bytes) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
         with (
             answering({"": body}) as url,
@@ -150,11 +150,17 @@ class TestManagement:
             scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"known": 3}
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
-            told = ("celery_queue_unacked_messages", "celery_queue_info", DELAYED, ORPHANED, OLDEST)
-            assert [name for name in told if scrape.series(name)] == []
+            numbers = (
+                "celery_queue_unacked_messages",
+                "celery_queue_info",
+                DELAYED,
+                ORPHANED,
+                OLDEST,
+            )
+            assert [name for name in numbers if scrape.series(name)] == []
             assert "queue_delayed_messages" in scrape.by("subject", "celery_exporter_blind_spot")
 
-    def test_a_row_without_numbers_tells_none(self, rabbitmq_broker: Broker) -> None:
+    def test_row_without_numbers_has_no_samples(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="known", count=3)
         rows: list[dict[str, Any]] = [
             {"name": "known", "messages_unacknowledged": "many", "head_message_timestamp": ""},

@@ -1,4 +1,4 @@
-"""Many queues are asked for in one go: each has its own length all the same, whoever is missing among them."""
+"""Many queues in one request: each has its own length, even if some are missing."""
 
 from __future__ import annotations
 

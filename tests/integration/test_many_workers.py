@@ -10,12 +10,15 @@ from typing import Any, cast
 import pytest
 
 from celery_vitals import Settings
-from celery_vitals.brokers import BrokerClient, target_of
+from celery_vitals.brokers.base import Reply
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import target_of
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
-from celery_vitals.remote_control import Control, Reply
+from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.remote_control import RemoteControl
 from celery_vitals.secrets import Secret
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from tests.support.worker_farm import PREFORK
 
 MANY = 500
@@ -28,7 +31,7 @@ class Crowd:
         self.broadcasts: list[Sequence[Mapping[str, Any]]] = []
         self.silent: set[str] = set()
         self.names = [f"worker-{number}@host" for number in range(MANY)]
-        self.unheard = False
+        self.undelivered = False
         self.address = {"exchange": "", "routing_key": "here"}
         self._replies: list[Reply] = []
 
@@ -50,14 +53,14 @@ class Crowd:
             time.sleep(deadline.remaining)
         return replies
 
-    def close(self, owed: bool) -> None:
+    def close(self, replies_pending: bool) -> None:
         """Nothing to remove."""
 
 
 class _Link:
     """A link that is always up."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: RemoteControl) -> None:
         self._control = control
 
     def use(self, deadline: Deadline, do: Any) -> Any:
@@ -72,8 +75,8 @@ def crowd() -> Crowd:
 @pytest.fixture
 def probe(crowd: Crowd) -> WorkersCollector:
     cluster = BrokerClient(target_of(Settings(broker_url=Secret("redis://localhost"))), 1.0)
-    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), lambda: ())
-    probe._session = cast(Any, _Link(Control(crowd)))
+    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), QueueRegistry(()))
+    probe._session = cast(Any, _Link(RemoteControl(crowd)))
     return probe
 
 
@@ -89,7 +92,7 @@ def test_each_round_is_one_broadcast_and_all_are_up(crowd: Crowd, probe: Workers
     assert all(sample.value == 1 for sample in up)
 
 
-def test_a_round_with_a_silent_one_ends_in_its_time_and_has_all_others(
+def test_round_with_a_silent_worker_meets_the_deadline_and_has_all_others(
     crowd: Crowd, probe: WorkersCollector
 ) -> None:
     probe.measure(Deadline.after(10))

@@ -1,4 +1,4 @@
-"""Queues of every make: how long they are, what is held of them, which are shown, and what is said to be unseen."""
+"""Queues of every kind: length, unacknowledged messages, discovery, blind spots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from kombu import Exchange, Queue
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, answering, local_exporter
 from tests.support.servers import (
     HOST,
@@ -32,7 +33,7 @@ def lengths(scrape: Scrape) -> dict[str, float]:
 
 
 def found(local: LocalExporter, *names: str) -> Scrape:
-    """A scrape that shows these queues; where the broker is asked bit by bit, or tells late, not the first."""
+    """Wait for a scrape with these queues; brokers with delayed statistics need several."""
 
     def shown() -> Scrape | None:
         scrape = local.scrape()
@@ -113,14 +114,14 @@ class TestLength:
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
-    def test_of_one_that_nobody_has_ever_served(self, broker: Broker) -> None:
+    def test_of_a_queue_that_never_had_consumers(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="orphan", count=7)
         with local_exporter(broker) as local:
             scrape = found(local, "orphan")
             assert lengths(scrape) == {"orphan": 7}
             assert scrape.value("celery_queue_workers", queue="orphan") == 0
             assert scrape.value("celery_queue_slots", queue="orphan") == 0
-            assert local.collector.report().queues[0].length == 7
+            assert local.collector.status().queues[0].length == 7
 
     def test_is_known_to_an_exporter_started_after_the_last_worker_has_stopped(
         self, broker: Broker, start_worker: StartWorker
@@ -145,13 +146,13 @@ class TestLength:
             start_worker(rabbitmq_broker, "solo", queues=("safe",), concurrency=1, conf=options)
             wait_for(lambda: lengths(local.scrape())["safe"] < 5)
 
-            def all_are_told() -> bool:
+            def all_are_counted() -> bool:
                 scrape = local.scrape()
                 held = scrape.value("celery_queue_unacked_messages", queue="safe") or 0
                 assert scrape.value("celery_queue_consumers", queue="safe") == 1
                 return held > 0 and held + lengths(scrape)["safe"] == 5
 
-            wait_for(all_are_told)
+            wait_for(all_are_counted)
 
     def test_does_not_wait_for_workers_that_are_not_asked(self, broker: Broker) -> None:
         with local_exporter(broker, queues=("celery",)) as local:
@@ -200,9 +201,9 @@ class TestHeld:
             wait_for(lambda: local.scrape().value("celery_broker_unacked_messages") == 3)
             scrape = local.scrape()
             assert lengths(scrape) == {"videos": 0, "pictures": 4}
-            # Which of its queues a topic's message came from is not told by the message: then none is named.
-            told = {"videos": 3.0, "pictures": 0.0} if kind == "direct" else {}
-            assert scrape.by("queue", "celery_queue_unacked_messages") == told
+            # A message of a topic exchange does not name its queue: no queue is exported.
+            expected = {"videos": 3.0, "pictures": 0.0} if kind == "direct" else {}
+            assert scrape.by("queue", "celery_queue_unacked_messages") == expected
 
 
 class TestShown:
@@ -220,7 +221,7 @@ class TestShown:
             for _ in range(3):
                 assert lengths(local.scrape()) == lengths(another.scrape()) == {"celery": 0}
 
-    def test_none_that_has_vanished(self, broker: Broker) -> None:
+    def test_no_deleted_queue(self, broker: Broker) -> None:
         publish(broker, "add", 1, 2, queue="fleeting", count=2)
         publish(broker, "add", 1, 2, queue="lasting", count=2)
         with local_exporter(broker) as local:
@@ -263,10 +264,10 @@ class TestManagement:
     @pytest.mark.parametrize(
         ("trouble", "words"),
         [
-            ("wrong password", "answers 401"),
-            ("HTML", "no management API"),
-            ("absent", "does not answer"),
-            ("not configured", "does not answer"),
+            ("wrong password", "returns status 401"),
+            ("HTML", "not one of a management API"),
+            ("absent", "does not respond"),
+            ("not configured", "does not respond"),
         ],
     )
     def test_without_it_there_are_lengths_and_a_blind_spot(
@@ -290,9 +291,9 @@ class TestManagement:
                 assert scrape.series("celery_queue_unacked_messages") == {}
             blind = {"queue_unacked_messages", "queue_discovery"}
             assert blind <= set(scrape.by("subject", "celery_exporter_blind_spot"))
-            notes = {note.subject: note for note in local.collector.report().blind_spots}
-            assert all(words in notes[subject].text for subject in blind)
-            assert notes["queue_discovery"].setting == "--rabbitmq-management-url"
+            spots = {spot.subject: spot for spot in local.collector.status().blind_spots}
+            assert all(words in spots[subject].reason for subject in blind)
+            assert spots["queue_discovery"].setting == "--rabbitmq-management-url"
 
     def test_with_it_there_is_no_blind_spot(self, rabbitmq_broker: Broker) -> None:
         publish(rabbitmq_broker, "add", 1, 2, queue="known")

@@ -56,13 +56,13 @@ class TestPermissions:
         ):
             for _ in range(3):
                 scrape = local.scrape(names=("queues",))
-            words = f"may not run {taken.upper()}"
+            words = f"permission denied for the command {taken.upper()}"
             assert words in local.blind_spots()[subject]
-            said = [
+            lines = [
                 record.getMessage() for record in caplog.records if words in record.getMessage()
             ]
-            assert said  # each once, not at each scrape
-            assert len(said) == len(set(said))
+            assert lines  # each once, not at each scrape
+            assert len(lines) == len(set(lines))
             assert scrape.value("celery_scrape_collector_success", collector="queues") == 1
             assert lengths(scrape) == ({"waiting": 3} if taken != "llen" else {})
             assert scrape.value("celery_broker_unacked_messages") == (
@@ -88,7 +88,7 @@ class TestPermissions:
             assert scrape.value("celery_queue_unacked_messages", queue="waiting") == 0
             assert scrape.series(OLDEST) == {}
 
-    def test_keys_that_are_another_s_cost_their_own_queue_only(
+    def test_foreign_keys_affect_only_their_queue(
         self, redis_broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         for name in ("mine", "theirs"):
@@ -101,7 +101,7 @@ class TestPermissions:
                 scrape = local.scrape(names=("queues",))
             assert lengths(scrape) == {"mine": 1}
             assert set(scrape.by("queue", OLDEST)) == {"mine"}
-            assert "may not use the keys" in local.blind_spots()["queue_length"]
+            assert "permission denied for the keys" in local.blind_spots()["queue_length"]
             assert (
                 len(
                     [
@@ -123,7 +123,7 @@ class TestPermissions:
         ):
             for _ in range(3):
                 assert lengths(local.scrape(names=("queues",))) == {"mine": 1}
-                assert "may not use the keys" in local.blind_spots()["queue_discovery"]
+                assert "permission denied for the keys" in local.blind_spots()["queue_discovery"]
 
     @pytest.mark.parametrize(
         ("taken", "subject"),
@@ -146,7 +146,7 @@ class TestPermissions:
                 scrape = local.scrape(names=("queues",))
                 assert scrape.by("queue", "celery_queue_unacked_messages") == {"waiting": 1}
 
-    def test_a_server_without_scripts_tells_the_total_only(self) -> None:
+    def test_server_without_scripts_has_only_the_total(self) -> None:
         with RedisServer(extra_args=("--rename-command", "EVALSHA", "")) as server:
             broker = Broker("redis", server.url, server.url, server)
             publish(broker, "add", 1, 2, queue="waiting", timestamp=int(time.time()) - 60)

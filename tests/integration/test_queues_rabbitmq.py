@@ -1,10 +1,11 @@
-"""Queues on RabbitMQ: quorum queues, streams, delayed delivery, and what the management API tells or does not."""
+"""Queues on RabbitMQ: quorum queues, streams, delayed delivery, the management API."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import amqp
 import pytest
@@ -14,7 +15,7 @@ from kombu import Connection
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
 from tests.conftest import namespace_on
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import HOST, Broker, Worker, free_port, publish, queues_conf, wait_for
 
@@ -43,7 +44,7 @@ SENT = int(time.time()) - 3600
 
 @pytest.fixture(scope="module")
 def local(request: pytest.FixtureRequest) -> Iterator[LocalExporter]:
-    """A virtual host with queues of every kind, looked at for so long that the API tells of all of them."""
+    """A virtual host with queues of every kind, all of them in the statistics of the API."""
     orphans = [
         f"0f4a6b6e-2d0c-3b1e-9a4f-5d1c6f7e8a9{number}.reply.celery.pidbox" for number in range(3)
     ]
@@ -72,7 +73,7 @@ def local(request: pytest.FixtureRequest) -> Iterator[LocalExporter]:
                 amqp.Message(b"x", priority=priority, timestamp=at), routing_key="urgent"
             )
         channel.basic_consume(orphans[0])
-        channel.basic_get("held")  # as a worker does that has it in hand
+        channel.basic_get("held")  # as a worker holds an unacknowledged message
         channel.queue_declare("mine", exclusive=True)
         channel.basic_publish(amqp.Message(b"x"), routing_key="mine")
         with local_exporter(broker, queues=("mine",)) as local:
@@ -110,11 +111,11 @@ class TestSeen:
         self, local: LocalExporter
     ) -> None:
         scrape = until(local, OLDEST, {"stamped": SENT})
-        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this one that of the
-        # message that is held, and nobody that of the one that waits.
+        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this
+        # one that of the message that is held, and nobody that of the one that waits.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
-    def test_reply_queues_that_nobody_consumes(self, local: LocalExporter) -> None:
+    def test_reply_queues_without_consumers(self, local: LocalExporter) -> None:
         wait_for(lambda: local.scrape().value(ORPHANED) == 2)
 
     def test_that_nothing_is_delayed_where_nothing_ever_is(self, local: LocalExporter) -> None:
@@ -122,7 +123,7 @@ class TestSeen:
 
 
 class TestStreamsWithoutTheApi:
-    """AMQP says 0 of a stream for some seconds, whatever is in it, and has no count of its consumers."""
+    """AMQP returns 0 for a stream during some seconds, and no number of consumers."""
 
     @pytest.fixture
     def stream(self, rabbitmq_broker: Broker) -> Broker:
@@ -131,19 +132,20 @@ class TestStreamsWithoutTheApi:
         publish(rabbitmq_broker, "add", 1, 2, queue="plain", count=3)
         return rabbitmq_broker
 
-    def test_one_that_it_has_told_of_before(self, stream: Broker) -> None:
+    def test_stream_that_the_api_listed_before(self, stream: Broker) -> None:
         with local_exporter(stream) as local:
             scrape = local.scrape()
             assert scrape.value("celery_queue_length", queue="plain") == 3
             assert scrape.value("celery_queue_length", queue="log") != 0
-            local.collector._broker.management._base = f"http://{HOST}:{free_port()}"
+            readers: Any = local.collector._broker.queue_readers
+            readers.management._base = f"http://{HOST}:{free_port()}"
             scrape = local.scrape()
             assert scrape.by("queue", "celery_queue_length") == {"plain": 3}
             assert scrape.value("celery_queue_consumers", queue="log") is None
-            notes = {note.subject: note.text for note in local.collector.report().blind_spots}
-            assert notes["queue_length"].startswith("How long streams are is not seen")
+            spots = {spot.subject: spot.reason for spot in local.collector.status().blind_spots}
+            assert spots["queue_length"].startswith("The lengths of streams are not read")
 
-    def test_one_that_the_application_declares(self, stream: Broker) -> None:
+    def test_stream_that_the_application_declares(self, stream: Broker) -> None:
         nowhere = f"http://{HOST}:{free_port()}"
         with Celery("app", broker=stream.url, set_as_current=False) as app:
             app.conf.update(queues_conf("log", **{"x-queue-type": "stream"}))
@@ -174,7 +176,7 @@ class TestDelayed:
 
 
 class TestDeleted:
-    def test_queues_that_come_and_go_are_no_news(
+    def test_queues_that_come_and_go_are_not_logged(
         self, rabbitmq_broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         with (
@@ -190,8 +192,8 @@ class TestDeleted:
                     }
                     channel.queue_delete(name)
                     assert local.scrape(names=("queues",)).by("queue", "celery_queue_length") == {}
-        said = [
+        lines = [
             record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
         ]
-        assert [line for line in said if "'named'" not in line] == []
-        assert [line for line in said if "'named'" in line]  # somebody believes that it is there
+        assert [line for line in lines if "'named'" not in line] == []
+        assert [line for line in lines if "'named'" in line]  # a warning for the missing queue

@@ -1,4 +1,4 @@
-"""Queues on Redis: what the length hides, what is said when something cannot be seen, and what looking costs."""
+"""Queues on Redis: message age, unacknowledged messages, blind spots, cost of discovery."""
 
 from __future__ import annotations
 
@@ -58,11 +58,12 @@ class TestOldest:
             b'{"headers": {"sent_at": "soon"}, "properties": {"timestamp": "never"}}',
             b'{"headers": {"sent_at": 1e300}}',
             b'{"headers": {"argsrepr": "{\\"sent_at\\": 1700000000}"}, "properties": {}}',
-            b'{"headers": {"nested": {"sent_at": 1700000000}}, "properties": {"delivery_info": {"timestamp": 17}}}',
+            b'{"headers": {"nested": {"sent_at": 1700000000}},'
+            b' "properties": {"delivery_info": {"timestamp": 17}}}',
             b"[" * 5000 + b'"timestamp"',
         ],
     )
-    def test_is_not_made_up(self, redis_broker: Broker, message: bytes) -> None:
+    def test_is_absent_when_unknown(self, redis_broker: Broker, message: bytes) -> None:
         with (
             redis_client(redis_broker) as connection,
             local_exporter(redis_broker, queues=("celery",)) as local,
@@ -117,7 +118,7 @@ class TestWhatIsSent:
 
 
 class TestUnacked:
-    def test_of_queues_with_any_name_are_told_apart(self, redis_broker: Broker) -> None:
+    def test_of_queues_with_any_name_are_counted_separately(self, redis_broker: Broker) -> None:
         names = {"größe": 1, "\N{ROCKET}": 2, "back\\slash": 3, "two\nlines": 4, "[a-z]*?": 5}
         with Connection(redis_broker.url) as connection:
             for name, count in names.items():
@@ -127,7 +128,7 @@ class TestUnacked:
                     for _ in range(count):
                         producer.publish({}, exchange=name, routing_key=name)
                         producer.publish({}, routing_key=name)
-                        assert queue.get()  # as a worker does that has it in hand
+                        assert queue.get()  # as a worker holds an unacknowledged message
             with local_exporter(redis_broker) as local:
                 scrape = local.scrape(names=("queues",))
                 assert lengths(scrape) == names
@@ -136,7 +137,7 @@ class TestUnacked:
     @pytest.mark.parametrize(
         "entry", [b'[{}, "", "\\x"]', b'[{}, "", "\xff"]', b'[{}, "", "a\nb"]', b"", b"nothing"]
     )
-    def test_are_not_made_up(self, redis_broker: Broker, entry: bytes) -> None:
+    def test_are_absent_when_unknown(self, redis_broker: Broker, entry: bytes) -> None:
         with (
             redis_client(redis_broker) as connection,
             local_exporter(redis_broker, queues=("celery",)) as local,
@@ -146,9 +147,9 @@ class TestUnacked:
             scrape = local.scrape(names=("queues",))
             assert scrape.value("celery_broker_unacked_messages") == 1
             assert scrape.series("celery_queue_unacked_messages") == {}
-            assert "not told apart" in local.blind_spots()["queue_unacked_messages"]
+            assert "not counted by queue" in local.blind_spots()["queue_unacked_messages"]
 
-    def test_where_workers_keep_them_to_themselves(
+    def test_without_ack_emulation_are_a_blind_spot(
         self, redis_broker: Broker, start_worker: StartWorker
     ) -> None:
         conf = {"broker_transport_options": {"ack_emulation": False}}
@@ -179,7 +180,7 @@ class TestPriorities:
         with local_exporter(redis_broker, queues=("celery",)) as local:
             assert local.scrape().series("celery_queue_priority_length") == {}
 
-    def test_that_are_not_counted_are_said_to_be_there(self, redis_broker: Broker) -> None:
+    def test_uncounted_priorities_are_a_blind_spot(self, redis_broker: Broker) -> None:
         conf = {"broker_transport_options": {"priority_steps": list(range(10))}}
         publish(redis_broker, "add", 1, 2, queue="many", count=3, priority=3, conf=conf)
         publish(redis_broker, "add", 1, 2, queue="many", count=4, priority=5, conf=conf)
@@ -260,7 +261,7 @@ class TestDiscovery:
             print(f"the first scrape among them: {1000 * first.seconds:.0f} ms")
             wait_for(lambda: lengths(local.scrape(names=("queues",))) == {"orphan": 1})
 
-    def test_says_when_there_are_more_than_it_shows(
+    def test_more_queues_than_the_limit_are_a_blind_spot(
         self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("celery_vitals.queue_registry._MOST", 3)
@@ -273,7 +274,7 @@ class TestDiscovery:
             assert lengths(local.scrape(names=("queues",))) == {"queue-1": 1}
             assert "queue_discovery" not in local.blind_spots()
 
-    def test_is_said_to_be_under_way_until_all_keys_have_been_seen(
+    def test_is_a_blind_spot_until_all_keys_were_scanned(
         self,
         redis_broker: Broker,
         monkeypatch: pytest.MonkeyPatch,
@@ -283,7 +284,7 @@ class TestDiscovery:
             "_KEYS_AT_FIRST": 10,
             "_FEWEST": 10,
             "_MOST": 10,
-            "_FIRST_LOOK": 0,
+            "_FIRST_SHARE": 0,
             "_SECONDS": 0,
         }.items():
             monkeypatch.setattr(f"celery_vitals.brokers.redis.discovery.{name}", value)
@@ -292,7 +293,7 @@ class TestDiscovery:
         publish(redis_broker, "add", 1, 2, queue="orphan")
         with local_exporter(redis_broker) as local:
             local.scrape(names=("queues",))
-            assert "Not all keys" in local.blind_spots()["queue_discovery"]
+            assert "not scanned all keys" in local.blind_spots()["queue_discovery"]
             wait_for(
                 lambda: (
                     local.scrape(names=("queues",)),
@@ -327,4 +328,4 @@ def test_patterns_hold_for_queues_from_workers_too(
             scrape = local.scrape()
         assert lengths(scrape) == {"served": 0, "tmp-3": 0}
         assert scrape.by("queue", "celery_queue_workers") == {"served": 1, "tmp-3": 0}
-        assert {row.name for row in local.collector.report().queues} == {"served", "tmp-3"}
+        assert {row.name for row in local.collector.status().queues} == {"served", "tmp-3"}

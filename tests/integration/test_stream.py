@@ -1,4 +1,4 @@
-"""The stream of events hears what is sent, on every kind of broker and way to it, and leaves nothing behind."""
+"""The event stream on every kind of broker and connection: receives events, leaves nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 import redis
 from celery import Celery
 
-from celery_vitals.brokers.redis.events import envelope
+from celery_vitals.brokers.kombu_message import write as envelope
 from tests.support.event_streams import (
     CANARY_EVERY,
     Recorder,
     TlsFront,
     cluster_of,
-    heard,
     listening,
     sending,
+    wait_received,
 )
 from tests.support.servers import (
     HOST,
@@ -34,7 +34,7 @@ from tests.support.servers import (
 )
 from tests.support.servers.child import Child
 from tests.support.servers.finding import find_redis
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 
 StartWorker = Callable[..., Worker]
 
@@ -44,7 +44,7 @@ def client(broker: Broker) -> redis.Redis:
     return broker.server.client(int(broker.namespace))
 
 
-class TestHears:
+class TestReceives:
     def test_events_alone_and_in_batches(self, broker: Broker) -> None:
         sink = Recorder()
         with listening(cluster_of(broker.url), sink) as stream, sending(broker) as send:
@@ -109,11 +109,11 @@ class TestHears:
             start_worker(broker, "solo")
             stream.enable_now()
 
-            def told() -> bool:
+            def reported() -> bool:
                 publish(broker, "add", 1, 2)
                 return any(event["type"] == "task-succeeded" for event in sink.events)
 
-            wait_for(told, interval=0.3)
+            wait_for(reported, interval=0.3)
 
     def test_leaves_events_off_otherwise(self, broker: Broker, start_worker: StartWorker) -> None:
         sink = Recorder()
@@ -146,7 +146,7 @@ class TestWays:
             listening(cluster, sink),
             sending(redis_broker, broker_transport_options=options) as send,
         ):
-            heard(sink, send)
+            wait_received(sink, send)
 
     def test_on_the_exchange_of_the_application(self, broker: Broker) -> None:
         app = Celery("shop", broker=broker.url, set_as_current=False)
@@ -156,7 +156,7 @@ class TestWays:
             listening(cluster_of(broker.url, app), sink),
             sending(broker, event_exchange="shopev") as send,
         ):
-            heard(sink, send)
+            wait_received(sink, send)
         app.close()
 
     def test_over_tls(self, broker: Broker, tmp_path: Path) -> None:
@@ -182,12 +182,13 @@ class TestWays:
         with RedisServer(password="s3cr@t:/?#%") as server, server.namespace() as broker:
             sink = Recorder()
             with listening(cluster_of(broker.url), sink), sending(broker) as send:
-                heard(sink, send)
+                wait_received(sink, send)
 
     def test_through_sentinel(self, redis_broker: Broker) -> None:
-        program, port, folder = find_redis(), free_port(), warden().folder("s")
+        program, port, folder = find_redis(), free_port(), process_reaper().folder("s")
         (folder / "sentinel.conf").write_text(
-            f"port {port}\nbind {HOST}\nsentinel monitor mymaster {HOST} {redis_broker.server.port} 1\n"
+            f"port {port}\nbind {HOST}\n"
+            f"sentinel monitor mymaster {HOST} {redis_broker.server.port} 1\n"
         )
         sentinel = Child(
             "sentinel", [str(program), "sentinel.conf", "--sentinel"], os.environ, folder
@@ -199,7 +200,7 @@ class TestWays:
             url = f"sentinel://{HOST}:{port}/{redis_broker.namespace}"
             cluster = cluster_of(url, broker_transport_options={"master_name": "mymaster"})
             with listening(cluster, sink), sending(redis_broker) as send:
-                heard(sink, send)
+                wait_received(sink, send)
         finally:
             sentinel.remove()
 
@@ -215,14 +216,14 @@ class TestWays:
         broker, sink = Broker("filesystem", "filesystem://", "", None), Recorder()  # type: ignore[arg-type]
         cluster = cluster_of(broker.url, broker_transport_options=options)
         with listening(cluster, sink), sending(broker, broker_transport_options=options) as send:
-            heard(sink, send)
+            wait_received(sink, send)
         with sending(broker, broker_transport_options=options) as send:
             send()
         assert list((tmp_path / "messages").iterdir()) == []
 
 
 class TestRefuses:
-    def test_what_is_no_event_and_goes_on(self, broker: Broker) -> None:
+    def test_rejects_invalid_events_and_continues(self, broker: Broker) -> None:
         sink = Recorder(keep=False)
         bodies = [b"junk", b"null", b"[" * 5000, b"\xff\xfe", b" " * 10_000_000]
         with listening(cluster_of(broker.url), sink) as stream:
@@ -234,7 +235,7 @@ class TestRefuses:
             assert stream.up
             assert sink.connects == 1
 
-    def test_what_is_no_message_of_kombu(self, redis_broker: Broker) -> None:
+    def test_rejects_messages_without_kombu_envelope(self, redis_broker: Broker) -> None:
         sink = Recorder(keep=False)
         with listening(cluster_of(redis_broker.url), sink), client(redis_broker) as writer:
             for data in (b"", b"junk", b"{}", b'{"body": 1}', b"\x00\xff", b"[" * 1000):
@@ -301,6 +302,6 @@ class TestLeavesNothing:
         sink = Recorder()
         with sending(rabbitmq_broker) as send:
             with listening(cluster_of(rabbitmq_broker.url), sink):
-                heard(sink, send)
+                wait_received(sink, send)
             with listening(cluster_of(rabbitmq_broker.url), sink):
-                heard(sink, send)
+                wait_received(sink, send)

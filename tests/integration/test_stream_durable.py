@@ -1,4 +1,4 @@
-"""A queue on RabbitMQ that keeps events while nobody reads: nothing is lost, and a second reader stands by."""
+"""A durable event queue on RabbitMQ: no event is lost, a second reader is on standby."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.event_streams import (
     CANARY_EVERY,
-    DEAF_AFTER,
+    SILENT_AFTER,
     Recorder,
     cluster_of,
     listening,
@@ -23,7 +23,7 @@ from tests.support.event_streams import (
 )
 from tests.support.servers import Broker, Fault, Proxy, RabbitMQServer, wait_for
 from tests.support.servers.child import Child
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 
 
 def queues(broker: Broker) -> dict[str, dict[str, Any]]:
@@ -34,7 +34,7 @@ def queues(broker: Broker) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def reader(rabbitmq_broker: Broker) -> Iterator[Child]:
-    folder = warden().folder("reader")
+    folder = process_reaper().folder("reader")
     path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     argv = [
         sys.executable,
@@ -69,7 +69,7 @@ def test_nothing_is_lost_when_the_reader_is_killed(rabbitmq_broker: Broker, read
             )
 
 
-def test_little_is_heard_twice_when_the_connection_is_cut(rabbitmq_broker: Broker) -> None:
+def test_few_events_are_received_twice_after_a_cut_connection(rabbitmq_broker: Broker) -> None:
     """Also of events that come without a pause."""
     sink = Recorder()
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def test_arguments_bound_it(rabbitmq_broker: Broker) -> None:
     assert list(queues(rabbitmq_broker)) == ["celeryev.vitals"]
 
 
-def test_a_second_reader_stands_by_and_takes_over(rabbitmq_broker: Broker) -> None:
+def test_second_reader_is_on_standby_and_takes_over(rabbitmq_broker: Broker) -> None:
     first, second = Recorder(), Recorder()
     cluster, options = cluster_of(rabbitmq_broker.url), {"durable_queue": "vitals"}
     with ExitStack() as later, sending(rabbitmq_broker) as send:
@@ -110,7 +110,7 @@ def test_a_second_reader_stands_by_and_takes_over(rabbitmq_broker: Broker) -> No
             )
             sent = {send() for _ in range(500)}
             wait_for(lambda: first.ids() == sent)
-            time.sleep(DEAF_AFTER + CANARY_EVERY)
+            time.sleep(SILENT_AFTER + CANARY_EVERY)
             assert standby.up
             assert (second.connects, second.events) == (1, [])
         more = {send() for _ in range(500)}

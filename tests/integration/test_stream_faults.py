@@ -1,4 +1,4 @@
-"""The stream of events when the broker is deaf, gone, rude or flooded: it notices, and comes back."""
+"""The event stream with a silent, unreachable, closing or flooded broker: detects and recovers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from urllib.parse import quote
 
 import pytest
 
-from celery_vitals.brokers.redis.events import envelope
+from celery_vitals.brokers.kombu_message import write as envelope
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import Reason
 from celery_vitals.events.stream import Stream
 from tests.support.event_streams import (
     CANARY_EVERY,
-    DEAF_AFTER,
+    SILENT_AFTER,
     Recorder,
     cluster_of,
-    heard,
     listening,
     sending,
+    wait_received,
 )
 from tests.support.servers import HOST, Broker, Fault, Proxy, RabbitMQServer, RedisServer, wait_for
 
@@ -33,8 +33,8 @@ BODY = (
 )
 
 
-class TestDeaf:
-    def test_a_half_open_connection_is_found_and_left(
+class TestSilentBroker:
+    def test_half_open_connection_is_detected_and_closed(
         self, broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "celery_vitals")
@@ -42,26 +42,28 @@ class TestDeaf:
         with Proxy(broker.server.port) as proxy, sending(broker) as send:
             cluster = cluster_of(proxy.url(broker.url), io_timeout=0.5)
             with listening(cluster, sink) as stream:
-                heard(sink, send)
-                proxy.fault, began = Fault.MUTE, time.monotonic()
+                wait_received(sink, send)
+                proxy.fault, started = Fault.SILENT, time.monotonic()
                 wait_for(lambda: not stream.up and stream.reason is Reason.TIMEOUT)
-                assert time.monotonic() - began < DEAF_AFTER + SLACK
+                assert time.monotonic() - started < SILENT_AFTER + SLACK
                 time.sleep(2)
                 proxy.fault = Fault.NONE
                 wait_for(lambda: stream.up)
-                heard(sink, send)
+                wait_received(sink, send)
                 assert sink.connects >= 2
-        said = [record.message for record in caplog.records if record.levelno >= logging.INFO]
-        assert said[0] == said[-1] == "task events are followed"
-        assert len(said) <= 4
+        messages = [record.message for record in caplog.records if record.levelno >= logging.INFO]
+        assert messages[0] == messages[-1] == "event stream is live"
+        assert len(messages) <= 4
 
-    def test_not_while_others_are_heard_but_its_own_canary_is_late(self, broker: Broker) -> None:
+    def test_stream_stays_up_while_events_arrive_and_the_canary_is_late(
+        self, broker: Broker
+    ) -> None:
         sink = Recorder()
         with (
             listening(cluster_of(broker.url), sink, canary_every=60.0) as stream,
             sending(broker) as send,
         ):
-            until = time.monotonic() + 2 * DEAF_AFTER
+            until = time.monotonic() + 2 * SILENT_AFTER
             while time.monotonic() < until:
                 send()
                 time.sleep(0.1)
@@ -71,7 +73,7 @@ class TestDeaf:
             assert stream.reason is Reason.TIMEOUT
 
 
-class TestGone:
+class TestUnreachableBroker:
     def test_a_broker_that_restarts(self, own_broker: Broker) -> None:
         sink = Recorder()
         with listening(cluster_of(own_broker.url), sink) as stream:
@@ -79,7 +81,7 @@ class TestGone:
             wait_for(lambda: stream.up and sink.connects == 2, 30)
             assert stream.reason in (Reason.CLOSED, Reason.REFUSED)
             with sending(own_broker) as send:
-                heard(sink, send)
+                wait_received(sink, send)
 
     def test_a_broker_that_comes_later(self, broker: Broker) -> None:
         sink = Recorder()
@@ -95,7 +97,7 @@ class TestGone:
             assert sink.connects == 1
             stop(stream)
 
-    @pytest.mark.parametrize("fault", [Fault.MUTE, Fault.BLACKHOLE, Fault.REFUSE, Fault.NONE])
+    @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.BLACKHOLE, Fault.REFUSE, Fault.NONE])
     def test_it_stops_in_time_whatever_the_broker_does(self, broker: Broker, fault: Fault) -> None:
         with Proxy(broker.server.port) as proxy:
             stream = Stream(cluster_of(proxy.url(broker.url), io_timeout=0.5), Recorder())
@@ -116,7 +118,7 @@ class TestGone:
             server.api("DELETE", f"queues/{rabbitmq_broker.namespace}/celeryev.v")
             wait_for(lambda: stream.up and sink.connects == 2)
             assert stream.reason is Reason.UNAVAILABLE
-            heard(sink, send)
+            wait_received(sink, send)
 
             def close() -> bool:
                 for row in server.api("GET", f"vhosts/{rabbitmq_broker.namespace}/connections"):
@@ -127,9 +129,9 @@ class TestGone:
             wait_for(close, interval=0.3)
             assert "CONNECTION_FORCED" in stream.detail
             wait_for(lambda: stream.up)
-            heard(sink, send)
+            wait_received(sink, send)
 
-    def test_a_user_who_may_not(self, own_broker: Broker) -> None:
+    def test_user_without_permission_to_subscribe(self, own_broker: Broker) -> None:
         cluster = cluster_of(forbidden(own_broker))
         stream = Stream(cluster, Recorder())
         stream.start()
@@ -141,30 +143,30 @@ class TestGone:
 
 def stop(stream: Stream) -> None:
     """Stop a stream, which must not take long."""
-    began = time.monotonic()
+    started = time.monotonic()
     stream.stop(Deadline.after(3))
     assert not stream._thread.is_alive()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started < 3
 
 
 def forbidden(broker: Broker) -> str:
-    """The URL of a user who may connect and hear nothing."""
+    """Return the URL of a user that may connect but not subscribe."""
     server = broker.server
     if isinstance(server, RedisServer):
         with server.client() as client:
             client.acl_setuser(
-                "deaf", enabled=True, passwords=["+pw"], commands=["+@all"], keys=["*"]
+                "silent", enabled=True, passwords=["+pw"], commands=["+@all"], keys=["*"]
             )
-        return broker.url.replace("redis://", "redis://deaf:pw@")
+        return broker.url.replace("redis://", "redis://silent:pw@")
     assert isinstance(server, RabbitMQServer)
-    server.api("PUT", "users/deaf", {"password": "pw", "tags": ""})
+    server.api("PUT", "users/silent", {"password": "pw", "tags": ""})
     nothing = {"configure": "^$", "write": "^$", "read": "^$"}
-    server.api("PUT", f"permissions/{broker.namespace}/deaf", nothing)
-    return broker.url.replace(f"{server.user}:{server.password}@", "deaf:pw@")
+    server.api("PUT", f"permissions/{broker.namespace}/silent", nothing)
+    return broker.url.replace(f"{server.user}:{server.password}@", "silent:pw@")
 
 
 def flood(broker: Broker, messages: int, rate: float = float("inf")) -> None:
-    """Publish at so many messages a second, or as fast as Redis can take it; returns when it has."""
+    """Publish at a rate per second, or as fast as possible; return when Redis has all messages."""
     parts = (
         b"PUBLISH",
         f"/{broker.namespace}.celeryev/task.multi".encode(),
@@ -173,10 +175,10 @@ def flood(broker: Broker, messages: int, rate: float = float("inf")) -> None:
     block = (b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)) * 500
     with socket.create_connection((HOST, broker.server.port)) as sock:
         sock.sendall(b"CLIENT REPLY OFF\r\n")
-        began = time.monotonic()
+        started = time.monotonic()
         for number in range(messages // 500):
             sock.sendall(block)
-            time.sleep(max(0.0, began + number * 500 / rate - time.monotonic()))
+            time.sleep(max(0.0, started + number * 500 / rate - time.monotonic()))
         sock.sendall(b"CLIENT REPLY ON\r\n")
         assert sock.recv(5) == b"+OK\r\n"
 
@@ -187,14 +189,14 @@ class TestFlood:
         sink.before_feeding = sleeping_now_and_then()
         count = 300_000
         with listening(cluster_of(redis_broker.url), sink) as stream:
-            began = time.monotonic()
+            started = time.monotonic()
             flood(redis_broker, count, rate=200_000)
-            assert time.monotonic() - began < 6  # at least 50,000 a second
+            assert time.monotonic() - started < 6  # at least 50,000 a second
             wait_for(lambda: sink.messages >= count, 20)
             assert (sink.messages, sink.connects, stream.reason) == (count, 1, None)
             assert stream.up
 
-    def test_one_that_is_too_large_for_its_memory_is_cut_off_and_recovered_from(self) -> None:
+    def test_burst_over_the_output_buffer_limit_is_recovered_from(self) -> None:
         sink = Recorder(keep=False)
         small = ["--client-output-buffer-limit", "pubsub 4mb 4mb 1"]
         with RedisServer(extra_args=small) as server, server.namespace() as broker:
@@ -230,7 +232,7 @@ def sleeping_now_and_then() -> Callable[[], None]:
     return sleep
 
 
-def test_a_sink_that_fails_costs_its_messages_only(
+def test_failing_sink_loses_only_its_messages(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> Any:
@@ -242,6 +244,6 @@ def test_a_sink_that_fails_costs_its_messages_only(
         send()
         wait_for(lambda: sink.refused["internal"] == 1)
         sink.before_feeding = lambda: None
-        heard(sink, send)
+        wait_received(sink, send)
         assert sink.connects == 1
-    assert "could not be used" in caplog.text
+    assert "cannot process event messages" in caplog.text

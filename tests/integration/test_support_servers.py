@@ -32,18 +32,18 @@ from tests.support.servers import (
 from tests.support.servers.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 0.3
+TIMEOUT = 0.3
 
 
 def ask(port: int, question: bytes) -> bytes:
-    """What a server says first; OSError when it says nothing."""
-    with socket.create_connection((HOST, port), timeout=PATIENCE) as connection:
+    """Return the first bytes from a server; OSError after the timeout."""
+    with socket.create_connection((HOST, port), timeout=TIMEOUT) as connection:
         connection.sendall(question)
         return connection.recv(100)
 
 
 def answers(server: BrokerServer) -> bool:
-    """Whether the broker says anything to a client that greets it."""
+    """Return whether the broker answers the first bytes of a client."""
     try:
         return bool(
             ask(server.port, b"PING\r\n" if server.kind == "redis" else b"AMQP\x00\x00\x09\x01")
@@ -129,11 +129,12 @@ def test_prometheus() -> None:
 SCRIPT = """
 import time
 from tests.support.servers import RabbitMQServer, RedisServer, Worker
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 rabbitmq, redis = RabbitMQServer().start(), RedisServer().start()
 with redis.namespace() as broker:
     worker = Worker(broker).start()
-    print(warden().root, *(one.pid for child in warden().children for one in child.processes()), flush=True)
+    processes = (one for child in process_reaper().children for one in child.processes())
+    print(process_reaper().root, *(one.pid for one in processes), flush=True)
     time.sleep(600)
 """
 
@@ -163,7 +164,7 @@ class TestProxy:
         made: list[socket.socket] = []
 
         def connect() -> socket.socket:
-            made.append(socket.create_connection((HOST, proxy.port), timeout=PATIENCE))
+            made.append(socket.create_connection((HOST, proxy.port), timeout=TIMEOUT))
             return made[-1]
 
         yield connect
@@ -198,10 +199,12 @@ class TestProxy:
         proxy.fault = Fault.NONE
         assert ping(connect()) == b"+PONG\r\n"
 
-    def test_accepts_but_is_mute(self, proxy: Proxy, connect: Callable[[], socket.socket]) -> None:
+    def test_accepts_and_stays_silent(
+        self, proxy: Proxy, connect: Callable[[], socket.socket]
+    ) -> None:
         old = connect()
         ping(old)
-        proxy.fault = Fault.MUTE
+        proxy.fault = Fault.SILENT
         new = connect()
         for connection in (old, new):
             with pytest.raises(TimeoutError):
@@ -242,7 +245,7 @@ def ping(connection: socket.socket) -> bytes:
 
 
 class TestInstall:
-    def test_says_what_to_install(self) -> None:
+    def test_reports_what_to_install(self) -> None:
         script = [sys.executable, str(ROOT / "tests/support/servers/install.py")]
         done = subprocess.run(script, env={"PATH": ""}, capture_output=True, text=True, check=False)
         assert done.returncode == 1

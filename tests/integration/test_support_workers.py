@@ -53,7 +53,7 @@ def test_kill_and_restart(broker: Broker, start_worker: Callable[..., Worker]) -
     assert worker.child.exit_code == 0
 
 
-def test_a_worker_that_cannot_start_says_why(
+def test_worker_that_cannot_start_reports_its_log(
     broker: Broker, start_worker: Callable[..., Worker]
 ) -> None:
     with pytest.raises(RuntimeError, match="No such option"):

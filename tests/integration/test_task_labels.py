@@ -1,4 +1,4 @@
-"""The labels of the series of tasks: name and queue as they really were, the opt-in ones, and their caps."""
+"""Labels of task series: name, queue, opt-in labels, cardinality limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.exporter import Exporter
 from tests.support.servers import Broker, Publisher, Worker, publish, wait_for
-from tests.support.task_series import SENT_EVENTS, following, split, total, until
+from tests.support.task_series import SENT_EVENTS, following, until
 
 FIVE_TASKS: tuple[tuple[Any, ...], ...] = (
     ("add", 1, 2),
@@ -32,7 +32,7 @@ TASK_SERIES = (
 
 @pytest.fixture(scope="module")
 def workers(module_broker: Broker) -> Iterator[dict[str, Worker]]:
-    """One that consumes one queue and one that consumes two; both tell of their tasks, no producer does."""
+    """A worker with one queue and one with two; both send task events, producers send none."""
     one = Worker(module_broker, "threads", "one", queues=("q8",), events=True)
     two = Worker(module_broker, "threads", "two", queues=("left", "right"), events=True)
     with ExitStack() as stack:
@@ -59,9 +59,11 @@ def test_the_queue_is_that_of_the_worker_where_it_consumes_one(
     scrape = until(exporter, 5, "celery_task_succeeded_total", task="project.add")
     scrape = until(exporter, 2, "celery_task_failed_total", task="project.fail")
     for what in ("received", "started", "succeeded"):
-        assert split(scrape, f"celery_task_{what}_total", "queue", task="project.add") == {"q8": 5}
-    assert split(scrape, "celery_task_failed_total", "queue") == {"q8": 2}
-    assert split(scrape, "celery_task_runtime_seconds_count", "queue") == {"q8": 5}
+        assert scrape.total_by("queue", f"celery_task_{what}_total", task="project.add") == {
+            "q8": 5
+        }
+    assert scrape.total_by("queue", "celery_task_failed_total") == {"q8": 2}
+    assert scrape.total_by("queue", "celery_task_runtime_seconds_count") == {"q8": 5}
 
 
 def test_the_queue_is_unknown_where_the_worker_consumes_two(
@@ -70,13 +72,13 @@ def test_the_queue_is_unknown_where_the_worker_consumes_two(
     publish(module_broker, "sleep", 0.01, queue="left", count=3)
     publish(module_broker, "sleep", 0.01, queue="right", count=3)
     scrape = until(exporter, 6, "celery_task_succeeded_total", task="project.sleep")
-    assert split(scrape, "celery_task_succeeded_total", "queue", task="project.sleep") == {
+    assert scrape.total_by("queue", "celery_task_succeeded_total", task="project.sleep") == {
         "unknown": 6
     }
     assert 'queue="celery"' not in scrape.text
 
 
-def test_the_queue_is_the_one_that_the_producer_tells(
+def test_the_queue_is_from_the_sent_event_of_the_producer(
     module_broker: Broker, exporter: Exporter
 ) -> None:
     publish(module_broker, "ignore", queue="left", conf=SENT_EVENTS)
@@ -88,21 +90,21 @@ def test_the_queue_is_the_one_that_the_producer_tells(
         publisher.send("busy", 0.01, queue="right", count=4)
     scrape = until(exporter, 7, "celery_task_succeeded_total", task="project.busy")
     for what in ("sent", "received", "started", "succeeded"):
-        found = split(scrape, f"celery_task_{what}_total", "queue", task="project.busy")
+        found = scrape.total_by("queue", f"celery_task_{what}_total", task="project.busy")
         assert found == {"left": 3, "right": 4}, what
-    assert total(scrape, "celery_task_queue_wait_seconds_count", task="project.busy") == 7
+    assert scrape.total("celery_task_queue_wait_seconds_count", task="project.busy") == 7
 
 
-def test_the_queue_is_known_before_anybody_scrapes(
+def test_the_queue_is_known_before_the_first_scrape(
     module_broker: Broker, workers: dict[str, Worker]
 ) -> None:
     with Exporter.of(module_broker) as exporter:
-        wait_for(lambda: "task events are followed" in exporter.log)
+        wait_for(lambda: "event stream is live" in exporter.log)
         time.sleep(2)  # a scrape is a quarter of a minute away
         ids = publish(module_broker, "add", 3, 4, queue="q8", count=5)
         wait_for(lambda: all(f"[{one}] succeeded" in workers["one"].log for one in ids))
         scrape = until(exporter, 5, "celery_task_succeeded_total", task="project.add")
-        assert split(scrape, "celery_task_succeeded_total", "queue") == {"q8": 5}
+        assert scrape.total_by("queue", "celery_task_succeeded_total") == {"q8": 5}
 
 
 def test_a_task_that_ran_already_has_an_unknown_name_and_the_queue_of_its_worker(
@@ -128,9 +130,9 @@ def test_a_task_that_ran_already_has_an_unknown_name_and_the_queue_of_its_worker
             exception="ValueError",
         )
         assert 'task="None"' not in scrape.text
-        assert split(scrape, "celery_task_succeeded_total", "task") == {"unknown": 1}
-        assert split(scrape, "celery_task_runtime_seconds_count", "task") == {"unknown": 1}
-        assert total(scrape, "celery_task_running") == 0
+        assert scrape.total_by("task", "celery_task_succeeded_total") == {"unknown": 1}
+        assert scrape.total_by("task", "celery_task_runtime_seconds_count") == {"unknown": 1}
+        assert scrape.total("celery_task_running") == 0
 
 
 def test_the_worker_and_a_keyword_argument_are_labels_where_that_is_wanted(
@@ -154,19 +156,18 @@ def test_the_worker_and_a_keyword_argument_are_labels_where_that_is_wanted(
         publisher.send("bill", queue="left", kwargs={"amount": 1, "customer": "acme"}, count=5)
         scrape = until(exporter, 16, "celery_task_succeeded_total", task="project.bill")
         succeeded = {"task": "project.bill", "queue": "q8", "worker": "one@test"}
-        found = split(scrape, "celery_task_succeeded_total", "tenant", **succeeded)
+        found = scrape.total_by("tenant", "celery_task_succeeded_total", **succeeded)
         assert found.pop("acme") == 3
         # No argument is a value too, and may have come before the cap was reached or after it.
         assert sum(found.values()) == 8
         assert len(found) <= 3
         assert "_other" in found
         left = {"queue": "unknown", "worker": "two@test", "tenant": "acme"}
-        assert total(scrape, "celery_task_succeeded_total", task="project.bill", **left) == 5
+        assert scrape.total("celery_task_succeeded_total", task="project.bill", **left) == 5
         assert (
-            total(scrape, "celery_task_runtime_seconds_count", worker="two@test", tenant="acme")
-            == 5
+            scrape.total("celery_task_runtime_seconds_count", worker="two@test", tenant="acme") == 5
         )
-        assert total(scrape, "celery_exporter_series_folded_total") > 0
+        assert scrape.total("celery_exporter_series_folded_total") > 0
 
 
 def test_names_over_the_cap_are_counted_together(
@@ -180,10 +181,10 @@ def test_names_over_the_cap_are_counted_together(
             publisher.send(task, *arguments, queue="q8", count=2)
             until(exporter, 2 * number, "celery_task_started_total")
         scrape = until(exporter, 8, "celery_task_succeeded_total")
-        found = split(scrape, "celery_task_started_total", "task")
+        found = scrape.total_by("task", "celery_task_started_total")
         assert found == {"project.add": 2, "project.sleep": 2, "project.busy": 2, "_other": 4}
         assert (
-            total(scrape, "celery_exporter_series_folded_total", metric="celery_task_started_total")
+            scrape.total("celery_exporter_series_folded_total", metric="celery_task_started_total")
             > 0
         )
         names = {

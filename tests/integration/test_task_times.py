@@ -1,4 +1,4 @@
-"""Times: waits, runtimes and moments are right whatever the clocks and time zones of workers and producers say."""
+"""Times are right with wrong clocks and any time zone of workers and producers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.servers.celery_children import SUPPORT
 from tests.support.task_series import (
@@ -18,13 +19,12 @@ from tests.support.task_series import (
     event_stream_is_up,
     following,
     tasks_of,
-    total,
     until,
 )
 
 HOURS = 7200.0
 OFFSETS = {"ahead": HOURS, "behind": -HOURS, "newyork": 0.0, "local": 0.0}
-# The worker's whole process takes the time from here, Celery's events among it; and it is on a machine of its own.
+# Replaces the clock and the host name in the process of a worker, Celery's events included.
 OTHER_CLOCK = """
 import os, socket, time
 _time, _shift = time.time, float(os.environ["CLOCK_SHIFT"])
@@ -44,9 +44,9 @@ def shifted(folder: Path, seconds: float) -> dict[str, str]:
 def workers(
     module_broker: Broker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Worker]]:
-    """Two with a wrong clock that only their heartbeats tell of, one in another time zone, one without UTC."""
+    """Two workers with a wrong clock, one in another time zone, one without UTC."""
     folder = tmp_path_factory.mktemp("clock")
-    mute = {**SENT_EVENTS, "worker_enable_remote_control": False}
+    no_remote_control = {**SENT_EVENTS, "worker_enable_remote_control": False}
     zone = {"enable_utc": False, "timezone": "Asia/Kolkata"}
     workers = {
         "ahead": Worker(
@@ -55,7 +55,7 @@ def workers(
             "ahead",
             queues=("ahead",),
             events=True,
-            conf=mute,
+            conf=no_remote_control,
             env=shifted(folder, HOURS),
         ),
         "behind": Worker(
@@ -64,7 +64,7 @@ def workers(
             "behind",
             queues=("behind",),
             events=True,
-            conf=mute,
+            conf=no_remote_control,
             env=shifted(folder, -HOURS),
         ),
         "newyork": Worker(
@@ -124,12 +124,12 @@ def test_waits_and_runtimes_are_right_whatever_the_worker_s_clock(
     assert scrape.by("worker", "celery_worker_clock_offset_seconds")[
         f"{name}@test"
     ] == pytest.approx(OFFSETS[name], abs=1)
-    assert total(scrape, "celery_task_queue_wait_seconds_count", queue=name) == 4
-    assert 0 <= total(scrape, "celery_task_queue_wait_seconds_sum", queue=name) < 3
-    assert total(scrape, "celery_task_runtime_seconds_sum", queue=name) == pytest.approx(
+    assert scrape.total("celery_task_queue_wait_seconds_count", queue=name) == 4
+    assert 0 <= scrape.total("celery_task_queue_wait_seconds_sum", queue=name) < 3
+    assert scrape.total("celery_task_runtime_seconds_sum", queue=name) == pytest.approx(
         0.6, abs=0.4
     )
-    assert total(scrape, "celery_task_failed_runtime_seconds_sum", queue=name) == pytest.approx(
+    assert scrape.total("celery_task_failed_runtime_seconds_sum", queue=name) == pytest.approx(
         1, abs=0.4
     )
     now = time.time()
@@ -149,15 +149,13 @@ def test_an_eta_is_understood_whatever_the_time_zone(
         if name == "local"
         else SENT_EVENTS
     )
-    before = total(tasks_of(exporter), "celery_task_queue_wait_seconds_sum", task="project.bill")
+    before = tasks_of(exporter).total("celery_task_queue_wait_seconds_sum", task="project.bill")
     with Publisher(module_broker, conf) as publisher:
         publisher.send("bill", queue=name, countdown=2)
     scrape = until(
         exporter, 1, "celery_task_queue_wait_seconds_count", task="project.bill", queue=name
     )
-    assert (
-        0 <= total(scrape, "celery_task_queue_wait_seconds_sum", task="project.bill") - before < 1
-    )
+    assert 0 <= scrape.total("celery_task_queue_wait_seconds_sum", task="project.bill") - before < 1
 
 
 def test_a_producer_s_wrong_clock_does_not_count_as_waiting(
@@ -168,12 +166,12 @@ def test_a_producer_s_wrong_clock_does_not_count_as_waiting(
     )  # each of which sends one, two hours ahead of its time
     publisher.send("parent", queue="behind", count=3)
     scrape = until(exporter, 6, "celery_task_succeeded_total", task="project.add", queue="celery")
-    assert total(scrape, "celery_task_queue_wait_seconds_count", task="project.add") == 6
-    assert 0 <= total(scrape, "celery_task_queue_wait_seconds_sum", task="project.add") < 3
+    assert scrape.total("celery_task_queue_wait_seconds_count", task="project.add") == 6
+    assert 0 <= scrape.total("celery_task_queue_wait_seconds_sum", task="project.add") < 3
     assert moment(scrape, "task_last_sent", task="project.add") == pytest.approx(time.time(), abs=3)
 
 
-def test_what_runs_is_told_with_the_start_of_the_oldest(
+def test_running_tasks_have_the_start_time_of_the_oldest(
     exporter: Exporter, publisher: Publisher
 ) -> None:
     began = time.time()
@@ -191,7 +189,7 @@ def test_what_runs_is_told_with_the_start_of_the_oldest(
     )
 
 
-def test_the_oldest_that_waits_in_a_queue_is_told_until_it_is_served(
+def test_oldest_waiting_task_is_exported_until_it_starts(
     exporter: Exporter, publisher: Publisher
 ) -> None:
     name = "celery_queue_oldest_message_timestamp_seconds"
@@ -227,10 +225,10 @@ def test_workers_with_a_wrong_clock_stay_up_by_their_heartbeats(exporter: Export
         assert seen == pytest.approx(time.time(), abs=5)
 
 
-def test_buckets_are_as_told_for_all_tasks_and_for_one(
+def test_buckets_follow_the_options_for_all_tasks_and_for_one(
     module_broker: Broker, publisher: Publisher
 ) -> None:
-    told = (
+    options = (
         "--runtime-buckets",
         "0.5,3",
         "--task-runtime-buckets",
@@ -238,7 +236,7 @@ def test_buckets_are_as_told_for_all_tasks_and_for_one(
         "--wait-buckets",
         "1,5",
     )
-    with Exporter.of(module_broker, *told) as exporter:
+    with Exporter.of(module_broker, *options) as exporter:
         wait_for(lambda: event_stream_is_up(exporter))
         publisher.send("sleep", 0.4, queue="newyork")
         publisher.send("busy", 0.01, queue="newyork")

@@ -20,7 +20,7 @@ def event_stream_is_up(local: LocalExporter) -> None:
     wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
 
 
-def test_one_that_shuts_down_ends_its_tasks_first_and_does_not_come_back(
+def test_worker_in_warm_shutdown_finishes_its_tasks_and_stays_down(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     with local_exporter(broker) as local:
@@ -57,7 +57,7 @@ def test_one_that_shuts_down_ends_its_tasks_first_and_does_not_come_back(
         assert last.value("celery_task_running", task="project.sleep") == 0
 
 
-def test_what_a_killed_one_ran_runs_no_more_once_it_is_down(
+def test_tasks_of_a_killed_worker_are_not_running_once_it_is_down(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     with local_exporter(broker, worker_timeout=3) as local:
@@ -79,7 +79,7 @@ def test_what_a_killed_one_ran_runs_no_more_once_it_is_down(
         assert scrape.value("celery_worker_processed_total", worker="killed@test") == 0
 
 
-def test_what_a_frozen_one_runs_is_there_again_when_it_thaws(
+def test_tasks_of_a_frozen_worker_are_running_again_after_it_resumes(
     redis_broker: Broker, start_worker: StartWorker
 ) -> None:
     with local_exporter(redis_broker, worker_timeout=3) as local:
@@ -97,7 +97,7 @@ def test_what_a_frozen_one_runs_is_there_again_when_it_thaws(
         assert local.scrape().value("celery_worker_restarts_total", worker="frozen@test") == 0
 
 
-def test_two_that_share_a_name_are_told_and_spoil_nothing(
+def test_workers_that_share_a_name_are_a_blind_spot_and_keep_counters_correct(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     with local_exporter(broker) as local, Publisher(broker) as publisher:
@@ -114,7 +114,7 @@ def test_two_that_share_a_name_are_told_and_spoil_nothing(
             lambda: local.scrape().value("celery_worker_processed_total", worker="twin@test") == 30
         )
         assert local.scrape().value("celery_worker_instances", worker="twin@test") == 1
-        assert not local.collector.report().blind_spots
+        assert not local.collector.status().blind_spots
         start_worker(broker, "threads", "twin", queues=("second",), **twin)
         for _ in range(3):
             publisher.run("add", 1, 2, queue="second")
@@ -128,10 +128,10 @@ def test_two_that_share_a_name_are_told_and_spoil_nothing(
         scrape = local.scrape()
         assert (scrape.value("celery_worker_restarts_total", worker="twin@test") or 0) <= 1
         assert scrape.value("celery_exporter_blind_spot", subject="worker_names") == 1
-        (note,) = [
-            note for note in local.collector.report().blind_spots if note.subject == "worker_names"
+        (spot,) = [
+            spot for spot in local.collector.status().blind_spots if spot.subject == "worker_names"
         ]
-        assert "twin@test" in note.text
+        assert "twin@test" in spot.reason
         beats = set[float | None]()
 
         def several_beats() -> bool:

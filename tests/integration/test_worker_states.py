@@ -1,4 +1,4 @@
-"""Is this worker really consuming?  Workers in every state beside one another, on one broker: what is said of each."""
+"""celery_worker_state: workers in every state at the same time, on one broker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter, state
 from tests.support.servers import Broker, Publisher, Worker, wait_for
 from tests.support.task_series import FAST
 
 ONCE_AN_HOUR = {"task_annotations": {"project.add": {"rate_limit": "1/h"}}}
-PATIENCE = {"doubt.IDLE_FOR": 3.0, "doubt.UNCONSUMED_FOR": 1.0, "fleet._QUEUES_FRESH": 1.0}
+SHORT_THRESHOLDS = {
+    "stall_detection.IDLE_FOR": 3.0,
+    "stall_detection.UNCONSUMED_FOR": 1.0,
+    "registry._QUEUES_FRESH": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Farm:
         return seen[0]
 
     def stay(self, expected: dict[str, str], rounds: int = 12) -> None:
-        """So many scrapes that find these workers in these states, over twice what it takes to doubt them."""
+        """Check the states in several scrapes, during twice the threshold of a suspicion."""
         found: list[dict[str, str]] = []
 
         def often() -> bool:
@@ -48,22 +52,28 @@ class Farm:
             found.append({worker: state(scrape, worker) for worker in expected})
             return len(found) >= rounds
 
-        wait_for(often, 60.0, interval=2 * PATIENCE["doubt.IDLE_FOR"] / rounds)
+        wait_for(often, 60.0, interval=2 * SHORT_THRESHOLDS["stall_detection.IDLE_FOR"] / rounds)
         assert found == [expected] * rounds
 
 
 def workers_on(broker: Broker) -> Iterator[Worker]:
     """One for each situation."""
     solo = ("solo",)
-    yield Worker(broker, *solo, "deaf", queues=("deaf",), args=[*FAST, "--include", "project.deaf"])
+    yield Worker(
+        broker,
+        *solo,
+        "broken",
+        queues=("broken",),
+        args=[*FAST, "--include", "project.broken_consumer"],
+    )
     yield Worker(broker, *solo, "cancelled", queues=("cancelled",), args=FAST)
     yield Worker(broker, *solo, "limited", queues=("limited",), args=FAST, conf=ONCE_AN_HOUR)
     yield Worker(broker, "threads", "idle", queues=("idle",), args=FAST)
     yield Worker(
         broker,
         "threads",
-        "mute",
-        queues=("mute",),
+        "uncontrolled",
+        queues=("uncontrolled",),
         args=FAST,
         conf={"worker_enable_remote_control": False},
     )
@@ -73,10 +83,10 @@ def workers_on(broker: Broker) -> Iterator[Worker]:
 
 @pytest.fixture(scope="module")
 def farm(module_broker: Broker) -> Iterator[Farm]:
-    """All of them, and a look that doubts them sooner than others do."""
+    """All workers, and an exporter with shorter thresholds for suspicions."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name, seconds in PATIENCE.items():
+        for name, seconds in SHORT_THRESHOLDS.items():
             patch.setattr(f"celery_vitals.workers.{name}", seconds)
         workers = {worker.name.partition("@")[0]: worker for worker in workers_on(module_broker)}
         for worker in workers.values():
@@ -92,13 +102,13 @@ def farm(module_broker: Broker) -> Iterator[Farm]:
         yield Farm(local, publisher, workers)
 
 
-def test_it_takes_no_task_though_it_answers_and_names_its_queue(farm: Farm) -> None:
-    farm.publisher.send("add", 1, 2, queue="deaf", count=5)
-    scrape = farm.waits_for("deaf", "not_consuming")
-    assert scrape.value("celery_worker_up", worker="deaf@test") == 1
-    assert scrape.value("celery_worker_replied", worker="deaf@test") == 1
-    assert scrape.value("celery_worker_consumed_queues", worker="deaf@test") == 1
-    assert scrape.value("celery_queue_length", queue="deaf") == 5
+def test_worker_with_broken_consumer_is_not_consuming(farm: Farm) -> None:
+    farm.publisher.send("add", 1, 2, queue="broken", count=5)
+    scrape = farm.waits_for("broken", "not_consuming")
+    assert scrape.value("celery_worker_up", worker="broken@test") == 1
+    assert scrape.value("celery_worker_replied", worker="broken@test") == 1
+    assert scrape.value("celery_worker_consumed_queues", worker="broken@test") == 1
+    assert scrape.value("celery_queue_length", queue="broken") == 5
 
 
 def test_its_consumer_is_cancelled_and_added_again(farm: Farm) -> None:
@@ -127,23 +137,23 @@ def test_its_pool_is_frozen_and_thaws(farm: Farm) -> None:
     assert (thawed.value("celery_worker_processed_total", worker="frozen@test") or 0) > 0
 
 
-def test_none_of_these_is_accused(farm: Farm) -> None:
-    """Each of them has messages, and begins nothing for long: as it should be."""
+def test_busy_and_idle_workers_are_never_stalled(farm: Farm) -> None:
+    """Workers with messages that start no task for a long time, for legitimate reasons."""
     send = farm.publisher.send
     send("sleep", 600, queue="full", count=20)
     send("add", 1, 2, queue="limited", count=20)
     send("add", 1, 2, queue="idle", count=30, countdown=3600)
-    send("sleep", 600, queue="mute", count=4)
+    send("sleep", 600, queue="uncontrolled", count=4)
     farm.waits_for("full", "busy")
     wait_for(
         lambda: (
             farm.local.scrape().value("celery_worker_processed_total", worker="limited@test") == 1
         )
     )
-    farm.stay({"full": "busy", "limited": "up", "idle": "up", "mute": "up"})
+    farm.stay({"full": "busy", "limited": "up", "idle": "up", "uncontrolled": "up"})
 
 
-def test_all_its_slots_are_in_long_tasks(farm: Farm) -> None:
+def test_worker_with_long_tasks_in_all_slots_is_busy(farm: Farm) -> None:
     scrape = farm.waits_for("full", "busy")
     assert scrape.value("celery_worker_up", worker="full@test") == 1
     assert scrape.value("celery_worker_pool_slots", worker="full@test") == 2
@@ -157,17 +167,17 @@ def test_all_its_slots_are_in_long_tasks(farm: Farm) -> None:
     assert oldest > started - 2
 
 
-def test_its_remote_control_is_off(farm: Farm) -> None:
+def test_worker_without_remote_control_has_a_state_from_heartbeats(farm: Farm) -> None:
     """All is by its heartbeats."""
     scrape = farm.local.scrape()
-    assert scrape.value("celery_worker_up", worker="mute@test") == 1
-    assert scrape.value("celery_worker_replied", worker="mute@test") == 0
-    assert (scrape.value("celery_worker_active_tasks", worker="mute@test") or 0) >= 1
-    assert scrape.value("celery_worker_restarts_total", worker="mute@test") == 0
-    assert scrape.value("celery_worker_instances", worker="mute@test") is None
+    assert scrape.value("celery_worker_up", worker="uncontrolled@test") == 1
+    assert scrape.value("celery_worker_replied", worker="uncontrolled@test") == 0
+    assert (scrape.value("celery_worker_active_tasks", worker="uncontrolled@test") or 0) >= 1
+    assert scrape.value("celery_worker_restarts_total", worker="uncontrolled@test") == 0
+    assert scrape.value("celery_worker_instances", worker="uncontrolled@test") is None
 
 
-def test_each_of_them_was_one_process_all_the_time(farm: Farm) -> None:
+def test_no_restart_was_counted(farm: Farm) -> None:
     scrape = farm.local.scrape()
     assert set(scrape.by("worker", "celery_worker_restarts_total").values()) == {0}
     assert set(scrape.by("worker", "celery_worker_instances").values()) == {1}

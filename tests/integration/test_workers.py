@@ -1,4 +1,4 @@
-"""Workers that stop, die, freeze, work hard, start anew or have lost their queues: which are up, and what they tell."""
+"""Workers that stop, die, freeze, restart, are busy or lost their queues: up, slots, start time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter, state
 from tests.support.servers import Broker, Fault, Proxy, Publisher, Worker, publish, wait_for
 
@@ -24,7 +25,7 @@ def replied(scrape: Scrape) -> dict[str, float]:
 
 
 def seen(scrape: Scrape, worker: str) -> float:
-    """When a worker was last heard of."""
+    """Return the time of the last reply or heartbeat of a worker."""
     return scrape.series("celery_worker_last_seen_timestamp_seconds")[
         ("source", "reply"), ("worker", worker)
     ]
@@ -42,7 +43,7 @@ def start_all(start: StartWorker, broker: Broker, *names: str) -> list[Worker]:
     ]
 
 
-def test_one_that_is_stopped_or_killed_is_down_in_time_and_then_forgotten(
+def test_stopped_or_killed_worker_is_down_and_forgotten_after_the_timeouts(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     _, stopped, killed = start_all(start_worker, broker, "a@host1", "b@host1", "c@host1")
@@ -80,7 +81,7 @@ def test_one_without_heartbeat_gossip_and_mingle_is_up_as_long_as_it_answers(
             assert up(local.scrape()) == {"quiet@test": 1}
 
 
-def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
+def test_worker_without_consumers_is_up_and_has_no_consumed_queues(
     broker: Broker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("celery_vitals.workers.registry._QUEUES_FRESH", 0.0)
@@ -108,7 +109,7 @@ def test_one_that_has_lost_its_consumers_is_up_and_consumes_nothing(
         wait_for(lambda: local.scrape().value("celery_queue_length", queue="celery") == 3)
 
 
-def test_a_frozen_one_has_not_replied_and_later_is_down_and_holds_nobody_up(
+def test_frozen_worker_is_down_after_the_timeout_and_does_not_delay_scrapes(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     frozen, _ = start_all(start_worker, broker, "frozen@host", "well@host")
@@ -175,9 +176,7 @@ def test_a_busy_solo_worker_is_not_down_and_its_late_answer_counts_in_the_next_r
         assert state(local.scrape(), "solo") == "up"
 
 
-def test_one_that_takes_long_to_answer_is_waited_for(
-    redis_broker: Broker, start_worker: StartWorker
-) -> None:
+def test_slow_answer_is_waited_for(redis_broker: Broker, start_worker: StartWorker) -> None:
     with Proxy(redis_broker.server.port) as proxy:
         behind = Broker(
             "redis",
@@ -198,11 +197,12 @@ def test_one_that_takes_long_to_answer_is_waited_for(
             assert scrape.seconds < 2.5
 
 
-def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
+def test_answer_before_the_last_packet_of_the_broadcast_counts(
     rabbitmq_broker: Broker, start_worker: StartWorker
 ) -> None:
-    """The proxy's kernel holds a small packet back until the one before is acknowledged, which takes up to 40 ms: the
-    workers have answered the first command by then."""
+    """The proxy's kernel holds a small packet back until the one before is acknowledged, which
+    takes up to 40 ms: the workers have answered the first command by then.
+    """
     start_worker(rabbitmq_broker, "threads", "w")
     with (
         Proxy(rabbitmq_broker.server.port) as proxy,
@@ -215,7 +215,7 @@ def test_one_whose_answer_overtakes_the_broadcast_s_last_packet_counts(
     } == {1}
 
 
-def test_more_workers_than_may_be_shown_are_told(
+def test_workers_over_the_limit_are_a_blind_spot(
     redis_broker: Broker, start_worker: StartWorker
 ) -> None:
     for name in ("a", "b"):
@@ -240,8 +240,8 @@ def test_slots_of_eventlet_and_of_a_pool_that_scales(
             "eventlet@test": 5,
             "scaled@test": 2,
         }
-        told = [dict(labels) for labels in scrape.series("celery_worker_info")]
-        assert {one["worker"]: one["pool"] for one in told} == {
+        infos = [dict(labels) for labels in scrape.series("celery_worker_info")]
+        assert {one["worker"]: one["pool"] for one in infos} == {
             "eventlet@test": "eventlet",
             "scaled@test": "prefork",
         }
@@ -253,9 +253,7 @@ def test_slots_of_eventlet_and_of_a_pool_that_scales(
         )
 
 
-def test_one_started_anew_under_its_name_has_a_new_start(
-    broker: Broker, start_worker: StartWorker
-) -> None:
+def test_restarted_worker_has_a_new_start_time(broker: Broker, start_worker: StartWorker) -> None:
     worker = start_worker(broker, "solo")
     publish(broker, "add", 1, 2, count=3)
     with local_exporter(broker) as local:
@@ -279,7 +277,7 @@ def test_one_started_anew_under_its_name_has_a_new_start(
         assert scrape.value("celery_worker_consumed_queues", worker="solo@test") == 1
 
 
-def test_while_the_broker_is_away_everybody_stays_what_they_were(
+def test_worker_states_stay_while_the_broker_is_unreachable(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     (gone, _) = start_all(start_worker, broker, "gone@host", "well@host")
@@ -320,7 +318,7 @@ def test_one_whose_application_serializes_with_pickle_is_up(
         assert scrape.value("celery_queue_workers", queue="celery") == 1
 
 
-def test_in_the_first_scrape_all_are_there(broker: Broker, start_worker: StartWorker) -> None:
+def test_first_scrape_has_all_workers(broker: Broker, start_worker: StartWorker) -> None:
     start_all(start_worker, broker, "a@host", "b@host")
 
     def first(local: LocalExporter) -> Scrape:

@@ -1,9 +1,9 @@
-"""Run rows of the matrix, one after the other, and write their lines of the table in docs/compatibility.md.
+"""Run rows of the matrix and write their lines of the table in docs/compatibility.md.
 
     python -m tests.matrix [ROW ...]        all rows, or these
     python -m tests.matrix --table          only write the table anew, from the last runs
 
-Exit code 0: every failure is explained in tests/matrix/known.py; 1: one is not, or a row could not be run.
+Exit code 0: tests/matrix/known.py explains every failure; 1: it does not, or a row did not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONCE_MORE = (
 
 
 def main() -> int:
-    """Do as the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.matrix", description=__doc__.partition("\n")[0]
     )
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def run_row(row: Row) -> bool:
-    """Run one and write its line; whether all is well or explained."""
+    """Run a row and write its line; return whether every failure is explained."""
     print(f"== {row.name}", flush=True)
     try:
         setup = row.set_up()

@@ -1,7 +1,7 @@
 """Servers of a newer Debian, which lives in a folder.
 
-Each server runs in a mount namespace of its own: what is mounted for it nobody else sees, and it is unmounted by the
-kernel when the server ends, however that happens.
+Each server runs in a mount namespace of its own: what is mounted for it nobody else sees, and it is
+unmounted by the kernel when the server ends, however that happens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROGRAMS = {
     "valkey-server": "/usr/bin/valkey-server",
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
 }
-# The program keeps its process id, its environment, its folder and the temporary folder that the tests write to.
+# The program keeps its process id, environment, working folder and the temporary folder.
 INSIDE = """#!/bin/sh
 exec unshare --mount sh -c '
 set -e

@@ -13,7 +13,7 @@ FOLDER = ROOT / ".matrix"
 
 
 class NotHereError(Exception):
-    """A row cannot be run on this machine; the message says why in one line."""
+    """A row cannot be run on this machine; the message is one line with the reason."""
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> int:

@@ -17,8 +17,8 @@ class Known:
 
 _QUORUM = "Celery before 5.5 cannot consume quorum queues (`does not support global qos`)"
 _THREADS = (
-    "Celery before 5.7 loses task events of the pool `threads`, in the worker, whose threads share a buffer without a"
-    " lock; with `prefork` it loses none"
+    "Celery before 5.7 loses task events of the pool `threads` in the worker, whose threads share a"
+    " buffer without a lock; with `prefork` it loses none"
 )
 KNOWN = (
     Known(("celery-5.2", "celery-5.3", "celery-5.4"), "test_of_a_quorum_queue", _QUORUM),
@@ -27,7 +27,7 @@ KNOWN = (
         for part in (
             "event_loss.py",
             "event_stream.py::test_a_backlog",
-            "stream.py::TestHears::test_a_real_worker",
+            "stream.py::TestReceives::test_a_real_worker",
             "task_labels.py",
             "task_times.py",
         )
@@ -35,12 +35,12 @@ KNOWN = (
     Known(
         ("celery-5.2",),
         "test_every_pool_is_up_with_its_slots",
-        "Celery 5.2 tells nothing by which its pool `gevent` could be known: `unknown`; its slots are right",
+        "Celery 5.2 does not report the pool `gevent`, which is `unknown`; its slots are right",
     ),
     Known(
         ("python-3.10",),
         "test_half_a_rotation_keeps_the_old_certificate",
-        "at times, only a warning: asyncio's TLS of 3.10, written anew in 3.11, does not close a transport",
+        "sometimes a warning: asyncio's TLS of 3.10 (rewritten in 3.11) leaves a transport open",
     ),
 )
 

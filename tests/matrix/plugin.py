@@ -1,4 +1,4 @@
-"""What pytest does in a row of the matrix: only the tests of one server, where that is asked, and a report in JSON."""
+"""A pytest plugin for a row of the matrix: selects tests by server, writes a report in JSON."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from . import debian, environments
 
 LIVE = ("tests/integration",)
-# The live tests in which what a worker says or does matters; last those whose workers tell of their tasks from the pool
-# `threads`: Celery before 5.7 loses such events itself, which one row is enough to show.
+# The live tests in which what a worker says or does matters; last those whose workers tell of
+# their tasks from the pool `threads`: Celery before 5.7 loses such events itself, which one row
+# is enough to show.
 ANY_WORKERS = (
     "tests/integration/test_cluster.py",
     "tests/integration/test_faults.py::test_a_broker_killed_and_started_again_is_found_again",
@@ -101,6 +102,23 @@ def _python(series: str, *, live: bool) -> Row:
     return Row(f"python-{series}", NOT_LIVE, "all but live", set_up)
 
 
+def _oldest(series: str) -> Row:
+    def set_up() -> Setup:
+        python = environments.with_oldest(series)
+        names = ("celery", "kombu", "redis", "amqp", "uvicorn")
+        found = ", ".join(
+            f"{name} {version}"
+            for name, version in zip(names, environments.versions(python, *names), strict=True)
+        )
+        title = f"Oldest libraries on Python {environments.release(python)}: {found}"
+        # Workers of the newest Celery: an old one loses events itself, which other rows show.
+        return Setup(title, python, {"CELERY_VITALS_TEST_WORKER_PYTHON": sys.executable})
+
+    return Row(
+        "oldest-libraries", ("tests/unit", *SOME_LIVE), "unit; live as `python-3.13-live`", set_up
+    )
+
+
 ROWS = {
     row.name: row
     for row in (
@@ -116,5 +134,6 @@ ROWS = {
         _workers("5.7", everything=True),
         *(_python(series, live=False) for series in ("3.10", "3.12", "3.13")),
         _python("3.13", live=True),
+        _oldest("3.10"),
     )
 }

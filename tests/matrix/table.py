@@ -14,8 +14,11 @@ from .rows import ROWS
 
 PAGE = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- written by make test-matrix -->\n", "<!-- end -->\n"
-HEAD = "| row | what | tests | run | passed | failed | what fails, and why |\n|---|---|---|---|---|---|---|\n"
-_MOST_NAMES = 4
+HEAD = (
+    "| row | what | tests | run | passed | failed | what fails, and why |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
+_MAX_NAMES = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Seen:
 
     @property
     def unexplained(self) -> list[str]:
-        """Failures that nobody has looked into."""
+        """Failures without an entry in known.py."""
         return [test for test in self.failed if why(self.row, test) is None]
 
     def line(self) -> str:
@@ -68,21 +71,21 @@ class Seen:
 
 
 def _report(name: str) -> tuple[set[str], set[str]]:
-    """What has passed and what has failed in one run; a test that fails in its end has done both."""
+    """Return passed and failed tests of one run; a failing teardown is in both."""
     report = json.loads((FOLDER / name).read_text())
     return set(report["passed"]), {*report["failed"], *report["error"]}
 
 
 def _short(tests: list[str]) -> str:
     """The names of tests, as Markdown; of many, how many there are in each file."""
-    if len(tests) > _MOST_NAMES:
+    if len(tests) > _MAX_NAMES:
         files = Counter(test.partition("::")[0].rpartition("/")[2] for test in tests)
         return ", ".join(f"{count} in `{file}`" for file, count in files.items())
     return ", ".join(f"`{test.rpartition('/')[2]}`" for test in tests)
 
 
 def update(rows: Iterable[str]) -> None:
-    """Write the lines of these rows anew, in the order of the matrix; the others stay as they are."""
+    """Replace the lines of these rows; other lines stay."""
     before, rest = PAGE.read_text().split(BEGIN)
     table, after = rest.split(END)
     lines = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}

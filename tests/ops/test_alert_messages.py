@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ops.quick import quick_alertmanager
 from tests.support.ops.rules import ALERTS
+from tests.support.ops.short_rules import quick_alertmanager
 from tests.support.servers import HOST, AlertmanagerServer, wait_for
 from tests.support.servers.finding import find_program
 from tests.support.servers.http import request

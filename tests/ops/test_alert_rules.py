@@ -10,7 +10,6 @@ import pytest
 
 from celery_vitals.metrics.base import Kind
 from celery_vitals.metrics.definitions import DEFINITIONS
-from tests.support.ops.alert_table import PAGE, covered, page
 from tests.support.ops.queries import grouping, selected
 from tests.support.ops.rules import (
     ALERTS,
@@ -26,6 +25,7 @@ from tests.support.ops.rules import (
 )
 from tests.support.servers import promtool
 from tests.support.servers.finding import find_program
+from tools.alert_table import PAGE, covered, page
 
 # Series that Prometheus adds to each scrape.
 PROMETHEUS: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set()}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ops.quiet import all_quiet
+from tests.support.ops.no_alert_scenarios import all_quiet
 from tests.support.ops.scenarios import all_scenarios
-from tests.support.ops.world import Scenario, run
+from tests.support.ops.simulated_cluster import Scenario, run
 
 
 @pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)

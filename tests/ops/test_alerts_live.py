@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.exporter import Exporter
-from tests.support.ops.quick import overrides, quick_alertmanager, quick_groups
 from tests.support.ops.rules import ALERTS
+from tests.support.ops.short_rules import overrides, quick_alertmanager, quick_groups
 from tests.support.ops.webhook import Notification, Webhook
 from tests.support.servers import (
     HOST,

@@ -1,4 +1,5 @@
-"""docs/autoscaling.md: Prometheus understands every query in it, and each gives what the page says."""
+"""docs/autoscaling.md: Prometheus understands every query in it, and each gives what the page
+says."""
 
 from __future__ import annotations
 
@@ -118,7 +119,7 @@ def test_what_a_query_gives(
     run(tmp_path, "test", "rules", "tests.yml", tests={"tests": tests})
 
 
-def test_the_manifests_say_what_the_page_says() -> None:
+def test_manifests_have_the_queries_of_the_page() -> None:
     assert TRIGGER["metadata"]["query"] == WORK
     assert TRIGGER["metadata"]["ignoreNullValues"] == "false"
     assert MANIFESTS["ScaledObject"]["spec"]["fallback"]["replicas"] > 0

@@ -1,4 +1,5 @@
-"""Labels of the chart's objects: each there once, a text, and enough to tell one release from another."""
+"""Labels of the chart's objects: each there once, a text, and enough to tell one release from
+another."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.ops.chart import NAMESPACE, Object, chart
+from tools.chart.helm import NAMESPACE, Object, chart
 
 SECRET = {"broker": {"existingSecret": "celery"}}
 ENABLED = {"enabled": True}
@@ -36,7 +37,7 @@ def of(kind: str, found: list[Object]) -> Object:
     return next(one for one in found if one["kind"] == kind)
 
 
-def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts() -> None:
+def test_duplicate_label_has_the_more_specific_value() -> None:
     labels = {"release": "prometheus", "team": "jobs"}
     values = {
         "commonLabels": labels,
@@ -49,7 +50,7 @@ def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts() -
     assert of("Deployment", found)["spec"]["template"]["metadata"]["labels"]["team"] == "pods"
 
 
-def test_what_is_said_of_every_object_is_on_every_object() -> None:
+def test_common_labels_are_on_every_object() -> None:
     labels, annotations = {"team": "jobs"}, {"example.org/owner": "jobs"}
     kinds = (
         "serviceMonitor",

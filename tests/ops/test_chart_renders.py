@@ -1,7 +1,6 @@
-"""Compare the renders of each value file in the chart's `ci` folder with `chart_renders`.
+"""The objects that the chart renders for each value file of its `ci` folder.
 
-`make chart` regenerates them, and everything else that follows from the chart; review the
-difference before you commit it.
+`make generate` rewrites `chart_renders`; read the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -18,23 +17,11 @@ from cloudcoil.models.prometheus_operator import v1
 from pydantic import BaseModel
 
 from celery_vitals._version import __version__
-from tests.support.ops import chart_values
-from tests.support.ops.chart import (
-    CASES,
-    CHART,
-    NAMESPACE,
-    RELEASE,
-    ROOT,
-    Object,
-    check_or_write,
-    manifest,
-    notes,
-    objects,
-    of_kind,
-    values_of,
-)  # fmt: skip
+from tools.base import ROOT, Files
+from tools.chart import values as chart_values
+from tools.chart.files import PLAIN, plain_manifests, render
+from tools.chart.helm import CASES, CHART, NAMESPACE, RELEASE, objects, of_kind, values_of
 
-GOLDEN = Path(__file__).parent / "chart_renders"
 RULES = ROOT / "alerts" / "celery-vitals.rules.yml"
 DASHBOARDS = ROOT / "grafana" / "dashboards"
 OPERATOR: dict[str, type[BaseModel]] = {
@@ -42,49 +29,40 @@ OPERATOR: dict[str, type[BaseModel]] = {
     "PodMonitor": v1.PodMonitor,
     "PrometheusRule": v1.PrometheusRule,
 }
-EXAMPLE = ROOT / "examples" / "kubernetes"
 
 each_case = pytest.mark.parametrize("case", CASES)
 
 
+def assert_current(files: Files) -> None:
+    for path, text in files.items():
+        assert path.read_text() == text, f"{path} is stale: run `make generate`"
+
+
 @each_case
-def test_a_render_is_what_it_was(case: str) -> None:
-    # The rules and dashboards are files of this project already, and have tests of their own.
-    check_or_write(GOLDEN / f"{case}.yaml", manifest(without_files(values_of(case))))
-    check_or_write(GOLDEN / f"{case}.notes.txt", notes(values_of(case)) + "\n")
+def test_render_equals_committed_file(case: str) -> None:
+    assert_current(render(case))
 
 
-def without_files(values: Object) -> Object:
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in ("prometheusRule", "dashboards")
-    }
-
-
-def test_the_schema_and_the_readme_follow_from_the_values() -> None:
-    check_or_write(CHART / "values.schema.json", chart_values.schema())
-    check_or_write(CHART / "README.md", chart_values.readme())
-
-
-def test_the_plain_manifests_are_the_chart_s() -> None:
-    values = values_of("url") | {"fullnameOverride": "celery-vitals", "test": {"enabled": False}}
-    text = manifest(values).replace(
-        "app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl"
+def test_schema_and_readme_follow_from_the_values() -> None:
+    assert_current(
+        {
+            CHART / "values.schema.json": chart_values.schema(),
+            CHART / "README.md": chart_values.readme(),
+        }
     )
-    check_or_write(
-        EXAMPLE / "celery-vitals.yaml",
-        text.replace(f"namespace: {NAMESPACE}", "namespace: default"),
-    )
+
+
+def test_plain_manifests_follow_from_the_chart() -> None:
+    assert_current({PLAIN: plain_manifests()})
 
 
 def test_every_value_is_described() -> None:
-    said = {path.partition(".")[0] for path, _ in chart_values.entries()}
-    assert said == set(chart_values.defaults())
+    documented = {path.partition(".")[0] for path, _ in chart_values.entries()}
+    assert documented == set(chart_values.defaults())
 
 
 @each_case
-def test_the_linter_has_nothing_to_say(case: str) -> None:
+def test_linter_finds_nothing(case: str) -> None:
     report = helm.lint(CHART, values_of(case), strict=True)
     assert report["errors"] == []
     assert [one for one in report["messages"] if one["severity"] > 1] == []
@@ -219,8 +197,10 @@ def test_the_dashboards_are_those_of_the_project() -> None:
     texts = {name: text for one in maps for name, text in one["data"].items()}
     files = {path.name: path for path in DASHBOARDS.glob("*.json")}
     missing = sorted(set(files) - set(texts))
-    link = "ln -s ../../../../grafana/dashboards/NAME helm/celery-vitals/files/dashboards/"
-    assert not missing, f"{link} for {missing}"
+    assert not missing, (
+        "ln -s ../../../../grafana/dashboards/NAME helm/celery-vitals/files/dashboards/"
+        f" for {missing}"
+    )
     for name, path in files.items():
         assert len(json.dumps(texts)) < 1_000_000  # a ConfigMap holds no more
         assert json.loads(texts[name]) == json.loads(path.read_text())

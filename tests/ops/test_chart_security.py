@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.ops.chart import CASES, Object, objects, values_of
+from tools.chart.helm import CASES, Object, objects, values_of
 
 Pod = Object
 # Of the Pod Security Standards: what `restricted` lets a volume be.
 VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
-}  # fmt: skip
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 
 
 def pods(case: str) -> Iterator[Pod]:

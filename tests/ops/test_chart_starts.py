@@ -14,14 +14,15 @@ import trustme
 
 from tests.support.command_line import serve
 from tests.support.exporter import Exporter
-from tests.support.ops.chart import CASES, Object, of_kind, values_of
 from tests.support.servers import RedisServer
+from tools.chart.helm import CASES, Object, of_kind, values_of
 
 PLACE = "/etc/celery-vitals"
 
 
 class Pod:
-    """The one container of a Deployment, with the files of its volumes below a folder of the test's."""
+    """The one container of a Deployment, with the files of its volumes below a folder of the
+    test's."""
 
     def __init__(self, deployment: Object, values: Object, folder: Path, url: str) -> None:
         spec = deployment["spec"]["template"]["spec"]

@@ -7,7 +7,7 @@ from typing import Any
 import helm_python as helm
 import pytest
 
-from tests.support.ops.chart import notes, texts
+from tools.chart.helm import notes, texts
 
 SECRET = {"broker": {"existingSecret": "celery"}}
 CLUSTER = {"name": "shop", **SECRET}
@@ -118,7 +118,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_what_is_wrong_is_refused_in_words(fault: str) -> None:
+def test_invalid_values_are_refused_with_a_message(fault: str) -> None:
     values, words = REFUSED[fault]
     with pytest.raises(helm.HelmError) as refusal:
         texts(values)
@@ -151,7 +151,7 @@ def test_a_broker_may_come_from_elsewhere(values: dict[str, Any]) -> None:
     assert "deployment.yaml" in texts(values)
 
 
-def test_the_notes_say_what_to_do_next() -> None:
+def test_install_message_describes_the_next_steps() -> None:
     first = notes(SECRET)
     for word in (
         "serviceMonitor.enabled",

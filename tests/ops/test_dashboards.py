@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import promql_parser as promql
@@ -16,7 +16,7 @@ import yaml
 
 from celery_vitals.metrics.base import Kind
 from celery_vitals.metrics.definitions import DEFINITIONS
-from tests.support.ops.dashboards_read import (
+from tests.support.ops.dashboard_files import (
     DASHBOARDS,
     FOLDER,
     Query,
@@ -26,6 +26,7 @@ from tests.support.ops.dashboards_read import (
     queries,
     walk,
 )
+from tools.base import Generator
 
 NAMES = ("exporter", "overview", "queues", "tasks", "workers")
 TARGET_LABELS = {"job", "instance", "pod"}
@@ -133,23 +134,18 @@ def lost_fields(before: Any, after: Any, place: str = "") -> list[str]:
 
 @needs_grafana_types
 def test_committed_dashboards_match_their_source() -> None:
-    check = [sys.executable, "-m", "grafana.source", "--check"]
-    answer = subprocess.run(
-        check, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False
-    )
-    assert (answer.returncode, answer.stderr) == (0, "")
+    from tools.dashboards.files import GENERATOR
+
+    assert GENERATOR.stale() == {}
 
 
 @needs_grafana_types
-def test_check_reports_stale_dashboards(tmp_path: Any) -> None:
+def test_check_reports_stale_dashboards(tmp_path: Path) -> None:
+    from tools.dashboards.files import files
+
     for name, board in DASHBOARDS.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(board | {"title": "by hand"}))
-    check = [sys.executable, "-m", "grafana.source", "--check", str(tmp_path)]
-    answer = subprocess.run(
-        check, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 1
-    assert answer.stderr.count("is stale") == len(NAMES)
+    assert len(Generator("dashboards", lambda: files(tmp_path)).stale()) == len(NAMES)
 
 
 @needs_grafana_types

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.ops.dashboards_read import (
+from tests.support.ops.dashboard_files import (
     DASHBOARDS,
     Query,
     annotation_queries,
     interpolate,
     queries,
 )
-from tests.support.ops.dashboards_shop import JOB, Shop, shop
+from tests.support.ops.example_cluster import JOB, Shop, shop
 from tests.support.servers import Broker, wait_for
 
 QUERIES = list(queries())

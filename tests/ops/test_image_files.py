@@ -15,15 +15,15 @@ from cloudcoil.models.prometheus_operator import v1
 
 from celery_vitals._version import __version__
 from tests.support.command_line import serve
-from tests.support.ops.chart import ROOT
 from tests.support.servers import promtool
+from tools.base import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 RULES = ROOT / "alerts" / "celery-vitals.rules.yml"
 
 
 @pytest.mark.parametrize("path", ["Dockerfile", "compose/app/Dockerfile"])
-def test_the_linter_has_nothing_to_say(path: str) -> None:
+def test_linter_finds_nothing(path: str) -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     done = subprocess.run(
         [hadolint, ROOT / path], capture_output=True, text=True, timeout=60, check=False

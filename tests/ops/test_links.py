@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ops.chart import ROOT
+from tools.base import ROOT
 
 REPOSITORY = r"https://(?:github\.com|raw\.githubusercontent\.com)/celery-vitals/celery-vitals"
 IN_THE_TREE = re.compile(rf"{REPOSITORY}/(?:blob/|tree/)?main/([\w./-]+)")

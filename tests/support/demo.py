@@ -1,4 +1,4 @@
-"""The demo as a person runs it: a process of its own, with a terminal or without."""
+"""Runs the demo as a separate process, with a terminal or without."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAM = "import sys; from celery_vitals.demo import run; sys.exit(run({once}, 
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Fail with `what` when the condition is not true in time."""
+    """Wait until the condition is true; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -24,7 +24,10 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None
 
 
 def processes_in(folder: Path) -> dict[int, str]:
-    """Every process that works in the folder or names it in its command line or environment: id to command line."""
+    """Return the command lines, by process id, of the processes that use the folder.
+
+    A process uses it as its working directory, or names it in its command line or environment.
+    """
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -36,7 +39,7 @@ def processes_in(folder: Path) -> dict[int, str]:
                 (entry / "environ").read_bytes(),
                 os.fsencode((entry / "cwd").readlink()),
             )
-        except OSError:  # it has ended, or is a zombie
+        except OSError:  # the process has ended, or is a zombie
             continue
         if any(os.fsencode(folder) in trace for trace in traces):
             found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
@@ -44,7 +47,7 @@ def processes_in(folder: Path) -> dict[int, str]:
 
 
 class Demo:
-    """A running demo whose temporary files go to `folder`; its terminal, or its pipe, is read into `output`."""
+    """A running demo with its temporary files in `folder`; `output` is the text of its terminal."""
 
     def __init__(
         self, folder: Path, broker: str | None = None, once: bool = False, term: str = "xterm"
@@ -54,20 +57,23 @@ class Demo:
         env = {**os.environ, "TMPDIR": str(folder), "TERM": term, "COLUMNS": "140", "LINES": "50"}
         env["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         command = [sys.executable, "-c", PROGRAM.format(once=once, broker=broker)]
-        # The child leads a session whose terminal this is, so that Ctrl-C and closing it do what they do to people.
-        steal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+        # The child leads the session of this terminal, so that Ctrl-C and hanging up reach it.
+        own_terminal = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            " os.execv(sys.argv[1], sys.argv[1:])"
+        )
         self.process = subprocess.Popen(
-            [sys.executable, "-c", steal, *command], env=env, start_new_session=True, stdin=writer, stdout=writer,
-            stderr=writer,
+            [sys.executable, "-c", own_terminal, *command], env=env, start_new_session=True,
+            stdin=writer, stdout=writer, stderr=writer,
         )  # fmt: skip
         os.close(writer)
 
     def read_until(self, text: str, seconds: float = 60) -> None:
-        """Read the output until `text` comes."""
+        """Read the output until it contains `text`."""
         deadline = time.monotonic() + seconds
         while text not in self.output:
-            assert time.monotonic() < deadline, f"{text!r} did not come; what came:\n{self.output}"
-            assert self._read(), f"ended before {text!r} came:\n{self.output}"
+            assert time.monotonic() < deadline, f"{text!r} is not in the output:\n{self.output}"
+            assert self._read(), f"ended without {text!r} in the output:\n{self.output}"
 
     def press(self, key: bytes) -> None:
         """Type into the terminal."""
@@ -79,10 +85,10 @@ class Demo:
         self._reader = -1
 
     def end(self, seconds: float = 10) -> int:
-        """The exit code; fails when the demo does not end in time."""
+        """Wait for the end of the demo and return its exit code; fail after the timeout."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
-            assert time.monotonic() < deadline, f"still running; what came:\n{self.output}"
+            assert time.monotonic() < deadline, f"still running; output:\n{self.output}"
             if self._reader < 0 or not self._read():
                 time.sleep(0.05)
         while self._reader >= 0 and self._read():
@@ -90,7 +96,7 @@ class Demo:
         return self.process.returncode
 
     def assert_nothing_left(self, seconds: float = 5) -> None:
-        """No process and no file."""
+        """Wait until no process and no file of the demo remains."""
         wait_for(
             lambda: not processes_in(self.folder), seconds, "all processes of the demo have ended"
         )
@@ -99,7 +105,7 @@ class Demo:
         )
 
     def close(self) -> None:
-        """Whatever happened: leave nothing behind."""
+        """Kill the demo if it is running, and close its terminal."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
@@ -107,12 +113,12 @@ class Demo:
             self.hang_up()
 
     def _read(self) -> bool:
-        """Take what there is, waiting a little; False at the end."""
+        """Read the available output after a short wait; return False at its end."""
         if not select.select([self._reader], [], [], 0.2)[0]:
             return True
         try:
             chunk = os.read(self._reader, 65536)
-        except OSError:  # how Linux says that nobody has the terminal open any more
+        except OSError:  # on Linux: no process has the terminal open
             return False
         self.output += chunk.decode(errors="replace")
         return bool(chunk)

@@ -1,4 +1,5 @@
-"""A reader of a durable queue of events, for a test to kill: `python -m tests.support.durable_reader URL NAME FILE`.
+"""A reader of a durable queue of events, for a test to kill: `python -m
+tests.support.durable_reader URL NAME FILE`.
 
 Writes the uuid of every event into the file, slowly.
 """

@@ -17,12 +17,13 @@ import trustme
 from celery import Celery
 
 from celery_vitals import Secret, Settings
-from celery_vitals.brokers import BrokerClient, target_of
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import target_of
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.stream import Stream
 from tests.support.servers import HOST, Broker, wait_for
 
-CANARY_EVERY, DEAF_AFTER = 0.3, 1.5
+CANARY_EVERY, SILENT_AFTER = 0.3, 1.5
 
 
 class Recorder:
@@ -69,7 +70,7 @@ def cluster_of(
 def listening(cluster: BrokerClient, sink: Recorder, **options: Any) -> Iterator[Stream]:
     """A stream that is up."""
     stream = Stream(
-        cluster, sink, **{"canary_every": CANARY_EVERY, "deaf_after": DEAF_AFTER, **options}
+        cluster, sink, **{"canary_every": CANARY_EVERY, "silence_timeout": SILENT_AFTER, **options}
     )
     stream.start()
     try:
@@ -102,7 +103,7 @@ def sending(broker: Broker, **conf: Any) -> Iterator[Callable[..., str]]:
     app.close()
 
 
-def heard(sink: Recorder, send: Callable[..., str], timeout: float = 10.0) -> None:
+def wait_received(sink: Recorder, send: Callable[..., str], timeout: float = 10.0) -> None:
     """Wait until an event that is sent now is heard."""
     sent = send()
     wait_for(lambda: sent in sink.ids(), timeout, what="an event heard")

@@ -5,67 +5,23 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import urllib3
-from prometheus_client.parser import text_string_to_metric_families
 from typing_extensions import Self
 
+from tests.support.scrape import Scrape, scrape_url
 from tests.support.servers import HOST, Broker, project_environment, wait_for
 from tests.support.servers.child import Child
-from tests.support.servers.warden import warden
-
-
-@dataclass(frozen=True)
-class Scrape:
-    """One answer of `/metrics`."""
-
-    status: int
-    text: str
-    seconds: float
-    content_type: str = ""
-
-    def series(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """The values of a metric by their labels."""
-        return {
-            tuple(sorted(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(self.text)
-            for sample in family.samples
-            if sample.name == name
-        }
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """The value of one series, or None where it is absent."""
-        return self.series(name).get(tuple(sorted(labels.items())))
-
-    def by(self, label: str, name: str) -> dict[str, float]:
-        """The values of a metric by one of its labels."""
-        return {dict(labels)[label]: value for labels, value in self.series(name).items()}
-
-
-def scrape_url(url: str, timeout: float | None = None, **query: Any) -> Scrape:
-    """Scrape as Prometheus does; `timeout` goes into its header, in seconds."""
-    headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)} if timeout is not None else {}
-    fields = {f"{name}[]": value for name, value in query.items()}
-    started = time.monotonic()
-    with urllib3.PoolManager() as pool:
-        answer = pool.request(
-            "GET", url, headers=headers, fields=fields, timeout=30.0, retries=False
-        )
-        return Scrape(
-            answer.status,
-            answer.data.decode(),
-            time.monotonic() - started,
-            answer.headers.get("Content-Type", ""),
-        )
+from tests.support.servers.process_reaper import process_reaper
 
 
 class Exporter:
-    """`celery-vitals serve ARGUMENTS` on a port of its own choice.  Started as a context manager."""
+    """`celery-vitals serve ARGUMENTS` on a port of its own choice.
+
+    Started as a context manager.
+    """
 
     def __init__(
         self,
@@ -73,7 +29,7 @@ class Exporter:
         env: Mapping[str, str] | None = None,
         command: tuple[str, ...] = ("celery_vitals", "serve"),
     ) -> None:
-        self.folder = warden().folder("exporter")
+        self.folder = process_reaper().folder("exporter")
         argv = [
             sys.executable,
             "-m",

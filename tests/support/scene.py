@@ -1,26 +1,25 @@
-"""A cluster that only exists as its events: what tests of the events' side feed, and what they read back."""
+"""A simulated cluster: tests of the event processing send its events and read the metrics back."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from unittest import mock
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
-from celery_vitals.events import processor as ingest_module
+from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.processor import EventProcessor
-from celery_vitals.events.task_labels import KwargLabel, TaskSeriesIndex
-from celery_vitals.events.task_series import TaskTables
+from celery_vitals.events.task_series import TaskSeriesIndex
+from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_tracker import WorkerTracker
-from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.cardinality import CardinalityLimiter
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.metrics.definitions import DEFINITIONS
+from celery_vitals.metrics.samples import SampleEncoder
+from celery_vitals.workers.registry import WorkerRegistry
 
 NOW = 1_800_000_000.0
 WORKER, PRODUCER = "w@one", "gen1@two"
@@ -28,8 +27,8 @@ CAPS = {"task": 50, "queue": 20, "exception": 20, "worker": 20}
 BUCKETS = (1.0, 10.0, 100.0)
 
 
-class _Source(CollectorRegistry):
-    """Families as prometheus_client's encoders want them."""
+class _Registry(CollectorRegistry):
+    """Families as the encoders of prometheus_client require them."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         super().__init__()
@@ -40,44 +39,57 @@ class _Source(CollectorRegistry):
 
 
 class Scene:
-    """Everything from the bodies of messages to the families of a scrape, and a clock that the test moves."""
+    """Everything from the bodies of messages to the families of a scrape, and a clock set by hand.
+
+    `queues_known`: whether the worker has reported that it consumes two queues, so that its events
+    are not deferred, and their queue is not known by it either.
+    """
 
     def __init__(
         self,
-        limit: int = 10_000,
+        max_tasks: int = 10_000,
         forget_after: float = 3600.0,
         caps: Mapping[str, int] | None = None,
-        series: int = 50_000,
+        max_series: int = 50_000,
         worker_label: bool = False,
         kwarg_label: KwargLabel | None = None,
-        kept: int = 200,
-        hosts: int = 100,
-        idle: float = 3600.0,
-        settled: bool = True,
+        capacity: int = 200,
+        max_workers: int = 100,
+        idle_after: float = 3600.0,
+        queues_known: bool = True,
+        on_new_worker: Callable[[], None] = lambda: None,
     ) -> None:
         self.now = NOW
-        self.limiter = CardinalityLimiter({**CAPS, **(caps or {})}, series, threading.Lock())
+        self.limiter = CardinalityLimiter({**CAPS, **(caps or {})}, max_series, threading.Lock())
         extra = (
             *(("worker",) if worker_label else ()),
             *((kwarg_label.label,) if kwarg_label else ()),
         )
         self.tables = TaskTables(self.limiter, lambda _: BUCKETS, lambda _: BUCKETS, extra)
-        self.rows = TaskSeriesIndex(self.tables, worker_label, kwarg_label, kept)
-        self.tasks = TaskTracker(self.rows, limit, forget_after)
+        self.index = TaskSeriesIndex(self.tables, worker_label, kwarg_label, capacity)
+        self.tasks = TaskTracker(self.index, max_tasks, forget_after)
         self.registry = WorkerRegistry(120.0, 3600.0)
         self.processor = EventProcessor(
-            self.registry, self.tasks, self.rows, self.limiter, hosts, idle
+            self.registry,
+            self.tasks,
+            self.index,
+            self.limiter,
+            max_workers=max_workers,
+            idle_after=idle_after,
+            on_new_worker=on_new_worker,
+            clock=lambda: self.now,
         )
-        if settled:  # it has told which queues it consumes, and nothing follows from that
+        if queues_known:
             self.consumes(WORKER, "q", "r")
 
-    # Feeding
+    # Sending events
 
     def feed(self, *bodies: bytes) -> None:
+        """Feed the bodies of messages that arrive now."""
         self.processor.feed(bodies, self.now)
 
     def event(self, kind: str, uuid: str = "", **fields: Any) -> dict[str, Any]:
-        """An event of now, as a worker sends it."""
+        """Return an event with the present time, as a worker sends it."""
         event = {
             "type": kind,
             "hostname": WORKER,
@@ -88,34 +100,31 @@ class Scene:
         }
         return {**event, "uuid": uuid} if uuid else event
 
-    def tell(self, kind: str, uuid: str = "", after: float = 0.01, **fields: Any) -> None:
-        """Some time passes, then an event happens and arrives at once."""
+    def send(self, kind: str, uuid: str = "", after: float = 0.01, **fields: Any) -> None:
+        """Let some time pass, then send an event that arrives at once."""
         self.now += after
         self.feed(json.dumps(self.event(kind, uuid, **fields)).encode())
 
     def sent(
         self, uuid: str, name: str | None = "add", queue: str | None = "q", **fields: Any
     ) -> None:
-        self.tell(
-            "task-sent",
-            uuid,
-            **{"hostname": PRODUCER, "name": name, "queue": queue, "pid": 1, **fields},
-        )
+        producer = {"hostname": PRODUCER, "name": name, "queue": queue, "pid": 1}
+        self.send("task-sent", uuid, **{**producer, **fields})
 
     def received(self, uuid: str, name: str | None = "add", **fields: Any) -> None:
-        self.tell("task-received", uuid, name=name, **fields)
+        self.send("task-received", uuid, name=name, **fields)
 
     def started(self, uuid: str, **fields: Any) -> None:
-        self.tell("task-started", uuid, **fields)
+        self.send("task-started", uuid, **fields)
 
     def succeeded(self, uuid: str, **fields: Any) -> None:
-        self.tell("task-succeeded", uuid, **{"runtime": 0.5, **fields})
+        self.send("task-succeeded", uuid, **{"runtime": 0.5, **fields})
 
     def failed(self, uuid: str, exception: str = "ValueError('x')", **fields: Any) -> None:
-        self.tell("task-failed", uuid, exception=exception, traceback="", **fields)
+        self.send("task-failed", uuid, exception=exception, traceback="", **fields)
 
     def run(self, uuid: str, name: str = "add", **fields: Any) -> None:
-        """A whole life without task-sent."""
+        """Send all events of a task except task-sent."""
         self.received(uuid, name, **fields)
         self.started(uuid, **fields)
         self.succeeded(uuid, **fields)
@@ -123,28 +132,30 @@ class Scene:
     def heartbeat(
         self, processed: int | None = None, active: int | None = None, **fields: Any
     ) -> None:
-        self.tell(
-            "worker-heartbeat", freq=2, **{"active": active, "processed": processed, **fields}
-        )
+        counts = {"active": active, "processed": processed}
+        self.send("worker-heartbeat", freq=2, **{**counts, **fields})
 
     def consumes(self, worker: str, *queues: str) -> None:
         self.registry.queues_replied(worker, [{"name": queue} for queue in queues])
         self.idle()
 
     def idle(self, seconds: float = 0.0) -> None:
-        """Time passes, and the stream says so."""
+        """Let time pass without events."""
         self.now += seconds
-        with mock.patch.object(ingest_module, "time", SimpleNamespace(time=lambda: self.now)):
-            self.processor.idle()
+        self.processor.idle()
 
-    # Reading
+    # Reading metrics
 
     def families(self) -> list[Metric]:
-        return [*self.processor.families(), *definitions.families(self.processor.samples())]
+        return [
+            *self.processor.families(),
+            *self.tables.families(),
+            *SampleEncoder(DEFINITIONS).families(self.processor.samples()),
+        ]
 
     def text(self) -> str:
-        """The exposition, by prometheus_client alone."""
-        return generate_latest(_Source(self.families())).decode()
+        """Return the exposition, encoded by prometheus_client."""
+        return generate_latest(_Registry(self.families())).decode()
 
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         return {
@@ -157,7 +168,7 @@ class Scene:
         return self.samples().get((f"celery_{name}", tuple(sorted(labels.items()))))
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum over all series of a metric that have these labels."""
+        """Return the sum over all series of a metric that have these labels."""
         return sum(
             value
             for (metric, pairs), value in self.samples().items()
@@ -170,22 +181,15 @@ class Scene:
         }
 
     def task(self, name: str = "add", queue: str = "q") -> dict[str, float]:
-        """The counters of a task that are not 0, by their short names; failed and revoked over all their reasons."""
+        """Return the counters of a task that are not 0, by event; those by reason are summed up."""
         kinds = (
-            "sent",
-            "received",
-            "started",
-            "succeeded",
-            "retried",
-            "rejected",
-            "failed",
-            "revoked",
-        )
+            "sent", "received", "started", "succeeded", "retried", "rejected", "failed", "revoked",
+        )  # fmt: skip
         values = {kind: self.total(f"task_{kind}_total", task=name, queue=queue) for kind in kinds}
         return {kind: value for kind, value in values.items() if value}
 
     def waits(self, name: str = "add", queue: str = "q") -> tuple[float, float]:
-        """How many waits were observed, and their sum in seconds."""
+        """Return how many waits were observed, and their sum in seconds."""
         labels = {"task": name, "queue": queue}
         return (
             self.total("task_queue_wait_seconds_count", **labels),
@@ -195,11 +199,11 @@ class Scene:
     def running(self, name: str = "add") -> float:
         return self.value("task_running", task=name) or 0.0
 
-    def host(self, name: str = WORKER) -> WorkerTracker:
-        return self.processor._host(name, self.now)
+    def tracker(self, name: str = WORKER) -> WorkerTracker:
+        return self.processor._workers.worker(name, self.now)
 
     @property
-    def records(self) -> int:
+    def tracked_tasks(self) -> int:
         return len(self.tasks)
 
     @property

@@ -1,4 +1,4 @@
-"""A collector inside the test process, read as a scrape is: what needs no program of its own is looked at this way."""
+"""An exporter inside the test process, for tests that need no child process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 
 from celery_vitals import Collector, Settings
 from celery_vitals.deadline import Deadline
-from tests.support.exporter import Scrape
+from tests.support.scrape import Scrape
 from tests.support.servers import HOST, Broker, RedisServer
 
 STATES = {"up", "busy", "not_consuming", "stalled", "draining", "gone"}
@@ -51,8 +51,8 @@ class LocalExporter:
     def blind_spots(self) -> dict[str, str]:
         """What the last scrapes have found to be unseen, by subject."""
         texts: dict[str, str] = {}
-        for blind_spot in self.collector.report().blind_spots:
-            texts[blind_spot.subject] = f"{texts.get(blind_spot.subject, '')}{blind_spot.text} "
+        for blind_spot in self.collector.status().blind_spots:
+            texts[blind_spot.subject] = f"{texts.get(blind_spot.subject, '')}{blind_spot.reason} "
         return texts
 
 
@@ -126,7 +126,7 @@ def words(option: str, values: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def answering(bodies: dict[str, bytes]) -> Iterator[str]:
-    """A web server that gives these answers by path, and that of the path "" everywhere else; its URL."""
+    """Yield the URL of a web server with these bodies by path; the path "" is the default."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""Sockets and messages that several tests of receivers use."""
+"""A listener, a message and a pair of sockets for tests of event receivers."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ BODY = json.dumps(
 ).encode()
 
 
-class Ear:
-    """Notes what a receiver tells it."""
+class RecordingListener:
+    """Records what a receiver delivers and rejects."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
-        self.refused: list[str] = []
+        self.rejected: list[str] = []
 
     def deliver(self, bodies: list[bytes], arrived: float) -> None:
         assert abs(arrived - time.time()) < 5
         self.bodies += bodies
 
     def reject(self, reason: str) -> None:
-        self.refused.append(reason)
+        self.rejected.append(reason)
 
 
 @contextmanager
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Yield a connected pair of sockets."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs

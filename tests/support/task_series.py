@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,38 +11,22 @@ from typing import Any
 from celery.events.event import get_exchange
 from kombu import Connection, Producer
 
-from tests.support.exporter import Exporter, Scrape
+from tests.support.exporter import Exporter
+from tests.support.scrape import Scrape
 from tests.support.servers import Broker, Worker, wait_for
 
 StartWorker = Callable[..., Worker]
 
 SENT_EVENTS = {"task_send_sent_event": True}
-"""Celery setting: producers tell of what they send."""
+"""Celery setting: producers send task-sent events."""
 
 
 FAST = ("--heartbeat-interval", "1")
 """Arguments of a worker whose heartbeats the test waits for."""
 
 
-def total(scrape: Scrape, name: str, **labels: str) -> float:
-    """The sum of the series that have these labels, whatever others they have; 0 without any."""
-    wanted = labels.items()
-    return sum(
-        value for found, value in scrape.series(name).items() if wanted <= dict(found).items()
-    )
-
-
-def split(scrape: Scrape, name: str, label: str, **labels: str) -> dict[str, float]:
-    """The same, by the values of one label, without those that are 0."""
-    sums: Counter[str] = Counter()
-    for found, value in scrape.series(name).items():
-        if labels.items() <= dict(found).items() and value:
-            sums[dict(found)[label]] += int(value) if value.is_integer() else value  # type: ignore[assignment]
-    return dict(sums)
-
-
 def tasks_of(exporter: Exporter) -> Scrape:
-    """A scrape of what the events tell, which asks nobody."""
+    """Scrape the collector `tasks`, which sends no request."""
     return exporter.scrape(collect="tasks")
 
 
@@ -55,7 +38,7 @@ def until(
 
     def there() -> bool:
         seen[:] = [tasks_of(exporter)]
-        value = total(seen[0], name, **labels)
+        value = seen[0].total(name, **labels)
         assert value == expected, f"{name} {labels} is {value:g}, not {expected:g}"
         return True
 
@@ -70,7 +53,7 @@ def event_stream_is_up(exporter: Exporter) -> bool:
 
 @contextmanager
 def following(broker: Broker, *arguments: str) -> Iterator[Exporter]:
-    """An exporter that hears the events and has asked the workers that are there."""
+    """Start an exporter that receives events and has probed the workers."""
     with Exporter.of(broker, "--no-collector.backend", *arguments) as exporter:
         wait_for(lambda: event_stream_is_up(exporter))
         exporter.scrape()

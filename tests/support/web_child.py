@@ -1,4 +1,4 @@
-"""A server as a process of its own: prints its URL when it is ready, then how its collector was closed."""
+"""A server in its own process: prints its URL when ready, then how its collector was closed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", action="append", required=True)
     parser.add_argument("--log-level", default="info")
-    parser.add_argument("--blocked", action="store_true", help="scrapes never end")
+    parser.add_argument("--blocked", action="store_true", help="scrapes block for ever")
     parser.add_argument(
         "--worst",
         action="store_true",
-        help="megabytes to send, and a close that takes all its time",
+        help="a large response, and a slow close of the collector",
     )
     options = parser.parse_args()
     logging.basicConfig(

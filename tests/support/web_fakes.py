@@ -1,4 +1,4 @@
-"""A collector that answers what a test tells it, with the interface of the real one."""
+"""A fake collector with the interface of the real one, and status snapshots."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from prometheus_client.core import GaugeMetricFamily
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
 from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 
 
-def make_probe(
+def collector_run(
     name: str, ok: bool | None = True, reason: str = "", at: float = 0.0, seconds: float = 0.004
 ) -> CollectorStatus:
     return CollectorStatus(name, ok, reason, seconds, at)
 
 
 def cluster_status(**parts: Any) -> ClusterStatus:
-    """A report of nothing, but for the `parts` given."""
-    nothing = ClusterStatus(
+    """Build an empty status with the given `parts`."""
+    empty = ClusterStatus(
         "redis", "redis://broker.example:6379/0", "redis://broker.example:6379/1", (), (), (), ()
     )
-    return replace(nothing, **parts)
+    return replace(empty, **parts)
 
 
 class FakeCollector:
-    """Yields one gauge; can block, fail, and tells what it was asked."""
+    """Yields one gauge; can block and fail, and records its calls."""
 
     names = ("broker", "backend", "workers", "queues")
 
@@ -60,7 +60,7 @@ class FakeCollector:
     def collect(self) -> Iterable[Metric]:
         return self.scrape(Deadline.after(5))
 
-    def report(self) -> ClusterStatus:
+    def status(self) -> ClusterStatus:
         return self.state
 
     def close(self, deadline: Deadline) -> None:
@@ -69,10 +69,10 @@ class FakeCollector:
             time.sleep(deadline.remaining)
 
 
-def healthy_report(now: float) -> ClusterStatus:
-    """A cluster where all is well but one queue."""
+def healthy_status(now: float) -> ClusterStatus:
+    """Build the status of a cluster with one queue without consumers."""
     return cluster_status(
-        probes=tuple(make_probe(name, at=now - 7) for name in FakeCollector.names),
+        collectors=tuple(collector_run(name, at=now - 7) for name in FakeCollector.names),
         workers=(
             WorkerStatus(
                 "celery@mail-7f9c", True, State.UP, "prefork", 8, ("mail", "celery"), 48213, now - 7
@@ -92,11 +92,13 @@ def healthy_report(now: float) -> ClusterStatus:
         blind_spots=(
             BlindSpot(
                 "Task events",
-                "The workers send none, so outcomes and runtimes are not counted.",
+                "Workers send none, so outcomes and runtimes are not counted.",
                 "worker -E",
             ),
             BlindSpot(
-                "Unacknowledged messages", "AMQP does not tell them.", "--rabbitmq-management-url"
+                "Unacknowledged messages",
+                "AMQP does not provide them.",
+                "--rabbitmq-management-url",
             ),
         ),
     )

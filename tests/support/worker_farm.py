@@ -1,4 +1,4 @@
-"""Workers that only exist as what they say, a broker that only exists as its numbers, and a clock that a test moves."""
+"""Simulated workers and queues for unit tests of the registry, and a clock that a test advances."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from celery_vitals.workers import State, Worker, WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import IDLE_FOR, OBSERVATIONS, UNCONSUMED_FOR
+from celery_vitals.workers.state import State
+from celery_vitals.workers.worker import Worker
 
 PREFORK: dict[str, Any] = {
     "total": {"project.add": 3, "project.fail": 2},
@@ -34,20 +36,20 @@ W = "w@host"
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """The clocks of `time`, advanced by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(time, "time", lambda: self.now + 1e9)
 
-    def pass_by(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What a broker says of a queue."""
+class Counts:
+    """The broker's statistics of a queue."""
 
     ready: int | None = 0
     unacked: int | None = 0
@@ -55,50 +57,48 @@ class Numbers:
 
 
 class Farm:
-    """A fleet, and what happens to it between two scrapes."""
+    """A registry of workers, and the replies, heartbeats and observations of each scrape."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.registry = WorkerRegistry(TIMEOUT, 3600.0)
 
-    def joins(
-        self, name: str = W, *queues: str, body: Any = PREFORK, active: int | None = 0
-    ) -> None:
-        """A worker that answers, beats its heart and consumes these queues (`q` when none is given)."""
+    def add(self, name: str = W, *queues: str, body: Any = PREFORK, active: int | None = 0) -> None:
+        """Add a worker that replies, sends a heartbeat and consumes these queues (default: `q`)."""
         self.round(name, body=body)
         self.registry.queues_replied(name, [{"name": queue} for queue in queues or ("q",)])
         if active is not None:
-            self.beats(name, active)
+            self.heartbeat(name, active)
 
     def round(self, *names: str, body: Any = PREFORK, silent: int | None = None) -> None:
-        """They are asked, and these answer `stats`, and what else is asked of them."""
+        """Run a round to which these workers reply and `silent` mailboxes do not."""
         queues = {
             name: self.registry.queues_of(name)
-            for name in self.registry.queues_wanted() & set(names)
+            for name in self.registry.with_stale_queues() & set(names)
         }
-        limits = self.registry.limits_wanted() & set(names)
+        limits = self.registry.with_missing_rate_limits() & set(names)
         self.registry.begin_round(self.clock.now)
         for name in names:
             self.registry.stats_replied(name, body, 0.01, False)
         for name, consumed in queues.items():
             self.registry.queues_replied(name, [{"name": queue} for queue in consumed or ()])
         for name in limits:
-            self.registry.limits_replied(name, ["project.add"])
+            self.registry.rate_limits_replied(name, ["project.add"])
         self.registry.end_round(silent)
 
-    def beats(
+    def heartbeat(
         self,
         name: str = W,
         active: int | None = 0,
         processed: int | None = 5,
         pid: int | None = 100,
     ) -> None:
-        """A heartbeat."""
+        """Send a heartbeat."""
         self.registry.heartbeat(name, "5.7.0", active, processed, pid)
 
-    def looks(self, **queues: Numbers) -> None:
-        """The broker tells of its queues."""
-        self.registry.saw_queues(queues)
+    def observe(self, **queues: Counts) -> None:
+        """Observe the queues with these statistics."""
+        self.registry.observe_queues(queues)
 
     def worker(self, name: str = W) -> Worker:
         return next(worker for worker in self.registry.workers() if worker.name == name)
@@ -106,26 +106,26 @@ class Farm:
     def state(self, name: str = W) -> State:
         return self.registry.state(self.worker(name))
 
-    def goes_on(
+    def scrape(
         self,
-        *queues: Numbers,
+        *queues: Counts,
         rounds: int = 1,
         name: str = W,
         active: int | None = 0,
         body: Any = PREFORK,
     ) -> list[State]:
-        """Scrapes of a worker that answers and beats its heart, while its queue `q` has these numbers, one after the
-        other; the state after each."""
+        """Scrape a worker that replies and sends heartbeats, once for each of the statistics of
+        its queue `q`; return the state after each scrape."""
         states = []
-        for numbers in queues * rounds:
-            self.clock.pass_by(STEP)
+        for counts in queues * rounds:
+            self.clock.advance(STEP)
             self.round(name, body=body)
             if active is not None:
-                self.beats(name, active, sum(body["total"].values()), body["pid"])
-            self.looks(q=numbers)
+                self.heartbeat(name, active, sum(body["total"].values()), body["pid"])
+            self.observe(q=counts)
             states.append(self.state(name))
         return states
 
 
-PATIENCE = int(max(IDLE_FOR, UNCONSUMED_FOR) // STEP + OBSERVATIONS)
-"""Scrapes after which any doubt has lasted long enough."""
+CONFIRMED_AFTER = int(max(IDLE_FOR, UNCONSUMED_FOR) // STEP + OBSERVATIONS)
+"""Scrapes after which any suspicion is confirmed."""

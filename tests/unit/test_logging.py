@@ -1,4 +1,4 @@
-"""The log: its two formats, that no secret gets into it, and that it does not repeat itself."""
+"""The log: formats, redaction of secrets, limits of repetition."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = logging.getLogger("tests.logs")
 
 @pytest.fixture(autouse=True)
 def log_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What `set_up` changes is put back."""
+    """Restore what `set_up` changes."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    root.handlers = []  # or they would be closed
+    root.handlers = []  # to keep them from being closed
     yield
     logging.captureWarnings(False)
     root.handlers = handlers
@@ -50,7 +50,8 @@ def test_logfmt() -> None:
     stamp, rest = line.split(" ", 1)
     assert re.fullmatch(r"ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stamp)
     assert rest == (
-        'level=warning logger=tests.logs msg="queue a=b has 3 messages" queue="a=b" seconds=0.5 empty=""'
+        'level=warning logger=tests.logs msg="queue a=b has 3 messages"'
+        ' queue="a=b" seconds=0.5 empty=""'
     )
 
 
@@ -64,7 +65,7 @@ def test_json() -> None:
 
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
-def test_a_traceback_is_a_part_of_the_line(format: str) -> None:
+def test_traceback_is_part_of_the_line(format: str) -> None:
     stream = set_up(log_format=format)
     try:
         raise RuntimeError("first\nsecond")
@@ -118,15 +119,15 @@ def test_no_secret_gets_into_the_log(password: str, format: str) -> None:
     assert "***" in text
 
 
-def test_secrets_that_the_settings_do_not_know() -> None:
+def test_secrets_from_other_sources_are_redacted() -> None:
     stream = set_up(more=(Secret("redis://:of-the-app@h"),))
-    log.info("of-the-app and amqp://user:nobody-knows@h//", stack_info=True)
+    log.info("of-the-app and amqp://user:unknown@h//", stack_info=True)
     assert "of-the-app" not in stream.getvalue()
-    assert "nobody-knows" not in stream.getvalue()
+    assert "unknown" not in stream.getvalue()
     assert 'msg="*** and amqp://***@h//"' in stream.getvalue()
 
 
-def test_a_traceback_that_another_handler_has_kept() -> None:
+def test_traceback_cached_by_another_handler_is_redacted() -> None:
     stream = set_up(broker_url="redis://:s3cret-s3cret@h")
     try:
         raise OSError("s3cret-s3cret")
@@ -139,7 +140,7 @@ def test_a_traceback_that_another_handler_has_kept() -> None:
     assert "s3cret" not in stream.getvalue()
 
 
-def test_a_wrong_call_shows_neither_its_arguments_nor_a_traceback(
+def test_invalid_log_call_shows_no_arguments_and_no_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stream = set_up()
@@ -151,14 +152,12 @@ def test_a_wrong_call_shows_neither_its_arguments_nor_a_traceback(
     assert capsys.readouterr().err == ""
 
 
-def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(
+def test_logging_without_standard_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        sys, "stderr", None
-    )  # as Python does for a program that is started with 2>&-
+    monkeypatch.setattr(sys, "stderr", None)  # as for a program started with 2>&-
     logs.set_up(Settings())
-    log.error("nobody reads this")
+    log.error("not printed")
 
 
 def test_warnings_and_uncaught_exceptions_are_logged() -> None:
@@ -187,27 +186,27 @@ def record(text: str) -> logging.LogRecord:
     return log.makeRecord("tests", logging.WARNING, "f", 1, text, (), None)
 
 
-def test_repeats_are_held_back_and_counted() -> None:
+def test_repeated_lines_are_suppressed_and_counted() -> None:
     now = 0.0
-    repeats = logs.Repeats(lambda: now)
-    assert [repeats.allow(record("again")) for _ in range(8)] == [True] * 5 + [False] * 3
-    assert repeats.allow(record("something else"))
+    limiter = logs.RepetitionLimiter(lambda: now)
+    assert [limiter.allow(record("again")) for _ in range(8)] == [True] * 5 + [False] * 3
+    assert limiter.allow(record("something else"))
     now = 59.0
-    assert not repeats.allow(record("again"))
+    assert not limiter.allow(record("again"))
     now = 60.0
     after = record("again")
-    assert repeats.allow(after)
+    assert limiter.allow(after)
     assert after.__dict__["held_back"] == 4
     now = 200.0
-    assert repeats.allow(quiet := record("again"))
+    assert limiter.allow(quiet := record("again"))
     assert "held_back" not in quiet.__dict__
 
 
-def test_what_is_remembered_of_repeats_is_bounded() -> None:
-    repeats = logs.Repeats(lambda: 0.0)
+def test_memory_of_repeated_lines_is_bounded() -> None:
+    limiter = logs.RepetitionLimiter(lambda: 0.0)
     for number in range(5000):
-        assert repeats.allow(record(f"line {number}"))
-    assert len(repeats._seen) <= 1000
+        assert limiter.allow(record(f"line {number}"))
+    assert len(limiter._seen) <= 1000
 
 
 def test_a_loop_does_not_fill_the_log() -> None:

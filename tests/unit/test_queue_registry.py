@@ -1,47 +1,47 @@
-"""Which queues are looked at: the names that are known, the patterns that choose among them, and how long they stay."""
+"""The names of queues: their sources, the patterns that select them, how long they are kept."""
 
 from __future__ import annotations
 
 import pytest
 
-from celery_vitals import Settings
-from celery_vitals import queue_registry as known
-from celery_vitals.brokers.queue_readers import (
+from celery_vitals import Settings, queue_registry
+from celery_vitals.brokers.kombu_message import producer_timestamp
+from celery_vitals.queue_registry import (
     QueueRegistry,
     is_control_reply,
     is_delayed,
     is_internal,
-    shown_by,
-    stamp,
+    queue_filter,
 )
 
 UUID = "0f4a6b6e-2d0c-3b1e-9a4f-5d1c6f7e8a9b"
 
 
-def test_patterns_choose_and_a_queue_that_is_named_is_always_shown() -> None:
-    shows = shown_by(
+def test_patterns_select_queues_and_a_configured_queue_is_always_included() -> None:
+    includes = queue_filter(
         Settings(
             queues=("tmp-1",), queue_include=("shop-*", "tmp-?"), queue_exclude=("*-1", "shop-x")
         )
     )
     queues = ["tmp-1", "tmp-2", "tmp-22", "shop-", "shop-x", "shop-1", "Shop-a", "other"]
-    assert [name for name in queues if shows(name)] == ["tmp-1", "tmp-2", "shop-"]
+    assert [name for name in queues if includes(name)] == ["tmp-1", "tmp-2", "shop-"]
 
 
-def test_without_patterns_everything_is_shown_and_dots_are_only_dots() -> None:
-    assert shown_by(Settings())("any\nthing")
-    shows = shown_by(Settings(queue_exclude=("a.b",)))
-    assert (shows("a.b"), shows("axb")) == (False, True)
+def test_without_patterns_all_queues_are_included_and_dots_are_literal() -> None:
+    assert queue_filter(Settings())("any\nthing")
+    includes = queue_filter(Settings(queue_exclude=("a.b",)))
+    assert (includes("a.b"), includes("axb")) == (False, True)
 
 
-def test_patterns_hold_for_every_source_of_names() -> None:
+def test_patterns_apply_to_every_source_of_names() -> None:
     queues = QueueRegistry(
-        {"tmp-app", "named"}, shown_by(Settings(queues=("named",), queue_exclude=("tmp-*",)))
+        {"tmp-app", "named"},
+        queue_filter(Settings(queues=("named",), queue_exclude=("tmp-*",))),
+        lambda: ["tmp-observed", "observed"],
     )
-    queues.found(["tmp-found", "found"])
-    queues.told = lambda: ["tmp-told", "told"]
-    assert queues.names() == {"named", "found", "told"}
-    assert queues.shown(["tmp-consumed", "consumed"]) == {"consumed"}
+    queues.add(["tmp-discovered", "discovered"])
+    assert queues.names() == {"named", "discovered", "observed"}
+    assert queues.included(["tmp-consumed", "consumed"]) == {"consumed"}
 
 
 @pytest.mark.parametrize(
@@ -59,70 +59,69 @@ def test_patterns_hold_for_every_source_of_names() -> None:
         f"bcast.{UUID}",
     ],
 )
-def test_celery_s_own_queues_are_nobody_s_work(name: str) -> None:
-    queues = QueueRegistry(())
-    queues.found([name])
-    queues.told = lambda: [name]
+def test_celerys_own_queues_are_not_read(name: str) -> None:
+    queues = QueueRegistry((), observed=lambda: [name])
+    queues.add([name])
     assert is_internal(name)
     assert queues.names() == set()
 
 
-def test_which_of_them_is_what() -> None:
+def test_kinds_of_celerys_own_queues_are_recognized() -> None:
     assert is_control_reply(f"{UUID}.reply.celery.pidbox")
     assert not is_control_reply(UUID)
     assert is_delayed("celery_delayed_0")
     assert not is_delayed("celery_delayed_delivery")
 
 
-def test_what_two_looks_through_the_broker_have_not_shown_is_gone() -> None:
+def test_a_queue_missing_in_two_scans_is_forgotten() -> None:
     queues = QueueRegistry(())
-    queues.found(["a", "b"])
+    queues.add(["a", "b"])
     for _ in range(2):
-        queues.pass_ended()
-        queues.found(["b"])
+        queues.end_scan()
+        queues.add(["b"])
         assert "a" in queues.names()
-    queues.pass_ended()
+    queues.end_scan()
     assert queues.names() == {"b"}
 
 
-def test_what_only_events_tell_is_not_looked_for_each_time_when_it_is_missing(
+def test_a_missing_queue_that_only_events_name_is_not_read_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queues = QueueRegistry({"configured"})
-    queues.told = lambda: ["configured", "told", "found"]
-    queues.missing(["configured", "told", "found"])
+    queues = QueueRegistry(
+        {"configured"}, observed=lambda: ["configured", "observed", "discovered"]
+    )
+    queues.mark_missing(["configured", "observed", "discovered"])
     assert queues.names() == {"configured"}
-    queues.found(["found"])
-    assert queues.names() == {"configured", "found"}
-    monkeypatch.setattr(known, "_MISSING_FOR", -1.0)
-    queues.missing(["told"])  # as if it had been long ago
-    assert queues.names() == {"configured", "found", "told"}
+    queues.add(["discovered"])
+    assert queues.names() == {"configured", "discovered"}
+    monkeypatch.setattr(queue_registry, "_MISSING_FOR", -1.0)
+    queues.mark_missing(["observed"])  # as if it had been long ago
+    assert queues.names() == {"configured", "discovered", "observed"}
 
 
-def test_what_was_found_and_is_missing_is_gone_until_it_is_found_again() -> None:
+def test_a_missing_queue_is_forgotten_until_it_is_discovered_again() -> None:
     queues = QueueRegistry({"configured"})
-    queues.found(["found", "configured"])
-    queues.missing(["found", "configured"])
+    queues.add(["discovered", "configured"])
+    queues.mark_missing(["discovered", "configured"])
     assert queues.names() == {"configured"}
-    queues.found(["found"])
-    assert queues.names() == {"configured", "found"}
+    queues.add(["discovered"])
+    assert queues.names() == {"configured", "discovered"}
 
 
-def test_a_flood_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "_MOST", 10)
-    queues = QueueRegistry({"configured"})
+def test_the_number_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_registry, "_MOST", 10)
+    queues = QueueRegistry({"configured"}, observed=lambda: [f"observed-{n}" for n in range(100)])
     assert not queues.full
-    queues.found(f"found-{n}" for n in range(100))
+    queues.add(f"discovered-{n}" for n in range(100))
     assert queues.full
-    queues.told = lambda: [f"told-{n}" for n in range(100)]
     assert len(queues.names()) == 21
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 0, -5, "1e400", "nan", 1795167270123])
-def test_a_stamp_that_can_be_no_time_is_none(value: float | str | None) -> None:
-    assert stamp(value) is None
+def test_an_impossible_producer_timestamp_is_none(value: float | str | None) -> None:
+    assert producer_timestamp(value) is None
 
 
-def test_a_stamp_is_unix_time() -> None:
-    assert stamp("1695167270.123") == 1695167270.123
-    assert stamp(1695167270) == 1695167270
+def test_a_producer_timestamp_is_unix_time() -> None:
+    assert producer_timestamp("1695167270.123") == 1695167270.123
+    assert producer_timestamp(1695167270) == 1695167270

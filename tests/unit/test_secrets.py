@@ -1,4 +1,4 @@
-"""Secrets: no way of printing shows them, and they are found in the text of others."""
+"""Secrets are never printed, and are redacted from foreign text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def quoted(password: str) -> str:
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_no_way_of_printing_shows_a_secret(password: str) -> None:
+def test_secret_is_never_printed(password: str) -> None:
     url = f"redis://:{quoted(password)}@localhost"
     settings = Settings(
         broker_url=Secret(url), broker_transport_options={"sentinel_kwargs": {"password": password}}
@@ -46,7 +46,7 @@ def test_no_way_of_printing_shows_a_secret(password: str) -> None:
         assert quoted(password) not in text
         assert password == "x" or password not in text
     assert repr(secret) == "Secret('***')"
-    assert repr(settings.broker_transport_options) == "Options(sentinel_kwargs)"
+    assert repr(settings.broker_transport_options) == "RedactedMapping(sentinel_kwargs)"
     assert secret is not None
     assert secret.reveal() == url
 
@@ -71,7 +71,7 @@ def test_options_cannot_be_changed_from_outside() -> None:
     assert (dict(options), len(options)) == ({"a": 1}, 1)
 
 
-def test_settings_know_their_secrets() -> None:
+def test_secrets_of_the_settings() -> None:
     settings = Settings(
         broker_url=Secret("redis://:a@h"),
         rabbitmq_management_url=Secret("http://u:b@h"),
@@ -89,7 +89,7 @@ def test_settings_know_their_secrets() -> None:
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_the_redactor_finds_a_password_however_it_is_quoted(password: str) -> None:
+def test_redactor_removes_quoted_passwords(password: str) -> None:
     redact = Redactor([Secret(f"amqp://user:{quoted(password)}@host//")])
     forms = [
         password,
@@ -108,7 +108,7 @@ def test_the_redactor_finds_a_password_however_it_is_quoted(password: str) -> No
         assert redact(f"wrong password ({form})!") == "wrong password (***)!"
 
 
-def test_a_short_password_does_not_eat_words() -> None:
+def test_redactor_keeps_words_that_contain_a_short_password() -> None:
     redact = Redactor([Secret("redis://:celery@h")])
     assert redact("celery_vitals of celeryproject: celery") == "celery_vitals of celeryproject: ***"
 
@@ -144,5 +144,5 @@ def test_urls_in_text_lose_their_credentials(text: str, shown: str) -> None:
         ("mongodb://u:p@a:1,b:2/db", "mongodb://a:1,b:2/db"),
     ],
 )
-def test_a_url_to_show(url: str, shown: str) -> None:
+def test_url_without_credentials(url: str, shown: str) -> None:
     assert without_credentials(url) == shown

@@ -1,4 +1,4 @@
-"""What workers send back, in whichever way they serialize; reading it never runs anything."""
+"""Decodes replies of workers in any serialization, without running code from them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import pickle
 from collections import Counter
 from typing import Any
 
-from kombu.serialization import loads, prepare_accept_content
+from kombu.serialization import loads
 
-_SAFE = prepare_accept_content(["json", "yaml", "msgpack"])
+from celery_vitals.third_party import accepted_content_types
+
+_SAFE = accepted_content_types(["json", "yaml", "msgpack"])
 _PICKLE = "application/x-python-serialize"
 
 
-class _Plain(pickle.Unpickler):
-    """Reads dicts, lists, text and numbers; whatever names a class or a function is refused."""
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dicts, lists, text and numbers; refuses classes and functions."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The one class that workers do send: the `total` of `stats`."""
+        """Return the one class that workers do send: the `total` of `stats`."""
         if (module, name) == ("collections", "Counter"):
             return Counter
         raise pickle.UnpicklingError(f"{module}.{name} in a reply")
 
 
-def decode(body: bytes | str, content_type: str, encoding: str) -> Any:
-    """The content of a reply.  Raises whatever a decoder raises."""
+def decode(body: bytes | str, content_type: str, encoding: str | None) -> Any:
+    """Return the content of a reply.  Raises whatever a decoder raises."""
     if content_type == _PICKLE:
-        return _Plain(io.BytesIO(body.encode("latin-1") if isinstance(body, str) else body)).load()
+        data = body.encode("latin-1") if isinstance(body, str) else body
+        return _PlainUnpickler(io.BytesIO(data)).load()
     return loads(body, content_type, encoding, accept=_SAFE)

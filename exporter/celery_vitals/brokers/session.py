@@ -1,15 +1,14 @@
-"""A connection that one probe keeps between its rounds, with what it has set up on it."""
+"""A connection that is kept between rounds, with what is set up on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from celery_vitals.brokers.connection import BrokerClient, BrokerConnection
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, Reason, reason_of
-
-_R = TypeVar("_R")
 
 _STALE = frozenset(
     {Reason.CLOSED, Reason.TIMEOUT, Reason.REFUSED, Reason.PROTOCOL, Reason.UNREACHABLE}
@@ -17,49 +16,52 @@ _STALE = frozenset(
 
 
 def may_be_stale(error: Exception) -> bool:
-    """Whether this error on a connection kept from an earlier round may only mean that the connection has died."""
+    """Return whether this error on a kept connection may only mean that the connection is dead."""
     return reason_of(error) in _STALE
 
 
 class SessionResource(Protocol):
-    """What a probe sets up on a connection: a reply queue, scripts, a channel."""
+    """What is set up on a connection: a reply queue, scripts, a channel."""
 
     def close(self) -> None:
         """Remove from the broker what was set up there."""
 
 
-_S = TypeVar("_S", bound=SessionResource)
+_ResultT = TypeVar("_ResultT")
+_ResourceT = TypeVar("_ResourceT", bound=SessionResource)
 
 
-class Session(Generic[_S]):
+class Session(Generic[_ResourceT]):
     """Opens a connection when one is needed, keeps it while it works, drops it when it fails.
 
     For one thread at a time.
     """
 
-    def __init__(self, broker: BrokerClient, set_up: Callable[[BrokerConnection], _S]) -> None:
+    def __init__(
+        self, broker: BrokerClient, set_up: Callable[[BrokerConnection], _ResourceT]
+    ) -> None:
         self._broker = broker
         self._set_up = set_up
-        self._held: tuple[BrokerConnection, _S] | None = None
+        self._kept: tuple[BrokerConnection, _ResourceT] | None = None
 
-    def use(self, deadline: Deadline, work: Callable[[_S], _R]) -> _R:
-        """Do `work` on the session.
+    def use(self, deadline: Deadline, work: Callable[[_ResourceT], _ResultT]) -> _ResultT:
+        """Call `work` with what is set up on the connection.
 
-        A connection kept from an earlier round may have died meanwhile, which says nothing about the broker now: then
-        once more on a new one.  Raises what the library raises.
+        A kept connection may have died since the last round; then call it once more on a new one.
+        Raises the library's error.
         """
-        if self._held is not None:
+        if self._kept is not None:
             try:
-                return work(self._held[1])
+                return work(self._kept[1])
             except BlockedError:
                 raise
             except Exception as error:
                 self._drop()
                 if not may_be_stale(error) or deadline.passed:
                     raise
-        session = self._open(deadline)
+        resource = self._open(deadline)
         try:
-            return work(session)
+            return work(resource)
         except BlockedError:
             raise
         except BaseException:
@@ -67,32 +69,32 @@ class Session(Generic[_S]):
             raise
 
     def close(self) -> None:
-        """Close in good order; what goes wrong at that is of no consequence."""
-        held, self._held = self._held, None
-        if held is None:
+        """Close in good order; errors are ignored."""
+        kept, self._kept = self._kept, None
+        if kept is None:
             return
-        connection, session = held
+        connection, resource = kept
         try:
-            session.close()
+            resource.close()
             connection.close()
-        except Exception:  # noqa: BLE001 - the broker may be gone; the operating system closes what is left
+        except Exception:  # noqa: BLE001 - the broker may be gone; the operating system closes the rest
             connection.abandon()
         finally:
             self._broker.closed(connection)
 
-    def _open(self, deadline: Deadline) -> _S:
+    def _open(self, deadline: Deadline) -> _ResourceT:
         connection = self._broker.connect(deadline)
         try:
-            session = self._set_up(connection)
+            resource = self._set_up(connection)
         except BaseException:
             self._broker.closed(connection)
             connection.abandon()
             raise
-        self._held = connection, session
-        return session
+        self._kept = connection, resource
+        return resource
 
     def _drop(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            self._broker.closed(held[0])
-            held[0].abandon()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            self._broker.closed(kept[0])
+            kept[0].abandon()

@@ -1,7 +1,7 @@
-"""The bytes of one connection, taken off its socket before they are needed.
+"""Reads the bytes of one connection into memory before they are decoded.
 
-Brokers give up on a reader whose bytes pile up at their side: Redis closes the connection.  So all that is there is
-read into memory first, and decoded after, one block at a time, with a look at the socket before each.
+Brokers drop a consumer whose output piles up: Redis closes the connection.  So the socket is
+emptied first and the bytes are decoded after, one block at a time, with a read before each.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from collections import deque
 from typing import Any
 
 BLOCK = 256 * 1024
-"""Bytes that are read, and handed on for decoding, at once: some hundred events."""
+"""Bytes that are read and returned at once: some hundred events."""
 GATHER = 0.05
-"""Seconds between two reads while little arrives: waking up for each event would cost more than the event."""
+"""Seconds between two reads at a low rate: a wake-up per event would cost more than the event."""
 
 
 class SocketReader:
-    """Reads a connected socket, which is non-blocking from here on.  For one thread."""
+    """Reads a connected socket, which becomes non-blocking.  For one thread."""
 
     def __init__(self, sock: Any, max_buffer: int, send_timeout: float) -> None:
         self._socket = sock
         self._max_buffer = max_buffer
         self._send_timeout = send_timeout
         self._blocks: deque[tuple[bytes, float]] = deque()
-        self._held = 0
-        self._filled = self.sent = self.received = time.monotonic()
+        self._buffered = 0
+        self._last_fill = self.sent = self.received = time.monotonic()
         self._end: Exception | None = None
         sock.setblocking(False)
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
     def read(self, seconds: float) -> tuple[bytes, float]:
-        """The next bytes and the Unix time at which they were read; no bytes when none came within `seconds`.
+        """Return the next bytes and the Unix time at which they were read; wait up to `seconds`.
 
-        Raises what ended the connection, EOFError in the simplest case, after the last bytes have been taken.
+        After the last bytes it raises what ended the connection, EOFError in the simplest case.
         """
         if not self._blocks and self._end is None:
             if not self._poll.poll(seconds * 1000):
                 return b"", 0.0
-            early = self._filled + GATHER - time.monotonic()
+            early = self._last_fill + GATHER - time.monotonic()
             if early > 0:
                 time.sleep(early)
         self._fill()
@@ -52,7 +52,7 @@ class SocketReader:
         return b"", 0.0
 
     def send(self, data: bytes) -> None:
-        """Send all of it; TimeoutError when the other side does not take it in time."""
+        """Send all of it; raises TimeoutError when the other side does not read it in time."""
         self._socket.settimeout(self._send_timeout)
         try:
             self._socket.sendall(data)
@@ -61,9 +61,9 @@ class SocketReader:
         self.sent = time.monotonic()
 
     def _fill(self) -> None:
-        """Take everything off the socket, up to the bound.  Beyond it the broker has to decide."""
-        self._filled, arrived = time.monotonic(), time.time()
-        while self._held < self._max_buffer and self._end is None:
+        """Read everything from the socket, up to the bound; beyond it the broker buffers."""
+        self._last_fill, arrived = time.monotonic(), time.time()
+        while self._buffered < self._max_buffer and self._end is None:
             try:
                 block = self._socket.recv(BLOCK)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -72,18 +72,18 @@ class SocketReader:
                 self._end = error
                 return
             if not block:
-                self._end = EOFError("the connection was closed by the other side")
+                self._end = EOFError("connection closed by the broker")
                 return
             self._blocks.append((block, arrived))
-            self._held += len(block)
-            self.received = self._filled
+            self._buffered += len(block)
+            self.received = self._last_fill
 
     def _take(self) -> tuple[bytes, float]:
-        """The next block; small ones, as TLS makes them, together."""
+        """Return the next block; small ones, as TLS makes them, are joined."""
         block, arrived = self._blocks.popleft()
         size, parts = len(block), [block]
         while self._blocks and size + len(self._blocks[0][0]) <= BLOCK:
             parts.append(self._blocks.popleft()[0])
             size += len(parts[-1])
-        self._held -= size
+        self._buffered -= size
         return (b"".join(parts) if len(parts) > 1 else block), arrived

@@ -1,8 +1,8 @@
-"""What is watched: addresses and options of one Celery cluster, from the settings and from its Celery app."""
+"""What is monitored: addresses and options of one Celery cluster, from settings and app."""
 
 from __future__ import annotations
 
-import math
+import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,19 +12,19 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.addresses import check_addresses, scheme_of, split_addresses, tls_options
-from celery_vitals.brokers.capabilities import Capabilities, capabilities_of
-from celery_vitals.brokers.certificates import backend_doubt, broker_doubt
-from celery_vitals.brokers.optional_dependencies import check_backend, check_transport, hint_for
+from celery_vitals.brokers.base import BrokerKind
+from celery_vitals.brokers.capabilities import Capabilities
+from celery_vitals.brokers.kinds import capabilities_of, kind_of
+from celery_vitals.brokers.urls import scheme_of
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Settings
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
-"""What Celery itself uses when an app names no broker."""
+"""Celery's default when an app names no broker."""
 DEFAULT_VISIBILITY_TIMEOUT = 3600.0
-"""kombu's own, in seconds, for a Redis broker."""
+"""kombu's default, in seconds, for a broker that redelivers messages."""
 
-# What the result backends read from the app's settings, besides the URL.
+# Settings of the app that result backends read, besides the URL.
 _BACKEND_SETTINGS = (
     "result_",
     "redis_",
@@ -39,19 +39,19 @@ _BACKEND_SETTINGS = (
 
 @dataclass(frozen=True)
 class Target:
-    """One Celery cluster, as its applications know it."""
+    """One Celery cluster."""
 
     broker_urls: tuple[str, ...] = field(repr=False)
-    """The broker's addresses with their credentials, to be tried in turn (Sentinels: one entry with all of them)."""
+    """The addresses with their credentials, to be tried in turn."""
     transport: str
-    """kombu's name for the broker's kind: redis, sentinel, amqp, filesystem, ..."""
-    driver: str
-    """The family that this kind belongs to: redis, amqp, filesystem, ..."""
+    """kombu's name of the transport: redis, sentinel, amqp, filesystem, ..."""
+    kind: BrokerKind[Any]
     capabilities: Capabilities
-    """What can be known of this kind."""
     broker_ssl: Any = field(repr=False)
     broker_options: Mapping[str, Any] = field(repr=False)
     login_method: str | None
+    management_url: str | None = field(repr=False)
+    """RabbitMQ's management API, where it is configured."""
     backend_url: str = field(repr=False)
     """The result backend's address with its credentials; empty where there is none."""
     backend_settings: Mapping[str, Any] = field(repr=False)
@@ -60,15 +60,15 @@ class Target:
     queues: frozenset[str]
     """The queues that the settings and the app name."""
     streams: frozenset[str]
-    """Those that the app declares as streams of RabbitMQ."""
+    """The queues that the app declares as streams."""
     visibility_timeout: float | None
-    """Seconds, on Redis, where the application's own value is known."""
+    """Seconds, where the broker redelivers messages and the application's value is known."""
     blind_spots: tuple[BlindSpot, ...] = ()
-    """Which certificates are not verified."""
+    """What of the broker's certificate is not verified."""
 
     @property
     def broadcast(self) -> bool:
-        """Whether this kind can send to all workers at once, so that remote control and events exist."""
+        """Whether messages can be sent to all workers at once: remote control and events."""
         return bool(self.capabilities.workers)
 
     @property
@@ -78,107 +78,104 @@ class Target:
 
 
 def target_of(settings: Settings, app: Celery | None = None) -> Target:
-    """Put together what the settings say and, where they are silent, what the app says.
+    """Combine the settings with, for what they leave open, those of the app.
 
-    Raises ConfigError when there is no broker, when a library for this kind of broker or backend is missing, or when
-    this kind of broker cannot do what is asked of it.
+    Raises ConfigError when there is no broker, when a library for its kind is missing, or when its
+    kind does not support an option.
     """
     conf = app.conf if app is not None else None
-    urls = _broker_urls(settings, conf)
-    transport = _transport_name(urls[0])
-    options = {
-        **(conf.broker_transport_options or {} if conf else {}),
-        **settings.broker_transport_options,
-    }
-    driver = _driver(urls[0])
-    if settings.event_queue is not None and driver != "amqp":
-        raise ConfigError(
-            f"--event-queue: {transport} keeps no events for anybody who is away; RabbitMQ does"
-        )
-    tls = (
-        tls_options(settings.broker_ssl_options, driver)
-        or (conf.broker_use_ssl if conf else None)
-        or None
-    )
-    check_addresses(urls, options, tls)
-    backend_url = _backend_url(settings, conf)
-    backend_settings = _backend_settings(settings, conf)
-    check_backend(scheme_of(backend_url), backend_url, backend_settings)
+    given = _broker_urls(settings, conf)
+    scheme = scheme_of(given[0])
+    kind = _kind(scheme)
+    urls = kind.split_urls(given)
+    options = _transport_options(settings, conf)
+    if settings.event_queue is not None and not kind.durable_events:
+        raise ConfigError(f"--event-queue: not supported on {scheme} (requires RabbitMQ)")
+    given_tls = kind.tls_options(settings.broker_ssl_options)
+    tls = given_tls or (conf.broker_use_ssl if conf else None) or None
+    kind.check_options(options)
+    _check_urls(urls, options, tls)
+    management_url = settings.rabbitmq_management_url
     return Target(
         broker_urls=urls,
-        transport=transport,
-        driver=driver,
-        capabilities=capabilities_of(transport),
+        transport=kind.aliases.get(scheme, scheme),
+        kind=kind,
+        capabilities=capabilities_of(scheme),
         broker_ssl=tls,
         broker_options=options,
         login_method=conf.broker_login_method if conf else None,
-        backend_url=backend_url,
-        backend_settings=backend_settings,
-        blind_spots=tuple(
-            _certificate_blind_spots(urls, tls, driver, backend_url, backend_settings)
-        ),
+        management_url=management_url.reveal() if management_url else None,
+        backend_url=_backend_url(settings, conf),
+        backend_settings=_backend_settings(settings, conf),
         control_exchange=conf.control_exchange if conf else "celery",
         event_exchange=conf.event_exchange if conf else "celeryev",
         queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
         streams=frozenset(_streams_of(app) if app is not None else ()),
-        visibility_timeout=_visibility_timeout(driver, options, known=conf is not None),
+        visibility_timeout=kind.visibility_timeout(
+            options, DEFAULT_VISIBILITY_TIMEOUT if conf is not None else None
+        ),
+        blind_spots=tuple(_certificate_blind_spots(kind, urls, tls)),
     )
 
 
-def _broker_urls(settings: Settings, conf: Any) -> tuple[str, ...]:
+def _broker_urls(settings: Settings, conf: Any) -> list[str]:
     if settings.broker_url is not None:
         given: Any = settings.broker_url.reveal()
     elif conf is not None:
         given = conf.broker_read_url or conf.broker_url or DEFAULT_BROKER
     else:
-        raise ConfigError("no broker: give --broker-url, or --app to take it from your Celery app")
-    return split_addresses(given)
+        raise ConfigError("no broker: set --broker-url, or --app to read it from your Celery app")
+    urls = [url.strip() for url in (given.split(";") if isinstance(given, str) else given)]
+    return [url for url in urls if url]
 
 
-def _transport_name(url: str) -> str:
-    scheme = scheme_of(url)
-    return {"rediss": "redis", "amqps": "amqp", "pyamqp": "amqp", "SQS": "sqs"}.get(scheme, scheme)
+def _transport_options(settings: Settings, conf: Any) -> dict[str, Any]:
+    of_app = conf.broker_transport_options or {} if conf else {}
+    return {**of_app, **settings.broker_transport_options}
 
 
-def _driver(url: str) -> str:
-    scheme = scheme_of(url)
-    check_transport(scheme)
+def _kind(scheme: str) -> BrokerKind[Any]:
+    kind = kind_of(scheme)
+    hint = f": pip install '{kind.install}'" if kind.install else ""
+    if kind.package and importlib.util.find_spec(kind.package) is None:
+        raise ConfigError(f"--broker-url: {scheme} requires the package {kind.package}{hint}")
     try:
-        cls = Connection(f"{scheme}://", ssl=True).get_transport_cls()
+        transport = Connection(f"{scheme}://", ssl=True).get_transport_cls()
     except ImportError as error:
-        hint = hint_for(scheme)
         raise ConfigError(
-            f"--broker-url: {scheme} needs a library that is missing: {error}{hint}"
+            f"--broker-url: {scheme} requires a library that is missing: {error}{hint}"
         ) from error
     except (KeyError, ValueError) as error:
+        expected = ", ".join(sorted(TRANSPORT_ALIASES))
         raise ConfigError(
-            f"--broker-url: the transport {scheme} is not known; known are {', '.join(sorted(TRANSPORT_ALIASES))}"
+            f"--broker-url: unknown transport {scheme!r} (expected one of: {expected})"
         ) from error
-    return str(cls.driver_type)
+    return kind_of(scheme, str(transport.driver_type))
+
+
+def _check_urls(urls: tuple[str, ...], options: Mapping[str, Any], tls: Any) -> None:
+    """Raise ConfigError for a URL or options that kombu rejects.  Does not connect."""
+    for url in urls:
+        try:
+            Connection(url, ssl=tls, transport_options=dict(options))
+        except Exception as error:  # noqa: BLE001 - whatever kombu's parsing of a URL raises
+            raise ConfigError(
+                f"--broker-url: kombu rejected the URL: {type(error).__name__}: {error}"
+            ) from None
 
 
 def _certificate_blind_spots(
-    urls: tuple[str, ...],
-    tls: Any,
-    driver: str,
-    backend_url: str,
-    backend_settings: Mapping[str, Any],
+    kind: BrokerKind[Any], urls: tuple[str, ...], tls: Any
 ) -> Iterator[BlindSpot]:
-    for text, option in filter(None, (broker_doubt(url, tls, driver) for url in urls)):
-        yield BlindSpot(
-            "broker_certificate",
-            f"The broker's certificate {text}.",
-            f"--broker-ssl-option {option}",
-        )
-        break
-    if scheme_of(backend_url) in ("redis", "rediss", "sentinel"):
-        text = backend_doubt(backend_url, backend_settings)
-        if text:
+    for url in urls:
+        unverified = kind.unverified_certificate(url, tls)
+        if unverified is not None:
             yield BlindSpot(
-                "result_backend_certificate",
-                f"The result backend's certificate {text}.",
-                "ssl_cert_reqs",
+                "broker_certificate",
+                f"The broker's certificate {unverified.finding}.",
+                f"--broker-ssl-option {unverified.option}",
             )
+            return
 
 
 def _backend_url(settings: Settings, conf: Any) -> str:
@@ -201,7 +198,7 @@ def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:
 
 
 def _queues_of(app: Celery) -> Iterator[str]:
-    """The queues an app declares, and those its static routes name."""
+    """Iterate over the queues that an app declares, and those that its static routes name."""
     yield from app.amqp.queues
     routes = app.conf.task_routes
     for table in routes if isinstance(routes, (list, tuple)) else (routes,):
@@ -216,20 +213,3 @@ def _streams_of(app: Celery) -> Iterator[str]:
     for name, queue in app.amqp.queues.items():
         if (queue.queue_arguments or {}).get("x-queue-type") == "stream":
             yield name
-
-
-def _visibility_timeout(driver: str, options: Mapping[str, Any], known: bool) -> float | None:
-    if driver != "redis":
-        return None
-    value = options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT if known else None)
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not seconds > 0:  # false for NaN too
-        raise ConfigError(
-            f"--broker-transport-option: visibility_timeout must be a number of seconds, not {value!r}"
-        )
-    return seconds

@@ -1,34 +1,29 @@
-"""Does the result backend keep what it is given?"""
+"""The collector `backend`: whether the result backend works."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
 
-from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import (
-    Backend,
-    BrokerClient,
-    BrokerConnection,
-    Session,
-    may_be_stale,
-    open_backend,
-)
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session, may_be_stale
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.result_backends import Backend, open_backend
 
 ON_THE_BROKER = frozenset({"rpc", "amqp"})
-"""Backends that keep results in the broker's own queues: they work when the broker does."""
-OF_DJANGO = frozenset({"django-db", "django-cache"})
-"""Backends that work only where Django has loaded the whole project, which nobody should do for a probe."""
+"""Backends that store results in queues of the broker: they work when the broker does."""
+NEEDS_DJANGO = frozenset({"django-db", "django-cache"})
+"""Backends that require Django and the whole project, which an exporter must not load."""
 
 
-class BackendCollector:
-    """A round trip through the result backend."""
+class BackendCollector(ProbingCollector[bool]):
+    """Makes a round trip through the result backend."""
 
     name = "backend"
-    limit = 5.0
 
     def __init__(self, broker: BrokerClient, io_timeout: float) -> None:
         self._target = broker.target
@@ -37,9 +32,9 @@ class BackendCollector:
         self._backend: Backend | None = None
 
     def measure(self, deadline: Deadline) -> bool:
-        """True, or the library's error."""
+        """Return True after a round trip."""
         if self._target.backend in ON_THE_BROKER:
-            self._session.use(deadline, BrokerConnection.round_trip)
+            self._session.use(deadline, lambda connection: connection.round_trip())
             return True
         kept, self._backend = self._backend, None
         if kept is not None and self._works(kept, deadline):
@@ -48,7 +43,7 @@ class BackendCollector:
         return True
 
     def _works(self, kept: Backend, deadline: Deadline) -> bool:
-        """Whether one kept from an earlier round works; False when its connection may just have died meanwhile."""
+        """Return whether the backend of an earlier probe works; False for a stale connection."""
         try:
             self._use(kept)
         except Exception as error:
@@ -58,7 +53,7 @@ class BackendCollector:
         return True
 
     def _use(self, backend: Backend) -> None:
-        """A round trip; one that works is kept, one that fails is closed."""
+        """Make a round trip; keep the backend when it works and close it when it fails."""
         try:
             backend.round_trip()
         except BaseException:
@@ -68,15 +63,11 @@ class BackendCollector:
         self._backend = backend
 
     def samples(self, value: bool | None) -> Iterable[Sample]:
-        """Up or not, and the kind."""
+        """Yield whether the backend works, and its kind."""
         yield definitions.BACKEND_UP(1 if value else 0)
         yield definitions.BACKEND_INFO(1, self._target.backend)
 
-    def blind_spots(self, value: bool | None) -> Iterable[BlindSpot]:
-        """None."""
-        return ()
-
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Close the connections."""
         self._session.close()
         kept, self._backend = self._backend, None

@@ -1,35 +1,70 @@
-"""One file per probe.  A probe measures within a deadline and turns what it measured into samples.
-
-Whoever calls it owns the thread, the timing, success and failure, and the log.
-"""
+"""The protocol of a collector: one file and one class per collector, registered in `factories`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import ClassVar, Generic, TypeVar
+
+from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import Sample
+from celery_vitals.probe_runner import Outcome
 
 _T = TypeVar("_T")
 
 
-class Probe(Protocol[_T]):
-    """One collector's probe."""
+class BaseCollector(ABC, Generic[_T]):
+    """A collector.  Only `measure` and `close` may use the network.
 
-    name: str
-    limit: float
-    """Seconds a run may take at the most, however much time a scrape has."""
+    `value` is what the last probe returned; None when it failed, or where there is no probe.
+    """
 
-    def measure(self, deadline: Deadline) -> _T:
-        """Measure, in a thread of its own; raises whatever went wrong."""
+    name: ClassVar[str]
 
+    def start(self) -> None:
+        """Start to receive data in the background, unless started before."""
+
+    @abstractmethod
+    def succeeded(self, outcome: Outcome[_T] | None) -> bool:
+        """Return the value of `celery_scrape_collector_success`."""
+
+    @abstractmethod
     def samples(self, value: _T | None) -> Iterable[Sample]:
-        """What there is to say; `value` is None when the run failed.  Never touches the network."""
+        """Return the samples of a scrape."""
+
+    def families(self) -> Iterable[Metric]:
+        """Return the families of tables, which are read when they are encoded."""
+        return ()
+
+    def observed_queues(self) -> Iterable[str]:
+        """Return the names of queues that this collector has observed."""
+        return ()
 
     def blind_spots(self, value: _T | None) -> Iterable[BlindSpot]:
-        """What cannot be seen."""
+        """Return what this collector cannot observe now."""
+        return ()
 
-    def close(self) -> None:
-        """Close connections in good order."""
+    @abstractmethod
+    def close(self, deadline: Deadline) -> None:
+        """Stop, and close connections in good order, as far as `deadline` allows."""
+
+
+class ProbingCollector(BaseCollector[_T]):
+    """A collector that probes once per scrape.
+
+    The ProbeRunner owns the thread, the timing, success and failure, and the log.
+    """
+
+    limit: ClassVar[float] = 5.0
+    """Maximum seconds of a probe, however long the scrape timeout."""
+
+    @abstractmethod
+    def measure(self, deadline: Deadline) -> _T:
+        """Run the probe, in a thread of its own; raises the error of the library in use."""
+
+    def succeeded(self, outcome: Outcome[_T] | None) -> bool:
+        """Return whether the probe succeeded in time."""
+        return outcome is not None and outcome.reason is None

@@ -1,40 +1,37 @@
-"""Is the broker there, and does it answer?"""
+"""The collector `broker`: whether the broker answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient, BrokerConnection, Session
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
 
 
-class BrokerCollector:
-    """A round trip over a connection of its own."""
+class BrokerCollector(ProbingCollector[bool]):
+    """Sends a request to the broker over a connection of its own."""
 
     name = "broker"
-    limit = 5.0
 
     def __init__(self, broker: BrokerClient) -> None:
         self._transport = broker.target.transport
         self._session: Session[BrokerConnection] = Session(broker, lambda connection: connection)
 
     def measure(self, deadline: Deadline) -> bool:
-        """True, or the library's error."""
-        self._session.use(deadline, BrokerConnection.round_trip)
+        """Return True after a round trip."""
+        self._session.use(deadline, lambda connection: connection.round_trip())
         return True
 
     def samples(self, value: bool | None) -> Iterable[Sample]:
-        """Up or not, and the kind."""
+        """Yield whether the broker answered, and its kind."""
         yield definitions.BROKER_UP(1 if value else 0)
         yield definitions.BROKER_INFO(1, self._transport)
 
-    def blind_spots(self, value: bool | None) -> Iterable[BlindSpot]:
-        """None."""
-        return ()
-
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Close the connection."""
         self._session.close()

@@ -1,33 +1,29 @@
-"""What waits, and where?"""
+"""The collector `queues`: queue lengths, read from the broker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient, BrokerConnection, Session
-from celery_vitals.brokers.queue_readers import (
-    QueueReader,
-    QueueRegistry,
-    QueueSnapshot,
-    QueueStats,
-    open_queue_reader,
-)
+from celery_vitals.brokers.base import BrokerConnection, QueueReader, QueueSnapshot, QueueStats
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 
 _FIRST_ROUND = 0.5
 """The part of its time for which the first run waits to hear from the workers which queues they consume."""
 
 
-class QueuesCollector:
-    """Reads the lengths of all known queues, over a connection of its own."""
+class QueuesCollector(ProbingCollector[QueueSnapshot]):
+    """Reads the lengths of all known queues over a connection of its own."""
 
     name = "queues"
-    limit = 5.0
 
     def __init__(
         self,
@@ -45,14 +41,14 @@ class QueuesCollector:
         self._session: Session[QueueReader] = Session(broker, self._set_up)
 
     def _set_up(self, connection: BrokerConnection) -> QueueReader:
-        return open_queue_reader(self._broker, connection, self._known)
+        return self._broker.queue_readers(connection, self._known)
 
     def measure(self, deadline: Deadline) -> QueueSnapshot:
         """The lengths now."""
         self._registry.first_round.wait(deadline.remaining * _FIRST_ROUND)
-        consumed = self._known.shown(self._registry.queues())
-        snapshot = self._session.use(deadline, lambda gauge: gauge.measure(consumed, deadline))
-        self._registry.saw_queues(snapshot.queues)
+        consumed = self._known.included(self._registry.queues())
+        snapshot = self._session.use(deadline, lambda reader: reader.measure(consumed, deadline))
+        self._registry.observe_queues(snapshot.queues)
         return snapshot
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:
@@ -91,17 +87,19 @@ class QueuesCollector:
     def blind_spots(self, value: QueueSnapshot | None) -> Iterator[BlindSpot]:
         """What this broker does not tell, or not to this user."""
         if value is not None:
-            yield from (BlindSpot(*blind) for blind in value.blind)
+            yield from value.blind_spots
             if self._known.full:
                 text = "There are so many queues that any more are only seen when a worker consumes them or a setting"
                 yield BlindSpot("queue_discovery", f"{text} names them.", "--queue-include")
-            if not value.queues and all(subject != "queue_length" for subject, _, _ in value.blind):
+            if not value.queues and all(
+                blind_spot.subject != "queue_length" for blind_spot in value.blind_spots
+            ):
                 yield BlindSpot(
                     "queues",
                     "No queue is known: no worker has named one, and the broker shows none.",
                     "--queue",
                 )
 
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Close the connection."""
         self._session.close()

@@ -1,4 +1,4 @@
-"""The events of a cluster, followed: the stream, what becomes of it, and what a scrape gets of that."""
+"""Collects task events: the event stream, its processor, and their series at a scrape."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.collectors.base import BaseCollector
 from celery_vitals.deadline import Deadline
+from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.stream import Stream
-from celery_vitals.events.task_labels import KwargLabel, TaskSeriesIndex
-from celery_vitals.events.task_series import TaskTables
+from celery_vitals.events.task_series import TaskSeriesIndex
+from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
+from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
+
+_NOT_CONNECTED = "The event stream is not connected yet."
 
 
-class TasksCollector:
-    """Follows the task events in a thread of its own, from `start` on."""
+class TasksCollector(BaseCollector[None]):
+    """Counts task events, which a thread of its own receives from `start` on.
+
+    `probe_workers` starts a probe of the workers: the queues of a new one are needed before the
+    next scrape, to count its tasks.
+    """
 
     name = "tasks"
 
@@ -32,20 +41,27 @@ class TasksCollector:
         broker: BrokerClient,
         registry: WorkerRegistry,
         settings: Settings,
-        came: Callable[[], None],
+        probe_workers: Callable[[], None],
     ) -> None:
-        self._registry = registry
-        self._asked = settings.enable_events
-        limiter = CardinalityLimiter(_caps(settings), settings.max_series, threading.Lock())
+        self._enables_events = settings.enable_events
+        limiter = CardinalityLimiter(_label_limits(settings), settings.max_series, threading.Lock())
         kwarg_label = KwargLabel(*settings.task_label) if settings.task_label else None
         extra = (*settings.task_labels, *((kwarg_label.label,) if kwarg_label else ()))
-        tables = TaskTables(limiter, settings.runtime_buckets_of, settings.wait_buckets_of, extra)
-        rows = TaskSeriesIndex(
-            tables, "worker" in settings.task_labels, kwarg_label, settings.max_task_names * 4
+        self._tables = TaskTables(
+            limiter, settings.runtime_buckets_of, settings.wait_buckets_of, extra
         )
-        tasks = TaskTracker(rows, settings.max_tasks, settings.task_forget_after)
+        index = TaskSeriesIndex(
+            self._tables, "worker" in settings.task_labels, kwarg_label, settings.max_task_names * 4
+        )
+        tasks = TaskTracker(index, settings.max_tasks, settings.task_forget_after)
         self._processor = EventProcessor(
-            registry, tasks, rows, limiter, settings.max_workers, settings.series_forget_after
+            registry,
+            tasks,
+            index,
+            limiter,
+            max_workers=settings.max_workers,
+            idle_after=settings.series_forget_after,
+            on_new_worker=self._handle_new_worker,
         )
         self._stream = Stream(
             broker,
@@ -53,67 +69,69 @@ class TasksCollector:
             durable_queue=settings.event_queue,
             enable_events=settings.enable_events,
         )
-        self._came = came
-        self._processor.came = self._worker_came
+        self._probe_workers = probe_workers
         self._starting = threading.Lock()
         self._started = False
 
     def start(self) -> None:
-        """Begin; not a second time."""
+        """Start to receive events, unless started before."""
         with self._starting:
             if not self._started:
                 self._started = True
                 self._stream.start()
 
-    def stop(self, deadline: Deadline) -> None:
-        """End, and remove from the broker what was set up there."""
-        if self._started:
-            self._stream.stop(deadline)
-
-    def _worker_came(self) -> None:
+    def _handle_new_worker(self) -> None:
         self._stream.enable_now()
-        self._came()
+        self._probe_workers()
 
-    @property
-    def up(self) -> bool:
-        """Whether the stream hears."""
+    def succeeded(self, outcome: Outcome[None] | None) -> bool:
+        """Return whether the event stream is up."""
         return self._stream.up
 
-    def queues(self) -> set[str]:
-        """The queues that events have told of lately."""
+    def observed_queues(self) -> set[str]:
+        """Return the names of queues in recent events."""
         return self._processor.queues()
 
     def families(self) -> Iterator[Metric]:
-        """The series of tasks."""
-        return self._processor.families()
+        """Yield the families of the tables."""
+        yield from self._processor.families()
+        yield from self._tables.families()
 
-    def samples(self) -> Iterator[Sample]:
-        """All else."""
+    def samples(self, value: None = None) -> Iterator[Sample]:
+        """Yield the samples that are not in tables."""
         yield definitions.EVENT_STREAM_UP(self._stream.up)
         if self._stream.lag is not None:
             yield definitions.EVENT_LAG(self._stream.lag)
         yield from self._processor.samples()
 
-    def blind_spots(self) -> Iterator[BlindSpot]:
-        """Who does not tell."""
+    def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
+        """Yield that the stream is down, or the workers that send no task events."""
         if not self._stream.up:
-            why = f"now: {self._stream.reason.words}" if self._stream.reason else "yet"
-            yield BlindSpot("task_events", f"Task events are not heard {why}.", "")
+            reason = self._stream.reason
+            text = (
+                f"No task events are received: {reason.description}." if reason else _NOT_CONNECTED
+            )
+            yield BlindSpot("task_events", text, "")
             return
-        silent = self._processor.silent()
-        if silent and not self._asked:
-            names = ", ".join(sorted(silent)[:3]) + (" and others" if len(silent) > 3 else "")
-            text = f"Task events are off at {names}: of the tasks that run there, no more than their number is seen."
+        workers = self._processor.workers_without_task_events()
+        if workers and not self._enables_events:
+            names = ", ".join(sorted(workers)[:3]) + (" and others" if len(workers) > 3 else "")
+            text = f"Task events are off at {names}: only the number of tasks there is known."
             yield BlindSpot("task_events", text, "--enable-events")
 
+    def close(self, deadline: Deadline) -> None:
+        """Stop, and remove from the broker what was declared there."""
+        if self._started:
+            self._stream.stop(deadline)
 
-def _caps(settings: Settings) -> dict[str, int]:
-    caps = {
+
+def _label_limits(settings: Settings) -> dict[str, int]:
+    limits = {
         "task": settings.max_task_names,
         "queue": settings.max_queue_names,
         "exception": settings.max_exceptions,
         "worker": settings.max_workers,
     }
-    return caps | (
-        {settings.task_label[0]: settings.max_label_values} if settings.task_label else {}
-    )
+    if settings.task_label:
+        limits[settings.task_label[0]] = settings.max_label_values
+    return limits

@@ -1,72 +1,81 @@
-"""Who is there, and what do they say of themselves?"""
+"""The collector `workers`: state and statistics of each worker, by remote control."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers import BrokerClient, BrokerConnection, Session
-from celery_vitals.brokers.generic.mailbox import KombuMailbox
-from celery_vitals.brokers.redis.mailbox import RedisMailbox
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.session import Session
+from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions as definitions
 from celery_vitals.metrics.base import Sample
-from celery_vitals.remote_control import Answer, Command, Control
-from celery_vitals.workers import State, Stats, Worker, WorkerRegistry
+from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.remote_control import Answer, Command, RemoteControl
+from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.state import State
+from celery_vitals.workers.stats import Stats
+from celery_vitals.workers.worker import Worker
 
 _REPLY_LIMIT = 2.5
-"""Seconds that a worker which is expected to answer is waited for; what it answers later still counts, next time."""
+"""Seconds for which a round waits for the expected replies; a later reply counts in the next
+round."""
 
 
-class WorkersCollector:
-    """One broadcast a round: `stats`, which doubles as ping, `active_queues` for those whose answer is old, and
-    `registered`, once, for one that looks stalled and may only keep to a rate limit."""
+class WorkersCollector(ProbingCollector[bool]):
+    """Sends one remote control request per round and records the replies in the `WorkerRegistry`.
+
+    The commands are `stats`, which also serves as ping; `active_queues` for the workers whose
+    previous reply is old; and `registered`, once, for a worker under suspicion that a rate limit
+    may explain.
+    """
 
     name = "workers"
-    limit = 5.0
 
     def __init__(
         self,
         broker: BrokerClient,
         registry: WorkerRegistry,
-        known_queues: Callable[[], Iterable[str]],
+        queues: QueueRegistry,
     ) -> None:
         self._registry = registry
-        self._known_queues = known_queues
+        self._queues = queues
         self._target = broker.target
-        self._session: Session[Control] = Session(broker, self._set_up)
+        self._session: Session[RemoteControl] = Session(broker, self._set_up)
 
-    def _set_up(self, connection: BrokerConnection) -> Control:
-        mailbox = RedisMailbox if self._target.driver == "redis" else KombuMailbox
-        return Control(mailbox(connection, self._target.control_exchange))
+    def _set_up(self, connection: BrokerConnection) -> RemoteControl:
+        target = self._target
+        return RemoteControl(target.kind.mailbox(connection, target.control_exchange))
 
     def measure(self, deadline: Deadline) -> bool:
-        """Ask, and take down the answers in the fleet."""
+        """Run one round of remote control; the results are in the registry."""
         registry = self._registry
         expected = registry.expected()
-        wanted = registry.queues_wanted()
+        stale = registry.with_stale_queues()
         commands = [Command("stats")]
-        if not expected or wanted:
-            commands.append(Command("active_queues", wanted if expected else None))
-        if limits := registry.limits_wanted():
-            commands.append(Command("registered", limits))
+        if not expected or stale:
+            commands.append(Command("active_queues", stale if expected else None))
+        if missing := registry.with_missing_rate_limits():
+            commands.append(Command("registered", missing))
 
-        def ask(control: Control) -> tuple[list[Answer], int | None]:
+        def ask(control: RemoteControl) -> tuple[list[Answer], int | None]:
             return control.ask(commands, expected, deadline.within(_REPLY_LIMIT)), control.silent
 
-        asked = time.monotonic()
+        requested = time.monotonic()
         try:
             answers, silent = self._session.use(deadline, ask)
-            registry.begin_round(asked)
+            registry.begin_round(requested)
             for answer in answers:
-                self._take(answer)
+                self._record(answer)
             registry.end_round(silent)
         finally:
             registry.first_round.set()
         return True
 
-    def _take(self, answer: Answer) -> None:
+    def _record(self, answer: Answer) -> None:
         match answer.method:
             case "stats":
                 self._registry.stats_replied(
@@ -75,26 +84,30 @@ class WorkersCollector:
             case "active_queues":
                 self._registry.queues_replied(answer.worker, answer.body)
             case "registered":
-                self._registry.limits_replied(answer.worker, answer.body)
+                self._registry.rate_limits_replied(answer.worker, answer.body)
 
     def samples(self, value: bool | None) -> Iterator[Sample]:
-        """What is known of each worker; after a failed round as it was, each with the time it was last heard of."""
+        """Yield the samples of each known worker.
+
+        After a failed round they keep their values; `celery_worker_last_seen_timestamp_seconds`
+        shows their age.
+        """
         for worker in self._registry.workers():
-            yield from self._worker(worker, asked=value is not None)
+            yield from self._worker(worker, replies_known=value is not None)
         if value is not None:
-            for queue, (workers, slots) in sorted(
-                self._registry.consumers_of(self._known_queues()).items()
-            ):
+            queues = self._queues.names() | self._queues.included(self._registry.queues())
+            for queue, (workers, slots) in sorted(self._registry.consumers_of(queues).items()):
                 yield definitions.QUEUE_WORKERS(workers, queue)
                 if slots is not None:
                     yield definitions.QUEUE_SLOTS(slots, queue)
 
-    def _worker(self, worker: Worker, asked: bool) -> Iterator[Sample]:
+    def _worker(self, worker: Worker, replies_known: bool) -> Iterator[Sample]:
         up, name = self._registry.is_up(worker), worker.name
         yield definitions.WORKER_UP(up, name)
-        now = self._registry.state(worker)
-        yield from (definitions.WORKER_STATE(state is now, name, state.value) for state in State)
-        yield from _signs(worker, asked)
+        current = self._registry.state(worker)
+        for state in State:
+            yield definitions.WORKER_STATE(state is current, name, state.value)
+        yield from _signs_of_life(worker, replies_known)
         if worker.stats is not None:
             yield from _counters(name, worker.stats)
             if up:
@@ -105,45 +118,48 @@ class WorkersCollector:
             yield definitions.WORKER_QUEUES(len(worker.queues), name)
 
     def blind_spots(self, value: bool | None) -> Iterator[BlindSpot]:
-        """Nobody there, too many, or several under one name."""
-        if self._registry.full:
-            text = "There are more workers than may be shown: of the others, and of what they consume, nothing is seen."
+        """Yield a blind spot for missing, too many, or equally named workers."""
+        if self._registry.limit_reached:
+            text = (
+                "The number of workers exceeds the limit. Further workers are not exported, and are"
+                " not counted as consumers of their queues."
+            )
             yield BlindSpot("workers", text, "--max-workers")
-        if shared := sorted(self._registry.shared()):
+        if shared := sorted(self._registry.shared_names()):
             names = ", ".join(shared[:3]) + (" and others" if len(shared) > 3 else "")
             text = (
-                f"{names}: several workers answer under one node name. What is shown of it is of one of them, and of"
-                " their events none are counted as missed. Give each a name of its own: celery worker -n NAME@%h."
+                f"Several workers share a node name: {names}. The exporter shows the values of one"
+                " of them, and does not count their missed events. Give each worker a unique name:"
+                " celery worker -n NAME@%h."
             )
             yield BlindSpot("worker_names", text, "")
         if value and not self._registry.workers():
-            yield BlindSpot(
-                "workers",
-                "No worker has answered. None runs, or the workers have remote control off"
-                " (worker_enable_remote_control), or they listen on another broker, virtual host or database, or on"
-                " another control exchange, which the app would tell.",
-                "--app",
+            text = (
+                "No worker has replied. Either no worker is running, or remote control is disabled"
+                " (worker_enable_remote_control), or the workers use another broker, virtual host"
+                " or database, or another control exchange, which --app would set."
             )
+            yield BlindSpot("workers", text, "--app")
 
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Remove the reply mailbox and close the connection."""
         self._session.close()
 
 
-def _signs(worker: Worker, asked: bool) -> Iterator[Sample]:
-    """Its signs of life, and its lives."""
+def _signs_of_life(worker: Worker, replies_known: bool) -> Iterator[Sample]:
+    """Yield the times of its signs of life, its replies, restarts and start."""
     name = worker.name
-    farewell = worker.seen_at if worker.offline else None
+    offline_at = worker.seen_at if worker.offline else None
     for source, at in (
         ("reply", worker.replied_at),
         ("heartbeat", worker.heartbeat_at),
-        ("farewell", farewell),
+        ("farewell", offline_at),
     ):
         if at is not None:
             yield definitions.WORKER_LAST_SEEN(at, name, source)
-    if asked:
+    if replies_known:
         yield definitions.WORKER_REPLIED(worker.replied, name)
-    if asked and worker.replied:
+    if replies_known and worker.replied:
         yield definitions.WORKER_INSTANCES(worker.instances, name)
         if worker.reply_seconds is not None:
             yield definitions.WORKER_REPLY(worker.reply_seconds, name)

@@ -1,4 +1,4 @@
-"""A Celery cluster to look at: `run` starts broker, workers, beat and the exporter, and shows what it sees."""
+"""The demo: `run` starts a broker, workers, beat and the exporter, and shows its metrics."""
 
 from celery_vitals.demo.runner import run
 

@@ -1,4 +1,4 @@
-"""The cluster that the demo watches: the broker, two workers and beat, as processes."""
+"""The cluster of the demo: the broker, two workers and beat, as processes."""
 
 from __future__ import annotations
 
@@ -7,47 +7,46 @@ import sys
 from pathlib import Path
 
 from celery_vitals.demo.brokers import Broker
-from celery_vitals.demo.children import Household
+from celery_vitals.demo.processes import Supervisor
 
 PROJECT = "celery_vitals.demo.project"
 CELERY = (sys.executable, "-m", "celery", "-A", PROJECT)
 
 
 def environment(broker: Broker, folder: Path) -> dict[str, str]:
-    """The environment of every process in the demo: nothing in it points to anyone's real cluster."""
+    """Return the environment of the demo's processes, without settings of any other cluster."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
     return {
         **kept,
         "CELERY_BROKER_URL": broker.url,
         "CELERY_RESULT_BACKEND": broker.backend,
         "DEMO_FOLDER": str(folder),
-        "TMPDIR": str(
-            folder / "tmp"
-        ),  # kombu's file system transport moves each message through it
+        # The file system transport renames messages from here: the same file system as `folder`.
+        "TMPDIR": str(folder / "tmp"),
         "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def start_broker(household: Household, broker: Broker, env: dict[str, str]) -> None:
-    """Start the broker, if there is anything to start; it is not ready yet when this returns."""
+def start_broker(supervisor: Supervisor, broker: Broker, env: dict[str, str]) -> None:
+    """Start the broker's process, if it has one, without waiting until it is ready."""
     if broker.command:
-        household.start("broker", broker.command, env, broker.config, stops_last=True)
+        supervisor.start("broker", broker.command, env, broker.config, stops_last=True)
 
 
-def start_workers(household: Household, env: dict[str, str]) -> None:
-    """Start the two workers: different pools, different queues, and `reports` is left to nobody."""
-    household.start("worker-orders", _worker("orders@demo", "prefork", 3, "orders,payments"), env)
-    household.start("worker-media", _worker("media@demo", "threads", 4, "mail,media"), env)
+def start_workers(supervisor: Supervisor, env: dict[str, str]) -> None:
+    """Start two workers with different pools and queues; the queue `reports` has no consumers."""
+    supervisor.start("worker-orders", _worker("orders@demo", "prefork", 3, "orders,payments"), env)
+    supervisor.start("worker-media", _worker("media@demo", "threads", 4, "mail,media"), env)
 
 
-def start_beat(household: Household, env: dict[str, str]) -> None:
-    """Start beat, which makes the traffic."""
-    household.start(
+def start_beat(supervisor: Supervisor, env: dict[str, str]) -> None:
+    """Start beat, which sends the tasks."""
+    supervisor.start(
         "beat", (*CELERY, "beat", "-l", "warning", "--pidfile=", "-s", "beat-schedule"), env
     )
 
 
-def _worker(name: str, pool: str, slots: int, served: str) -> tuple[str, ...]:
+def _worker(name: str, pool: str, slots: int, queues: str) -> tuple[str, ...]:
     start = (*CELERY, "worker", "-E", "-l", "warning", "--without-mingle", "--without-gossip")
-    return (*start, "-n", name, "-P", pool, "-c", str(slots), "-Q", served)
+    return (*start, "-n", name, "-P", pool, "-c", str(slots), "-Q", queues)

@@ -1,4 +1,4 @@
-"""What the demo shows: a table that updates in place, or plain lines where there is no terminal for it."""
+"""The output of the demo: a table that updates in place, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PLAIN_EVERY_S = 5.0
 WORKER_COLUMNS = ("worker", "up", "pool", "slots", "accepted tasks")
 QUEUE_COLUMNS = ("queue", "messages", "workers", "")
 WAITING = "waiting for the first scrape"
-NOBODY = "nobody serves this queue: no worker was started with -Q {}. Nothing fails, it only grows"
+NO_CONSUMERS = "no consumers: no worker was started with -Q {}; the queue grows without an error"
 
 
 class View(Protocol):
-    """Shows one scrape after the other."""
+    """Shows successive scrapes."""
 
     def show(self, result: Scrape | ScrapeError) -> None:
-        """Show the newest scrape, or why there is none.  Raises OSError when the terminal is gone."""
+        """Show the latest scrape or its error.  Raises OSError when the terminal is closed."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,18 @@ class Row:
     """One line of a table."""
 
     cells: tuple[str, ...]
-    alarming: bool = False
+    highlighted: bool = False
 
 
 @contextlib.contextmanager
 def open_view(stream: TextIO) -> Iterator[View]:
-    """A live table if `stream` is a terminal that can, and rich is installed; else plain lines."""
+    """Open a live table if `stream` is a terminal and rich is installed; else plain lines."""
     if stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown"):
         try:
             from rich.console import Console
             from rich.live import Live
         except ImportError:
-            stream.write(
-                "(with the package rich installed, this is a table that updates in place)\n\n"
-            )
+            stream.write("(install the package rich for a table that updates in place)\n\n")
         else:
             with Live(console=Console(file=stream), auto_refresh=False) as live:
                 yield _LiveView(live.update)
@@ -56,14 +54,14 @@ def open_view(stream: TextIO) -> Iterator[View]:
 
 
 class PlainView:
-    """A few lines, now and then."""
+    """Plain lines at an interval."""
 
     def __init__(self, stream: TextIO, every: float = PLAIN_EVERY_S) -> None:
         self._stream, self._every, self._next = stream, every, 0.0
         self._scraped = False
 
     def show(self, result: Scrape | ScrapeError) -> None:
-        """Write the lines when it is time again."""
+        """Write the lines if the interval has passed."""
         self._scraped = self._scraped or isinstance(result, Scrape)
         if time.monotonic() < self._next:
             return
@@ -108,9 +106,9 @@ class _LiveView:
 
 
 def headline(result: Scrape | ScrapeError) -> str:
-    """Broker, result backend, and how long the scrape took."""
+    """Return the state of broker and result backend, and the duration of the scrape."""
     if isinstance(result, ScrapeError):
-        return f"no scrape: {result}"
+        return f"scrape failed: {result}"
     broker, backend = (
         _state(result.value("celery_broker_up")),
         _state(result.value("celery_result_backend_up")),
@@ -119,7 +117,7 @@ def headline(result: Scrape | ScrapeError) -> str:
 
 
 def workers(scrape: Scrape) -> list[Row]:
-    """A row for each worker that the exporter knows."""
+    """Return a row for each worker of the scrape."""
     up = scrape.by("celery_worker_up", "worker")
     info = scrape.info("celery_worker_info", "worker")
     slots = scrape.by("celery_worker_pool_slots", "worker")
@@ -133,21 +131,26 @@ def workers(scrape: Scrape) -> list[Row]:
                 _number(slots, name),
                 _number(accepted, name),
             ),
-            alarming=value != 1,
+            highlighted=value != 1,
         )
         for name, value in sorted(up.items())
     ]
 
 
 def queues(scrape: Scrape) -> list[Row]:
-    """A row for each queue that the exporter knows; one that holds messages and has no worker is explained."""
+    """Return a row for each queue, with a remark if messages wait without consumers."""
     length = scrape.by("celery_queue_length", "queue")
-    served = scrape.by("celery_queue_workers", "queue")
+    consumers = scrape.by("celery_queue_workers", "queue")
     rows = []
-    for name in sorted(length.keys() | served.keys()):
-        alone = served.get(name) == 0 and length.get(name, 0) > 0
-        note = NOBODY.format(name) if alone else ""
-        rows.append(Row((name, _number(length, name), _number(served, name), note), alarming=alone))
+    for name in sorted(length.keys() | consumers.keys()):
+        unconsumed = consumers.get(name) == 0 and length.get(name, 0) > 0
+        remark = NO_CONSUMERS.format(name) if unconsumed else ""
+        rows.append(
+            Row(
+                (name, _number(length, name), _number(consumers, name), remark),
+                highlighted=unconsumed,
+            )
+        )
     return rows
 
 
@@ -168,5 +171,7 @@ def _table(columns: tuple[str, ...], rows: list[Row]) -> Table:
         number = column in ("slots", "accepted tasks", "messages", "workers")
         table.add_column(column, justify="right" if number else "left", no_wrap=bool(column))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row.cells), style="bold red" if row.alarming else "")
+        table.add_row(
+            *(Text(cell) for cell in row.cells), style="bold red" if row.highlighted else ""
+        )
     return table

@@ -1,1 +1,1 @@
-"""Task events: from the bytes of the broker to counts, and to who lives."""
+"""Task events: from bytes on the wire to counters, and to the registry of workers."""

@@ -1,4 +1,4 @@
-"""An event of our own that goes through the broker and comes back: the proof that the stream hears."""
+"""An event sent by the exporter to itself: its return proves that the event stream is live."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ import uuid
 
 TYPE = "vitals-canary"
 KEY = "vitals.canary"
-"""Its routing key; as with all events, the type with dots."""
+"""Routing key of a canary; as with all events, the type with dots."""
 _MARK = TYPE.encode()
-_LENGTH = 250
-"""Bytes; every canary is shorter, so that most events need no closer look."""
+_MAX_LENGTH = 250
+"""Bytes; every canary is shorter, so the content of most events need not be searched."""
 
 
 class Canary:
-    """Makes canaries, and finds them, and those of other exporters, among the events."""
+    """Makes canaries, and removes them, and those of other exporters, from the events received."""
 
     def __init__(self) -> None:
         self.lag: float | None = None
-        """Seconds that the last one took from here through the broker and back."""
+        """Seconds that the last canary took through the broker and back; None before the first."""
         self.returned = 0
-        """How many have come back."""
-        self._name = f"celery-vitals@{uuid.uuid4()}"
+        """Number of canaries that have come back."""
+        self._hostname = f"celery-vitals@{uuid.uuid4()}"
 
     def body(self) -> bytes:
-        """A new one, in JSON."""
+        """Return a new canary, in JSON."""
         event = {
             "type": TYPE,
-            "hostname": self._name,
+            "hostname": self._hostname,
             "timestamp": time.time(),
             "sent": time.monotonic(),
         }
         return json.dumps(event).encode()
 
-    def catch(self, bodies: list[bytes]) -> list[bytes]:
-        """These bodies without any canary."""
+    def remove(self, bodies: list[bytes]) -> list[bytes]:
+        """Return these bodies without any canary, and record those sent by this exporter."""
         for body in bodies:
-            if len(body) < _LENGTH and _MARK in body:
-                return [one for one in bodies if not self._is_one(one)]
+            if len(body) < _MAX_LENGTH and _MARK in body:
+                return [one for one in bodies if not self._is_canary(one)]
         return bodies
 
-    def _is_one(self, body: bytes) -> bool:
-        if len(body) >= _LENGTH or _MARK not in body:
+    def _is_canary(self, body: bytes) -> bool:
+        if len(body) >= _MAX_LENGTH or _MARK not in body:
             return False
         try:
             event = json.loads(body)
             if event["type"] != TYPE:
                 return False
-            if event["hostname"] == self._name:
+            if event["hostname"] == self._hostname:
                 self.lag = max(0.0, time.monotonic() - event["sent"])
                 self.returned += 1
         except (ValueError, KeyError, TypeError, RecursionError):

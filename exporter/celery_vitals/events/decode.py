@@ -1,19 +1,21 @@
-"""From the bytes of an event message to events: only the fields that are used, without an object for any other."""
+"""Decode event messages: only the fields in use, without creating objects for the others."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Annotated
 
 import msgspec
 
 _Short = Annotated[str, msgspec.Meta(max_length=255)]
-"""What is kept of each task or worker: nobody's id or name is longer."""
+"""Text that is kept for each task or worker; no real id or name is longer."""
+_HOUR = 3600.0
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event of a worker or a producer, as Celery 5.2 to 5.7 send it; times are of the sender's clock."""
+    """One event of a worker or a producer, as sent by Celery 5.2 to 5.7, in the sender's time."""
 
     type: str
     hostname: _Short
@@ -38,31 +40,52 @@ class Event(msgspec.Struct, gc=False):
     sw_ver: _Short | None = None
 
 
-_one = msgspec.json.Decoder(Event).decode
-_many = msgspec.json.Decoder(list[Event]).decode
+_decode_one = msgspec.json.Decoder(Event).decode
+_decode_many = msgspec.json.Decoder(list[Event]).decode
 
 
 BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding raises."""
+"""Exceptions raised by `decode`."""
 
 
 def decode(body: bytes) -> list[Event]:
-    """The events of one message, which is one event or a list of them.  Raises one of BROKEN when any part is."""
-    return _many(body) if body[:1] == b"[" else [_one(body)]
+    """Return the events of one message, which is one event or a list of them.
+
+    Raises one of BROKEN when any part is malformed.
+    """
+    return _decode_many(body) if body[:1] == b"[" else [_decode_one(body)]
 
 
 def decode_each(body: bytes) -> Iterator[Event | str]:
-    """The same for a message of which a part is broken: each event, or the reason why it is none.
+    """Decode a message of which a part is malformed: yield each event, or the reason to reject it.
 
-    Read with Python's own JSON, as kombu does: it takes lone surrogates and NaN, which the fast one does not.
+    Uses Python's own JSON parser, as kombu does: it accepts lone surrogates and NaN, which the
+    parser of msgspec does not.
     """
     try:
-        read = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
         yield "not_json"
         return
-    for part in read if isinstance(read, list) else [read]:
+    for part in content if isinstance(content, list) else [content]:
         try:
             yield msgspec.convert(part, Event)
         except (msgspec.ValidationError, ValueError, OverflowError):
             yield "malformed"
+
+
+def parse_eta(eta: str | None, utcoffset: float | None, correction: float) -> float:
+    """Return the ETA of a task in Unix seconds by the exporter's clock; 0 for invalid text.
+
+    An ETA without a time zone (`enable_utc` off) is in the sender's local time, `utcoffset` hours
+    west of UTC.  `correction` is added to convert from the sender's clock.
+    """
+    try:
+        due = datetime.fromisoformat((eta or "").replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    if due.tzinfo is None:
+        return (
+            due.replace(tzinfo=timezone.utc).timestamp() + (utcoffset or 0.0) * _HOUR + correction
+        )
+    return due.timestamp() + correction

@@ -1,4 +1,4 @@
-"""The stream of events: connects, listens, proves that it hears, and connects again."""
+"""The event stream: connects, receives events, verifies itself by a canary, and reconnects."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from celery_vitals.brokers import BrokerClient, BrokerConnection
-from celery_vitals.brokers.connection import EVENT_HEARTBEAT
-from celery_vitals.brokers.event_receiver import Receiver
-from celery_vitals.brokers.generic.events import GenericReceiver
-from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
-from celery_vitals.brokers.redis.events import RedisReceiver
+from celery_vitals.brokers.base import BrokerConnection, EventReceiver, EventSubscription
+from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events import canary
@@ -24,41 +20,45 @@ log = logging.getLogger(__name__)
 MAX_BUFFER = 160 * 1024 * 1024
 _CONNECT_LIMIT = 10.0
 _WAIT = 0.2
-"""Seconds of one wait for events, and so the latest that anything else is seen to."""
-_IDLE_EVERY = 1.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-_LONG_LIFE = 30.0
-"""Seconds after which a connection was a good one, and the next is tried for soon when it ends."""
-_ENABLE_EVERY = 60.0
-_ENABLE_GAP = 1.0
-"""Seconds between two times that the workers are told, however many of them come."""
-_LISTENS_AFTER = 3.0
-"""Seconds after which a worker that has come listens to commands, too."""
-_WORKS = "works"
-_ENABLE = b'{"method": "enable_events", "arguments": {}, "destination": null, "pattern": null, "matcher": null}'
+"""Seconds of one wait for events: the longest delay of everything else that the thread does."""
+_IDLE_INTERVAL = 1.0
+_MIN_PAUSE, _MAX_PAUSE = 0.2, 5.0
+_STABLE_AFTER = 30.0
+"""Seconds after which a connection counts as stable: the pause before the next is short again."""
+_ENABLE_INTERVAL = 60.0
+_MIN_ENABLE_INTERVAL = 1.0
+"""Seconds between two commands that enable task events, however many workers come online."""
+_READY_AFTER = 3.0
+"""Seconds after which a worker that has come online consumes commands, too."""
+_LIVE = "live"
+_ENABLE = (
+    b'{"method": "enable_events", "arguments": {}, "destination": null, "pattern": null,'
+    b' "matcher": null}'
+)
 
 
 class Sink(Protocol):
-    """Takes the events, on the stream's thread."""
+    """Processes the events, on the stream's thread."""
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
-        """Bodies of messages: one event each in JSON, or a list of events.  `arrived`: Unix time of their reading."""
+        """Process messages read at `arrived` (Unix time): JSON, one event or a list in each."""
 
     def rejected(self, reason: str, count: int = 1) -> None:
-        """So many messages could not be used."""
+        """Count messages that could not be used."""
 
     def connected(self) -> None:
-        """The stream hears (again).  What was published in between is lost, where the broker does not keep it."""
+        """Handle a new connection: without a durable queue, the events since the last are lost."""
 
     def idle(self) -> None:
-        """Called about once a second, and when all that has arrived is done: for whatever waits for a time."""
+        """Do what depends on time; called about once a second, and when no event is left."""
 
 
 class Stream:
-    """Follows the events of a cluster from a thread of its own.
+    """Receives the events of a cluster on a thread of its own.
 
-    `canary_every` and `deaf_after` are seconds, `max_buffer` bytes.  `durable_queue`: the name, on RabbitMQ, of a queue
-    that keeps events while nobody reads.  `enable_events`: whether to tell workers to send task events.
+    `canary_every` and `silence_timeout` are seconds, `max_buffer` bytes.  `durable_queue` is the
+    name of a queue, on RabbitMQ, that keeps events while the exporter is away.  `enable_events`:
+    whether to send workers the command that enables task events.
     """
 
     def __init__(
@@ -67,191 +67,193 @@ class Stream:
         sink: Sink,
         *,
         canary_every: float = 3.0,
-        deaf_after: float = 9.0,
+        silence_timeout: float = 9.0,
         durable_queue: str | None = None,
         max_buffer: int = MAX_BUFFER,
         enable_events: bool = False,
     ) -> None:
         self.reason: Reason | None = None
-        """Why it last failed; None while it never has."""
+        """Reason of its last failure; None before the first."""
         self.detail = ""
-        """The same in words."""
+        """The error message of that failure."""
         self._broker = broker
         self._canary_every = canary_every
-        self._deaf_after = deaf_after
+        self._silence_timeout = silence_timeout
         self._durable_queue = durable_queue
         self._max_buffer = max_buffer
         self._enables = enable_events
-        self._ear = _Ear(sink)
+        self._listener = _StreamListener(sink)
         self._sink = sink
         self._thread = threading.Thread(target=self._run, name="celery-vitals-events", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = Deadline.after(0)
-        self._proved = False
+        self._verified = False
+        """Whether a canary has come back on the present connection."""
         self._state: Reason | str = ""
-        """What was last logged."""
-        self._enabled = self._listens = self._next_canary = self._next_enable = self._next_idle = (
-            0.0
-        )
+        """The state last logged."""
+        self._next_canary = self._next_enable = self._next_idle = 0.0
+        self._last_enable = 0.0
+        self._ready_at = 0.0
+        """When the worker that came online last consumes commands."""
 
     @property
     def up(self) -> bool:
-        """Whether it is connected, its canary has come back, and nothing says since that it is deaf.
+        """Whether it is connected, its canary has come back, and it is not silent since.
 
-        A canary that stands in line behind many events does not make it deaf: `lag` tells.
+        A canary that is queued behind many events does not bring it down: see `lag`.
         """
-        return self._proved and time.monotonic() - self._ear.heard < self._deaf_after
+        silent = time.monotonic() - self._listener.last_received
+        return self._verified and silent < self._silence_timeout
 
     @property
     def lag(self) -> float | None:
-        """Seconds that the last canary took from here through the broker and back; None before the first."""
-        return self._ear.canary.lag
+        """Seconds that the last canary took through the broker and back; None before the first."""
+        return self._listener.canary.lag
 
     def start(self) -> None:
-        """Begin.  Does nothing on a broker that cannot broadcast: there are no events."""
+        """Start the thread, unless the broker cannot broadcast and so has no events."""
         if self._broker.target.broadcast:
             self._thread.start()
 
     def stop(self, deadline: Deadline) -> None:
-        """End, and leave nothing in the broker, as far as that can be done before `deadline`."""
+        """Stop, and remove from the broker what was created there, until `deadline` at most."""
         self._stop_by = deadline
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(deadline.remaining)
 
     def enable_now(self) -> None:
-        """Where that is wanted, have the workers told to send task events: one has come that was not.  Told soon, and
-        once more: a worker says that it is there before it listens to commands."""
-        self._listens = time.monotonic() + _LISTENS_AFTER
-        self._next_enable = min(self._next_enable, self._enabled + _ENABLE_GAP)
+        """Schedule the command that enables task events, for a worker that has come online.
+
+        It is sent soon, and once more later: a worker sends its online event before it consumes
+        commands.  Without `enable_events`, nothing is sent.
+        """
+        self._ready_at = time.monotonic() + _READY_AFTER
+        self._next_enable = min(self._next_enable, self._last_enable + _MIN_ENABLE_INTERVAL)
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = _MIN_PAUSE
         while not self._stopping.is_set():
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                self._live()
+                self._run_connection()
             except Exception as error:  # noqa: BLE001 - each library has its own
-                self._failed(error)
-            if time.monotonic() - began > _LONG_LIFE:
-                pause = _FIRST_PAUSE
+                self._record_failure(error)
+            if time.monotonic() - started > _STABLE_AFTER:
+                pause = _MIN_PAUSE
             self._stopping.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
 
-    def _live(self) -> None:
-        """One connection, from its beginning to its end."""
+    def _run_connection(self) -> None:
+        """Open one connection, and receive from it until it ends."""
         self._sink.idle()
         deadline = Deadline.after(_CONNECT_LIMIT)
-        connection = self._broker.connect(deadline, EVENT_HEARTBEAT)
+        connection = self._broker.connect(deadline, listening=True)
         try:
             receiver = self._subscribe(connection, deadline)
             self._sink.connected()
-            self._listen(receiver)
+            self._receive(receiver)
             with suppress(Exception):
                 receiver.close(self._stop_by.within(self._stop_by.remaining / 2))
         finally:
-            self._proved = False
+            self._verified = False
             self._broker.closed(connection)
             connection.abandon()
 
-    def _subscribe(self, connection: BrokerConnection, deadline: Deadline) -> Receiver:
+    def _subscribe(self, connection: BrokerConnection, deadline: Deadline) -> EventReceiver:
         target = self._broker.target
-        if target.driver == "redis":
-            return RedisReceiver(
-                connection, target.event_exchange, self._ear, self._max_buffer, deadline
-            )
-        if target.driver == "amqp":
-            return AmqpReceiver(
-                connection,
-                target.event_exchange,
-                self._ear,
-                self._max_buffer,
-                durable_queue=self._durable_queue,
-                control_exchange=f"{target.control_exchange}.pidbox" if self._enables else None,
-            )
-        return GenericReceiver(connection, target.event_exchange, self._ear)
+        subscription = EventSubscription(
+            exchange=target.event_exchange,
+            listener=self._listener,
+            max_buffer=self._max_buffer,
+            canary_key=canary.KEY,
+            durable_queue=self._durable_queue,
+            control_exchange=f"{target.control_exchange}.pidbox" if self._enables else None,
+        )
+        return target.kind.event_receiver(connection, subscription, deadline)
 
-    def _listen(self, receiver: Receiver) -> None:
-        """Receive until told to stop; raises when the connection is dead, or as good as that."""
-        ear = self._ear
-        ear.heard, ear.works = time.monotonic(), False
-        muted = 0.0
+    def _receive(self, receiver: EventReceiver) -> None:
+        """Receive until `stop`; raises when the connection fails or stays silent."""
+        listener = self._listener
+        listener.last_received, listener.canary_returned = time.monotonic(), False
+        blocked_at = 0.0
         self._next_canary = self._next_enable = 0.0
         busy = False
         while not self._stopping.is_set():
-            self._speak(receiver)
-            before = ear.heard
+            self._publish_due(receiver)
+            before = listener.last_received
             receiver.receive(_WAIT)
-            now, was_busy, busy = time.monotonic(), busy, ear.heard != before
+            now, was_busy, busy = time.monotonic(), busy, listener.last_received != before
             if now >= self._next_idle or (was_busy and not busy):
-                self._next_idle = now + _IDLE_EVERY
+                self._next_idle = now + _IDLE_INTERVAL
                 self._sink.idle()
-            if ear.works:
-                self._works()
-            if receiver.muted:
-                muted = now
-            if now - max(ear.heard, muted) > self._deaf_after:
+            if listener.canary_returned:
+                self._record_live()
+            if receiver.blocked:
+                blocked_at = now
+            if now - max(listener.last_received, blocked_at) > self._silence_timeout:
                 raise ProbeError(
                     Reason.TIMEOUT,
-                    f"nothing was heard for {self._deaf_after:g} s, not even ourselves",
+                    f"no message received for {self._silence_timeout:g} s, not even the canary",
                 )
 
-    def _speak(self, receiver: Receiver) -> None:
-        """Publish what is due: the canary, and the command that switches task events on."""
+    def _publish_due(self, receiver: EventReceiver) -> None:
+        """Publish what is due: the canary, and the command that enables task events."""
         now, target = time.monotonic(), self._broker.target
-        if receiver.muted:
+        if receiver.blocked:
             return
         if now >= self._next_canary:
             self._next_canary = now + self._canary_every
-            receiver.publish(target.event_exchange, canary.KEY, self._ear.canary.body())
+            receiver.publish(target.event_exchange, canary.KEY, self._listener.canary.body())
         if self._enables and now >= self._next_enable:
-            self._enabled = now
-            self._next_enable = self._listens if now < self._listens else now + _ENABLE_EVERY
+            self._last_enable = now
+            ready = now >= self._ready_at
+            self._next_enable = now + _ENABLE_INTERVAL if ready else self._ready_at
             receiver.publish(f"{target.control_exchange}.pidbox", "", _ENABLE)
 
-    def _works(self) -> None:
-        self._proved = True
-        if self._state != _WORKS:
-            log.info("task events are followed")
-        self._state = _WORKS
+    def _record_live(self) -> None:
+        self._verified = True
+        if self._state != _LIVE:
+            log.info("event stream is live")
+        self._state = _LIVE
 
-    def _failed(self, error: Exception) -> None:
+    def _record_failure(self, error: Exception) -> None:
         self.reason, self.detail = reason_of(error), f"{type(error).__name__}: {error}"
         if self._state != self.reason:
-            log.warning("task events are not followed (%s): %s", self.reason.value, self.detail)
-        log.debug("the stream of events ended", exc_info=error)
+            log.warning("event stream failed (%s): %s", self.reason.value, self.detail)
+        log.debug("event stream ended", exc_info=error)
         self._state = self.reason
 
 
-class _Ear:
-    """What the receiver calls: sorts out the canaries and hands on the rest."""
+class _StreamListener:
+    """Called by the receiver: removes the canaries and passes the rest to the sink."""
 
     def __init__(self, sink: Sink) -> None:
         self.canary = canary.Canary()
-        self.heard = 0.0
-        """When anything was last heard, on the monotonic clock."""
-        self.works = False
-        """Whether our own canary was among it."""
+        self.last_received = 0.0
+        """When the last message arrived or was processed, on the monotonic clock."""
+        self.canary_returned = False
+        """Whether one of the exporter's own canaries has arrived on this connection."""
         self._sink = sink
-        self._fails = False
+        self._failing = False
 
     def deliver(self, bodies: list[bytes], arrived: float) -> None:
-        self.heard = time.monotonic()
+        self.last_received = time.monotonic()
         returned = self.canary.returned
-        bodies = self.canary.catch(bodies)
-        self.works = self.works or self.canary.returned > returned
+        bodies = self.canary.remove(bodies)
+        self.canary_returned = self.canary_returned or self.canary.returned > returned
         if not bodies:
             return
         try:
             self._sink.feed(bodies, arrived)
-            self._fails = False
+            self._failing = False
         except Exception:
-            if not self._fails:
-                log.exception("messages of events could not be used")
-            self._fails = True
+            if not self._failing:
+                log.exception("cannot process event messages")
+            self._failing = True
             self._sink.rejected("internal", len(bodies))
-        self.heard = time.monotonic()
+        self.last_received = time.monotonic()
 
     def reject(self, reason: str) -> None:
-        self.heard = time.monotonic()
+        self.last_received = time.monotonic()
         self._sink.rejected(reason)

@@ -1,110 +1,70 @@
-"""The series of tasks: a row of counters and histograms for each task name and queue."""
+"""The series of tasks: counters and histograms for each task name and queue, found by label."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import Metric
+from celery_vitals.events.decode import Event
+from celery_vitals.events.kwarg_label import MAX_LABEL_LENGTH, KwargLabel
+from celery_vitals.events.task_tables import TaskTables
+from celery_vitals.metrics.base import label_text
+from celery_vitals.metrics.cardinality import OTHER
+from celery_vitals.metrics.tables import HistogramSeries, Series, ValueSeries
 
-from celery_vitals.metrics import definitions as definitions
-from celery_vitals.metrics.base import MetricDefinition
-from celery_vitals.metrics.cardinality import OTHER, CardinalityLimiter
-from celery_vitals.metrics.tables import (
-    HistogramSeries,
-    HistogramTable,
-    Row,
-    ValueSeries,
-    ValueTable,
-)
-
-Buckets = Callable[[str], Sequence[float]]
-"""The upper bounds of a histogram's buckets in seconds, by the name of the task."""
-
-
-class TaskTables:
-    """All tables of tasks; `extra` labels come after those that the catalogue declares."""
-
-    def __init__(
-        self,
-        limiter: CardinalityLimiter,
-        runtime: Buckets,
-        wait: Buckets,
-        extra: Sequence[str] = (),
-    ) -> None:
-        def labelled(metric: MetricDefinition) -> MetricDefinition:
-            return replace(metric, labels=(*metric.labels, *extra))
-
-        def value(metric: MetricDefinition) -> ValueTable:
-            return ValueTable(labelled(metric), limiter)
-
-        def histogram(metric: MetricDefinition, buckets: Buckets) -> HistogramTable:
-            return HistogramTable(labelled(metric), limiter, lambda labels: buckets(labels[0]))
-
-        self.sent = value(definitions.TASK_SENT)
-        self.received = value(definitions.TASK_RECEIVED)
-        self.started = value(definitions.TASK_STARTED)
-        self.succeeded = value(definitions.TASK_SUCCEEDED)
-        self.retried = value(definitions.TASK_RETRIED)
-        self.rejected = value(definitions.TASK_REJECTED)
-        self.failed = value(definitions.TASK_FAILED)
-        self.revoked = value(definitions.TASK_REVOKED)
-        self.runtime = histogram(definitions.TASK_RUNTIME, runtime)
-        self.failed_runtime = histogram(definitions.TASK_FAILED_RUNTIME, runtime)
-        self.wait = histogram(definitions.TASK_WAIT, wait)
-        self.last_sent = ValueTable(definitions.TASK_LAST_SENT, limiter)
-        self.last_succeeded = ValueTable(definitions.TASK_LAST_SUCCEEDED, limiter)
-        self.last_failed = ValueTable(definitions.TASK_LAST_FAILED, limiter)
-
-    def families(self) -> Iterator[Metric]:
-        """The families of all tables, in the catalogue's order."""
-        for table in vars(self).values():
-            yield table.family()
+UNKNOWN = "unknown"
 
 
 class TaskName:
-    """What is kept by the name of a task alone: when it was last sent, succeeded and failed, by any queue."""
+    """State by task name alone: when a task was last sent, succeeded and failed, in any queue."""
 
-    __slots__ = ("_rows", "_tables", "ends_silently", "label", "sent_seen", "unsent")
+    __slots__ = (
+        "_last",
+        "_tables",
+        "ended_without_sent",
+        "ends_without_event",
+        "label",
+        "sent_event_seen",
+    )
 
     def __init__(self, label: str, tables: TaskTables) -> None:
         self.label = label
-        self.ends_silently = False
-        """Whether one has ended without an event: a task that ignores its own result does."""
-        self.unsent = 0
-        """How many have ended of which no producer had told."""
-        self.sent_seen = False
-        """Whether producers tell when they send this task, so that it pays to wait for it."""
+        self.ends_without_event = False
+        """Whether one has ended without an event, as a task that raises Ignore does."""
+        self.ended_without_sent = 0
+        """Number of tasks that ended without a task-sent event."""
+        self.sent_event_seen = False
+        """Whether producers send task-sent events for this name, so that waiting for one pays."""
         self._tables = {
             "sent": tables.last_sent,
             "succeeded": tables.last_succeeded,
             "failed": tables.last_failed,
         }
-        self._rows: dict[str, ValueSeries] = {}
+        self._last: dict[str, ValueSeries] = {}
 
-    def last(self, what: str, at: float) -> None:
-        """Note when this was last seen to happen; a time before the one noted does not count."""
-        row = self._rows.get(what)
-        if row is None:
-            row = self._rows[what] = self._tables[what].row(self.label)
-        if at > row.value:
-            row.value = at
+    def set_last(self, what: str, at: float) -> None:
+        """Record the time of an event, unless a later one is recorded."""
+        series = self._last.get(what)
+        if series is None:
+            series = self._last[what] = self._tables[what].series(self.label)
+        if at > series.value:
+            series.value = at
 
     def expire(self) -> None:
         """Remove its series."""
-        for what, row in self._rows.items():
-            if OTHER not in row.labels:
-                self._tables[what].remove(row)
-        self._rows.clear()
+        for what, series in self._last.items():
+            if OTHER not in series.labels:
+                self._tables[what].remove(series)
+        self._last.clear()
 
 
 class TaskSeries:
-    """The series of one task name and queue.  Histograms begin with the first thing they observe."""
+    """The series of one task name and queue.  Histograms exist from their first observation on."""
 
     __slots__ = (
-        "_failed", "_idle_since", "_revoked", "_tables", "_total", "failed_runtime", "gone", "labels",
-        "received", "rejected", "retried", "runtime", "sent", "started", "succeeded", "wait", "worker",
+        "_failed", "_idle_since", "_revoked", "_tables", "_total", "expired", "failed_runtime",
+        "labels", "received", "rejected", "retried", "runtime", "sent", "started", "succeeded",
+        "wait", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -113,15 +73,15 @@ class TaskSeries:
         self.labels = labels
         """Task, queue, and the extra ones."""
         self.worker = worker
-        """Whose events it counts, where the worker is a label."""
-        self.gone = False
-        """Whether it has expired; whoever holds it asks for a new one."""
-        self.sent = tables.sent.row(*labels)
-        self.received = tables.received.row(*labels)
-        self.started = tables.started.row(*labels)
-        self.succeeded = tables.succeeded.row(*labels)
-        self.retried = tables.retried.row(*labels)
-        self.rejected = tables.rejected.row(*labels)
+        """The worker whose events it counts, where the worker is a label."""
+        self.expired = False
+        """Whether it was removed; `TaskSeriesIndex.successor` returns the series to use instead."""
+        self.sent = tables.sent.series(*labels)
+        self.received = tables.received.series(*labels)
+        self.started = tables.started.series(*labels)
+        self.succeeded = tables.succeeded.series(*labels)
+        self.retried = tables.retried.series(*labels)
+        self.rejected = tables.rejected.series(*labels)
         self.runtime: HistogramSeries | None = None
         self.failed_runtime: HistogramSeries | None = None
         self.wait: HistogramSeries | None = None
@@ -132,58 +92,61 @@ class TaskSeries:
         self._idle_since = now
 
     def failed(self, exception: str) -> ValueSeries:
-        """The counter of failures by this exception."""
-        row = self._failed.get(exception)
-        if row is None:
-            row = self._failed[exception] = self._tables.failed.row(
+        """Return the counter of failures with this exception."""
+        series = self._failed.get(exception)
+        if series is None:
+            series = self._failed[exception] = self._tables.failed.series(
                 *self.labels[:2], exception, *self.labels[2:]
             )
-        return row
+        return series
 
     def revoked(self, reason: str) -> ValueSeries:
-        """The counter of revocations for this reason."""
-        row = self._revoked.get(reason)
-        if row is None:
-            row = self._revoked[reason] = self._tables.revoked.row(
+        """Return the counter of revocations for this reason."""
+        series = self._revoked.get(reason)
+        if series is None:
+            series = self._revoked[reason] = self._tables.revoked.series(
                 *self.labels[:2], reason, *self.labels[2:]
             )
-        return row
+        return series
 
-    def ran(self, seconds: float) -> None:
+    def observe_runtime(self, seconds: float) -> None:
         """Observe the runtime of a success."""
         if self.runtime is None:
-            self.runtime = self._tables.runtime.row(*self.labels)
+            self.runtime = self._tables.runtime.series(*self.labels)
         self.runtime.observe(seconds)
 
-    def failed_after(self, seconds: float) -> None:
+    def observe_failed_runtime(self, seconds: float) -> None:
         """Observe the runtime of a failure."""
         if self.failed_runtime is None:
-            self.failed_runtime = self._tables.failed_runtime.row(*self.labels)
+            self.failed_runtime = self._tables.failed_runtime.series(*self.labels)
         self.failed_runtime.observe(seconds)
 
-    def waited(self, seconds: float) -> None:
-        """Observe a wait."""
+    def observe_wait(self, seconds: float) -> None:
+        """Observe the time between sending and start."""
         if self.wait is None:
-            self.wait = self._tables.wait.row(*self.labels)
+            self.wait = self._tables.wait.series(*self.labels)
         self.wait.observe(seconds)
 
     @property
-    def folded(self) -> bool:
-        """Whether it counts on series that it shares: none of the others has room where the first has none."""
+    def aggregated(self) -> bool:
+        """Whether it counts on shared `_other` series: where the first counter does, all do."""
         return OTHER in self.sent.labels
 
-    def idle(self, now: float) -> float:
-        """Seconds since a counter was last seen to change.  Asked now and then, so that counting costs nothing."""
-        total = sum(row.value for row in self._values())
-        if total != self._total or not self._idle_since:  # changed, or not looked at before
+    def idle_seconds(self, now: float) -> float:
+        """Return the seconds since a counter was last found changed.
+
+        The counters are compared at this call only, so that counting an event costs nothing more.
+        """
+        total = sum(series.value for series in self._counters())
+        if total != self._total or not self._idle_since:  # changed, or not compared before
             self._total, self._idle_since = total, now
         return now - self._idle_since
 
     def expire(self) -> None:
         """Remove its series."""
-        self.gone = True
+        self.expired = True
         tables = self._tables
-        held: list[tuple[Any, Row | None]] = [
+        held: list[tuple[Any, Series | None]] = [
             (tables.sent, self.sent),
             (tables.received, self.received),
             (tables.started, self.started),
@@ -193,23 +156,26 @@ class TaskSeries:
             (tables.runtime, self.runtime),
             (tables.failed_runtime, self.failed_runtime),
             (tables.wait, self.wait),
-            *((tables.failed, row) for row in self._failed.values()),
-            *((tables.revoked, row) for row in self._revoked.values()),
+            *((tables.failed, series) for series in self._failed.values()),
+            *((tables.revoked, series) for series in self._revoked.values()),
         ]
-        for table, row in held:
-            if row is not None and not self._shares(row):
-                table.remove(row)
+        for table, series in held:
+            if series is not None and not self._is_shared(series):
+                table.remove(series)
 
-    def _shares(self, row: Row) -> bool:
-        """Whether others count on it: what was folded, but for an exception, which only this task's rows have."""
+    def _is_shared(self, series: Series) -> bool:
+        """Return whether others count on a series: one aggregated as `_other`.
+
+        An exception or reason that is aggregated does not count: its series has this task's labels.
+        """
         own = (
-            row.labels
-            if len(row.labels) == len(self.labels)
-            else (*row.labels[:2], *row.labels[3:])
+            series.labels
+            if len(series.labels) == len(self.labels)
+            else (*series.labels[:2], *series.labels[3:])
         )
         return OTHER in own
 
-    def _values(self) -> Iterator[ValueSeries]:
+    def _counters(self) -> Iterator[ValueSeries]:
         yield from (
             self.sent,
             self.received,
@@ -220,3 +186,97 @@ class TaskSeries:
         )
         yield from self._failed.values()
         yield from self._revoked.values()
+
+
+class TaskSeriesIndex:
+    """All series of tasks, by their labels.  For one thread."""
+
+    def __init__(
+        self, tables: TaskTables, by_worker: bool, kwarg_label: KwargLabel | None, capacity: int
+    ) -> None:
+        self._tables = tables
+        self._kwarg_label = kwarg_label
+        self._capacity = capacity
+        """Number of names and of series kept here; the tables aggregate any more as `_other`."""
+        self._max_series = capacity
+        self.by_worker = by_worker
+        self.unknown = TaskName(UNKNOWN, tables)
+        self._names: dict[str, TaskName] = {}
+        self._series: dict[tuple[str, ...], TaskSeries] = {}
+
+    def name(self, raw: str | None) -> TaskName:
+        """Return the name under which a task is counted."""
+        if not raw:
+            return self.unknown
+        name = self._names.get(raw)
+        if name is None:
+            raw = label_text(raw) if len(raw) <= MAX_LABEL_LENGTH else OTHER
+            name = self._names.get(raw) or TaskName(raw, self._tables)
+            if len(self._names) < self._capacity:
+                self._names[raw] = name
+        return name
+
+    def series(
+        self, name: TaskName, queue: str, event: Event | None = None, now: float = 0.0
+    ) -> TaskSeries:
+        """Return the series of a task in a queue, before its worker is known."""
+        kwarg_label = (
+            (self._kwarg_label.value_of(event),)
+            if self._kwarg_label and event is not None
+            else ("",)
+            if self._kwarg_label
+            else ()
+        )
+        queue = queue if len(queue) <= MAX_LABEL_LENGTH else OTHER
+        return self._find(name, queue, "", kwarg_label, now)
+
+    def successor(
+        self, series: TaskSeries, name: TaskName, worker: str, now: float = 0.0
+    ) -> TaskSeries:
+        """Return the series to count on after one expired, or once the task's worker is known."""
+        kwarg_label = series.labels[-1:] if self._kwarg_label else ()
+        if len(self._names) < self._capacity:
+            self._names.setdefault(name.label, name)  # so that its own series expire, too
+        return self._find(
+            name, series.labels[1], worker if self.by_worker else "", kwarg_label, now
+        )
+
+    def labels(self) -> Iterator[str]:
+        """Return the names of all tasks that are kept."""
+        return (name.label for name in self._names.values())
+
+    def queues(self) -> set[str]:
+        """Return the known queues of all series."""
+        return {series.labels[1] for series in self._series.values()} - {UNKNOWN, OTHER}
+
+    def expire(self, now: float, idle: float) -> None:
+        """Remove the series unchanged for `idle` seconds, and the names that have none left."""
+        for key, series in list(self._series.items()):
+            if series.idle_seconds(now) > idle or series.aggregated:
+                series.expire()
+                del self._series[key]
+        used = {key[0] for key in self._series}
+        for raw, name in list(self._names.items()):
+            if name.label not in used:
+                name.expire()
+                del self._names[raw]
+
+    def _find(
+        self, name: TaskName, queue: str, worker: str, kwarg_label: tuple[str, ...], now: float
+    ) -> TaskSeries:
+        labels = (name.label, queue, *((worker,) if self.by_worker else ()), *kwarg_label)
+        series = self._series.get(labels)
+        if series is None:
+            if len(self._series) >= self._max_series:
+                self._drop_aggregated()
+            series = TaskSeries(labels, worker, self._tables, now)
+            self._series[labels] = series
+        return series
+
+    def _drop_aggregated(self) -> None:
+        """Remove the entries that share series: a flood of names or queues adds them forever."""
+        for key, series in list(self._series.items()):
+            if series.aggregated:
+                series.expire()
+                del self._series[key]
+        self._max_series = max(self._capacity, 2 * len(self._series))

@@ -1,84 +1,137 @@
-"""What is kept of one task while it is followed."""
+"""The state of one task while it is tracked, and the tasks that wait in each queue."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 OBSERVED = -1.0
-_OVERTAKEN, _OVER = 1, 2
+"""`TaskState.sent_at` of an attempt whose wait has been observed."""
+_NEXT_RECEIVED, _RETRIED = 1, 2
+_MIN_COMPACTION = 1024
 
 
 class TaskState(msgspec.Struct, gc=False):
-    """One task.  Not tracked by the garbage collector: a million of them would make it stop the world for long."""
+    """One task.
 
-    row: Any
-    """Its counters (`TaskRow`), once its queue is known; None before."""
+    Excluded from garbage collection: a million tracked objects would cause long pauses.
+    """
+
+    series: Any
+    """Its `TaskSeries`, once its queue is known; None before."""
     name: Any
-    """Its `TaskName`; None while no event has told it."""
-    sent: float = 0.0
-    """Corrected Unix time at which the present attempt was sent, or its ETA where that is later; 0 while that is not
-    known, `OBSERVED` once its wait has been."""
-    next_sent: float = 0.0
-    """The same of the attempt that comes next: a task that retries is sent again while it still runs."""
-    started: float = 0.0
-    """Corrected Unix time at which the present attempt began; 0 before."""
-    former: float = 0.0
-    """When the attempt before this one began, while nobody has told when that one was sent; else 0."""
+    """Its `TaskName`; that of unknown tasks until an event contains the name."""
+    sent_at: float = 0.0
+    """Corrected Unix time at which the present attempt was sent, or its ETA where that is later; 0
+    while unknown, `OBSERVED` once its wait has been observed."""
+    next_sent_at: float = 0.0
+    """The same for the next attempt: a task that retries is sent again while it still runs."""
+    started_at: float = 0.0
+    """Corrected Unix time at which the present attempt started; 0 before."""
+    previous_started_at: float = 0.0
+    """When the previous attempt started, while the time at which it was sent is unknown; else 0."""
     attempt: int = 0
-    """The number of the present attempt: 0, and one more with each retry."""
-    retried: int = 0
-    """How many attempts are over by what was told.  It may be told when the next one has begun, or ended, already."""
-    host: Any = None
-    """The worker (`Host`) on which the present attempt began, or the last one that did."""
-    born: float = 0.0
-    """When the exporter first heard of it, by its own clock."""
-    announced: bool = False
-    """Whether its producer has told of sending it."""
-    turn: int = 0
-    """What was told before the start of the present attempt: that the next one was received (_OVERTAKEN), or that it
-    has retried (_OVER)."""
+    """Number of the present attempt: 0, and one more with each retry."""
+    retries: int = 0
+    """Number of task-retried events.  One may arrive after the next attempt has started or even
+    ended."""
+    worker: Any = None
+    """The `WorkerTracker` on which the present attempt started, or the last one that did."""
+    first_seen: float = 0.0
+    """When its first event arrived, by the exporter's clock."""
+    sent_event_seen: bool = False
+    """Whether a task-sent event of it has arrived."""
+    early_event: int = 0
+    """The event that arrived before the start of the present attempt: that the next one was
+    received (_NEXT_RECEIVED), or that this one has been retried (_RETRIED)."""
     ended: bool = False
-    """Whether its end has been counted: what is told of it twice is not counted twice."""
+    """Whether its end has been counted: an end that is reported twice is counted once."""
 
-    def go_on(self, attempt: int) -> None:
-        """A further attempt begins.  That may be told before the end of the one that has sent it, or after."""
-        self.former = 0.0 if self.sent or attempt > self.attempt + 1 else self.started
-        self.attempt, self.started, self.turn = attempt, 0.0, 0
-        self.sent, self.next_sent = self.next_sent, 0.0
+    def begin_attempt(self, attempt: int) -> None:
+        """Continue with a further attempt, before or after the event that ends the last one."""
+        unmatched = not self.sent_at and attempt <= self.attempt + 1
+        self.previous_started_at = self.started_at if unmatched else 0.0
+        self.attempt, self.started_at, self.early_event = attempt, 0.0, 0
+        self.sent_at, self.next_sent_at = self.next_sent_at, 0.0
 
-    def was_received(self, attempt: int) -> None:
-        """An attempt was received.  A worker may tell so before it tells that the one before has begun: of the one it
-        hears from the broker, of the other from its pool."""
-        if attempt == self.attempt + 1 and not self.started and self.turn != _OVER:
-            self.turn = _OVERTAKEN
+    def record_received(self, attempt: int) -> None:
+        """Record that an attempt was received.
+
+        A worker may report this before the start of the previous attempt: it learns of the message
+        from the broker, and of the start from its pool.
+        """
+        if attempt == self.attempt + 1 and not self.started_at and self.early_event != _RETRIED:
+            self.early_event = _NEXT_RECEIVED
         elif attempt > self.attempt:
-            self.go_on(attempt)
+            self.begin_attempt(attempt)
 
-    def begins(self, at: float, host: Any) -> None:
-        """An attempt began: the present one, or the next where that was received and the present one has begun."""
-        if self.started and self.turn == _OVERTAKEN:
-            self.go_on(self.attempt + 1)
-        self.started, self.host, self.ended = at, host, False
+    def record_start(self, at: float, worker: Any) -> None:
+        """Record a start: of the next attempt, if it was received and the present one started."""
+        if self.started_at and self.early_event == _NEXT_RECEIVED:
+            self.begin_attempt(self.attempt + 1)
+        self.started_at, self.worker, self.ended = at, worker, False
 
-    def has_retried(self) -> None:
-        """An attempt is over: the present one, or one before it."""
-        self.retried += 1
-        if self.retried <= self.attempt:
+    def record_retry(self) -> None:
+        """Record that an attempt, the present or an earlier one, ended with a retry."""
+        self.retries += 1
+        if self.retries <= self.attempt:
             return
-        if self.started or self.turn == _OVERTAKEN:
-            self.go_on(self.attempt + 1)
+        if self.started_at or self.early_event == _NEXT_RECEIVED:
+            self.begin_attempt(self.attempt + 1)
         else:
-            self.turn = _OVER
+            self.early_event = _RETRIED
 
-    def was_sent(self, attempt: int, since: float) -> float:
-        """An attempt was sent then.  When that one began, where its wait is over; else 0."""
-        began = 0.0
+    def record_sent(self, attempt: int, since: float) -> float:
+        """Record when an attempt was sent; return its start if its wait is over, else 0."""
+        started_at = 0.0
         if attempt > self.attempt:
-            self.next_sent = since
-        elif attempt == self.attempt and not self.sent:
-            self.sent, began = (OBSERVED if self.started else since), self.started
+            self.next_sent_at = since
+        elif attempt == self.attempt and not self.sent_at:
+            self.sent_at, started_at = (OBSERVED if self.started_at else since), self.started_at
         elif attempt == self.attempt - 1:
-            began, self.former = self.former, 0.0
-        return began
+            started_at, self.previous_started_at = self.previous_started_at, 0.0
+        return started_at
+
+
+class WaitingTasks(dict[str, deque[str]]):
+    """The uuids of waiting tasks by queue, in the order of sending.
+
+    Tasks that no longer wait are removed lazily: when they reach the head of their queue.
+    """
+
+    def __init__(self, tasks: Mapping[str, TaskState]) -> None:
+        super().__init__()
+        self._tasks = tasks
+
+    def add(self, queue: str, uuid: str) -> None:
+        """Add a task that was sent to this queue."""
+        uuids = self.setdefault(queue, deque())
+        uuids.append(uuid)
+        # A task that waits for long at the head keeps all those behind it from being removed.
+        if len(uuids) > max(_MIN_COMPACTION, 2 * len(self._tasks)):
+            self[queue] = deque(one for one in uuids if self._waits(one))
+
+    def oldest(self) -> Iterator[tuple[str, float]]:
+        """Yield each queue in which a task waits, and when the oldest was sent."""
+        for queue, uuids in self.items():
+            self._drop_served(uuids)
+            if uuids:
+                yield queue, self._tasks[uuids[0]].sent_at
+
+    def remove_empty(self) -> None:
+        """Remove the queues in which no task waits."""
+        for queue, uuids in list(self.items()):
+            self._drop_served(uuids)
+            if not uuids:
+                del self[queue]
+
+    def _waits(self, uuid: str) -> bool:
+        task = self._tasks.get(uuid)
+        return task is not None and task.sent_at > 0 and not task.ended
+
+    def _drop_served(self, uuids: deque[str]) -> None:
+        while uuids and not self._waits(uuids[0]):
+            uuids.popleft()

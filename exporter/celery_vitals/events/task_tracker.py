@@ -1,57 +1,49 @@
-"""From events to the series of tasks: follows each task by its uuid, so that every event finds its name and queue.
+"""From events to the series of tasks: tracks each task by its uuid, so that every event finds its
+name and queue.
 
-Not `celery.events.State`: that one forgets tasks above a few thousand, shifts times by the time zone, and trusts that
-events come once and in order.  They do neither: a task may be received before its producer has told of sending it, a
-hard time limit fails it twice, an ignored task never ends.
+Not `celery.events.State`: that one forgets tasks above a few thousand, shifts times by the time
+zone, and relies on events that come once and in order.  They do neither: a task may be received
+before its task-sent event arrives, a hard time limit fails it twice, an ignored task never ends.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from celery_vitals.events.decode import Event
-from celery_vitals.events.eta import due_time
+from celery_vitals.events.decode import Event, parse_eta
+from celery_vitals.events.deferred_events import DeferredEvents, Handler, is_due
 from celery_vitals.events.exceptions import exception_class
-from celery_vitals.events.task_labels import UNKNOWN, TaskSeriesIndex
-from celery_vitals.events.task_series import TaskName, TaskSeries
-from celery_vitals.events.task_state import OBSERVED, TaskState
-from celery_vitals.events.waiting_tasks import WaitingTasks
+from celery_vitals.events.task_series import UNKNOWN, TaskName, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.task_state import OBSERVED, TaskState, WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
 
-_PATIENCE = 2.0
-"""Seconds that the events of a task wait to have its queue told: by its task-sent, where producers are known to send
-one (it may come last), or by a new worker, which is asked at once which queues it consumes."""
-_LINGER = 5.0
-"""Seconds for which a task that has ended is remembered, where something may still be told of it."""
-_LINGERING = 20_000
+_KEEP_ENDED = 5.0
+"""Seconds for which a task that has ended is kept, where further events of it may arrive."""
+_MAX_ENDED = 20_000
 _BATCH = 1024
-_LONGEST = 100 * 365 * 86400.0
-"""Seconds; a runtime beyond is none, and would spoil the sum for ever."""
-_UNSENT = 100
-"""Tasks of one name that end without a task-sent before it is taken that none will come."""
-
-Handler = Callable[[Event, WorkerTracker, float, float], None]
-"""Takes an event, the worker it comes from, its time corrected to the exporter's clock, and the exporter's time."""
+_MAX_RUNTIME = 100 * 365 * 86400.0
+"""Seconds; a longer runtime is invalid, and would spoil the sum forever."""
+_NO_SENT_EVENTS_AFTER = 100
+"""Tasks of one name that end without a task-sent event, after which none is expected any more."""
 
 
 class TaskTracker:
-    """The tasks that are followed.  For one thread."""
+    """The tracked tasks.  For one thread."""
 
-    def __init__(self, rows: TaskSeriesIndex, limit: int, forget_after: float) -> None:
-        self._rows = rows
-        self._limit = limit
+    def __init__(self, index: TaskSeriesIndex, max_tasks: int, forget_after: float) -> None:
+        self._index = index
+        self._max_tasks = max_tasks
         self.forget_after = forget_after
-        """Seconds after which a task is given up that is not known to run."""
-        self._records: dict[str, TaskState] = {}
-        self._deferred: dict[str, list[tuple[Handler, Event, WorkerTracker, float]]] = {}
-        self._patient: deque[tuple[float, str]] = deque()
+        """Seconds after which a task that is not known to run is evicted."""
+        self._tasks: dict[str, TaskState] = {}
+        self._deferred = DeferredEvents()
         self._ended: deque[tuple[float, str]] = deque()
-        self._waiting = WaitingTasks(self._records)
-        self._sent_seen = False
+        self._waiting = WaitingTasks(self._tasks)
+        self._sent_event_seen = False
         self.evicted = 0
-        """Tasks no longer followed for their number or their age."""
+        """Tasks no longer tracked because of their number or their age."""
         self.handlers: dict[str, Handler] = {
             "task-sent": self._sent,
             "task-received": self._received,
@@ -65,265 +57,267 @@ class TaskTracker:
         }
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._tasks)
 
     def oldest_waiting(self) -> Iterator[tuple[str, float]]:
-        """Each queue in which a task waits, by the events, and when the oldest was sent."""
+        """Return each queue in which a task waits, by the events, and when the oldest was sent."""
         return self._waiting.oldest()
 
-    def gap(self) -> None:
-        """Events were lost: what is known to wait may not wait any more."""
-        self._waiting.clear()
+    def clear_waiting(self, queues: Iterable[str] | None = None) -> None:
+        """Forget which tasks wait: in these queues, or in all of them after events were lost.
 
-    def taken_unheard(self, queues: Iterable[str]) -> None:
-        """A worker takes tasks from these queues and tells nothing of them: nobody knows what waits there."""
+        Where a worker takes tasks without sending task events, it is unknown what still waits.
+        """
+        if queues is None:
+            self._waiting.clear()
+            return
         for queue in queues:
             self._waiting.pop(queue, None)
 
-    def tend(self, now: float) -> None:
-        """What time alone brings about: patience ends, what has ended is forgotten, what is too old is given up."""
-        while self._patient and _is_due(self._patient[0][0], now, _PATIENCE):
-            self._resolve(self._patient.popleft()[1], None, now)
-        while self._ended and _is_due(self._ended[0][0], now, _LINGER):
+    def expire(self, now: float) -> None:
+        """Count deferred events that timed out, and remove the tasks that have ended or are old."""
+        while (uuid := self._deferred.pop_due(now)) is not None:
+            self._count_deferred(uuid, None, now)
+        while self._ended and is_due(self._ended[0][0], now, _KEEP_ENDED):
             self._forget_ended()
-        self._waiting.tend()
-        self._give_up_some(now - self.forget_after, now)
+        self._waiting.remove_empty()
+        self._evict_old(now - self.forget_after, now)
 
-    def lost(self, uuids: list[str], before: float) -> None:
-        """Forget what has ended without an event, unless it has begun again since."""
+    def forget_silently_ended(self, uuids: list[str], before: float) -> None:
+        """Remove tasks that ended without an event, unless they have started again since."""
         for uuid in uuids:
-            record = self._records.get(uuid)
-            if record is not None and record.started < before:
-                del self._records[uuid]
+            task = self._tasks.get(uuid)
+            if task is not None and task.started_at < before:
+                del self._tasks[uuid]
 
-    # Events
+    # Event handlers
 
-    def _sent(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        name = self._rows.name(event.name)
-        name.sent_seen = self._sent_seen = True
-        name.last("sent", at)
+    def _sent(self, event: Event, producer: WorkerTracker, at: float, now: float) -> None:
+        name = self._index.name(event.name)
+        name.sent_event_seen = self._sent_event_seen = True
+        name.set_last("sent", at)
         queue = event.queue or UNKNOWN
         since = (
-            max(at, due_time(event.eta, event.utcoffset, host.clock.correction))
+            max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
             if event.eta
             else at
         )
         attempt = event.retries or 0
-        record = self._records.get(event.uuid)
-        if record is None:
-            record = self._follow(event, TaskState(None, name, born=now, attempt=attempt))
-        record.name, record.announced = name, True
-        began = record.was_sent(attempt, since)
-        worker = record.row.worker if record.row is not None else ""
+        task = self._tasks.get(event.uuid)
+        if task is None:
+            task = self._track(event, TaskState(None, name, first_seen=now, attempt=attempt))
+        task.name, task.sent_event_seen = name, True
+        started_at = task.record_sent(attempt, since)
+        worker = task.series.worker if task.series is not None else ""
         if event.uuid in self._deferred:
-            self._resolve(event.uuid, queue, now)
-        elif record.row is None or (attempt <= record.attempt and record.row.labels[1] != queue):
-            record.row = self._rows.row(name, queue, event)
-        row = self._row(record, host)
-        row.sent.value += 1
+            self._count_deferred(event.uuid, queue, now)
+        elif task.series is None or (attempt <= task.attempt and task.series.labels[1] != queue):
+            task.series = self._index.series(name, queue, event)
+        series = self._series(task, producer)
+        series.sent.value += 1
         if worker:
-            record.row = self._rows.again(row, name, worker)
-        if began:
-            record.row.waited(max(0.0, began - since))
-        elif record.sent > 0 and attempt == record.attempt and not event.eta and not record.ended:
-            self._waiting.add(row.sent.labels[1], event.uuid)
+            task.series = self._index.successor(series, name, worker)
+        if started_at:
+            task.series.observe_wait(max(0.0, started_at - since))
+        elif task.sent_at > 0 and attempt == task.attempt and not event.eta and not task.ended:
+            self._waiting.add(series.sent.labels[1], event.uuid)
 
-    def _received(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        record = self._records.get(event.uuid)
-        if record is None:
-            name = self._rows.name(event.name)
-            record = self._follow(
-                event, TaskState(None, name, born=now, attempt=event.retries or 0)
-            )
-            if host.queue is None and (self._may_be_told(name) or not host.settled):
-                self._deferred[event.uuid] = [(self._received, event, host, at)]
-                self._patient.append((now + _PATIENCE, event.uuid))
+    def _received(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        task = self._tasks.get(event.uuid)
+        if task is None:
+            name, attempt = self._index.name(event.name), event.retries or 0
+            task = self._track(event, TaskState(None, name, first_seen=now, attempt=attempt))
+            if worker.queue is None and (self._expects_sent(name) or not worker.queues_settled):
+                self._deferred.start(event.uuid, (self._received, event, worker, at), now)
                 return
-            record.row = self._rows.row(name, host.queue or UNKNOWN, event)
-        elif record.row is None:
-            self._deferred[event.uuid].append((self._received, event, host, at))
+            task.series = self._index.series(name, worker.queue or UNKNOWN, event)
+        elif task.series is None:
+            self._deferred[event.uuid].append((self._received, event, worker, at))
             return
-        elif record.name is self._rows.unknown and event.name:
-            record.name = self._rows.name(event.name)
-            record.row = self._rows.row(record.name, record.row.labels[1], event)
-        record.was_received(event.retries or 0)
-        record.ended = False
-        self._row(record, host).received.value += 1
+        elif task.name is self._index.unknown and event.name:
+            task.name = self._index.name(event.name)
+            task.series = self._index.series(task.name, task.series.labels[1], event)
+        task.record_received(event.retries or 0)
+        task.ended = False
+        self._series(task, worker).received.value += 1
 
-    def _started(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        record = self._records.get(event.uuid)
-        if record is None:
-            record = self._follow(event, self._stranger(host, now))
-        elif record.row is None:
-            self._deferred[event.uuid].append((self._started, event, host, at))
+    def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        task = self._tasks.get(event.uuid)
+        if task is None:
+            task = self._track(event, self._unknown_task(worker, now))
+        elif task.series is None:
+            self._deferred[event.uuid].append((self._started, event, worker, at))
             return
-        self._row(record, host).started.value += 1
-        record.begins(at, host)
-        host.running[event.uuid] = record
-        if record.sent > 0:
-            record.row.waited(max(0.0, at - record.sent))
-            record.sent = OBSERVED
+        self._series(task, worker).started.value += 1
+        task.record_start(at, worker)
+        worker.running[event.uuid] = task
+        if task.sent_at > 0:
+            task.series.observe_wait(max(0.0, at - task.sent_at))
+            task.sent_at = OBSERVED
 
-    def _succeeded(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        record = self._end(self._succeeded, event, host, at, now)
-        if record is None:
+    def _succeeded(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        task = self._end(self._succeeded, event, worker, at, now)
+        if task is None:
             return
-        row = self._row(record, host)
-        row.succeeded.value += 1
-        record.name.last("succeeded", at)
+        series = self._series(task, worker)
+        series.succeeded.value += 1
+        task.name.set_last("succeeded", at)
         runtime = event.runtime
-        if runtime is not None and 0 <= runtime < _LONGEST:
-            row.ran(runtime)
+        if runtime is not None and 0 <= runtime < _MAX_RUNTIME:
+            series.observe_runtime(runtime)
 
-    def _failed(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
+    def _failed(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         exception = exception_class(event.exception, event.traceback)
         if exception == "Reject" and not (event.exception or "").startswith("Reject("):
-            # Celery 5.7 tells of a task that rejects itself as failed too; earlier versions, rightly, do not.
-            host.running.pop(event.uuid, None)
+            # Celery 5.7 reports a task that rejects itself as failed, too; earlier versions do not.
+            worker.running.pop(event.uuid, None)
             return
-        record = self._end(self._failed, event, host, at, now, told_twice=True)
-        if record is None:
+        task = self._end(self._failed, event, worker, at, now, may_repeat=True)
+        if task is None:
             return
-        row = self._row(record, host)
-        row.failed(exception).value += 1
-        record.name.last("failed", at)
-        if record.started:
-            row.failed_after(max(0.0, at - record.started))
+        series = self._series(task, worker)
+        series.failed(exception).value += 1
+        task.name.set_last("failed", at)
+        if task.started_at:
+            series.observe_failed_runtime(max(0.0, at - task.started_at))
 
-    def _retried(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        record = self._records.get(event.uuid)
-        if record is None:
-            record = self._stranger(host, now)
-        elif record.row is None:
-            self._deferred[event.uuid].append((self._retried, event, host, at))
+    def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        task = self._tasks.get(event.uuid)
+        if task is None:
+            task = self._unknown_task(worker, now)
+        elif task.series is None:
+            self._deferred[event.uuid].append((self._retried, event, worker, at))
             return
-        self._row(record, host).retried.value += 1
-        record.has_retried()
-        if not record.started or record.host is not host:  # else the next attempt runs here already
-            host.running.pop(event.uuid, None)
+        self._series(task, worker).retried.value += 1
+        task.record_retry()
+        # Otherwise the next attempt runs here already.
+        if not task.started_at or task.worker is not worker:
+            worker.running.pop(event.uuid, None)
 
-    def _revoked(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        record = self._end(self._revoked, event, host, at, now)
-        if record is not None:
+    def _revoked(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        task = self._end(self._revoked, event, worker, at, now)
+        if task is not None:
             reason = "terminated" if event.terminated else "expired" if event.expired else "revoked"
-            self._row(record, host).revoked(reason).value += 1
+            self._series(task, worker).revoked(reason).value += 1
 
-    def _rejected(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        record = self._records.get(event.uuid)
-        if event.requeue and record is not None and record.row is not None:  # it will come again
-            host.running.pop(event.uuid, None)
-            record.started = 0.0
-            self._row(record, host).rejected.value += 1
+    def _rejected(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        task = self._tasks.get(event.uuid)
+        if event.requeue and task is not None and task.series is not None:  # to be delivered again
+            worker.running.pop(event.uuid, None)
+            task.started_at = 0.0
+            self._series(task, worker).rejected.value += 1
             return
-        record = self._end(self._rejected, event, host, at, now)
-        if record is not None:
-            self._row(record, host).rejected.value += 1
+        task = self._end(self._rejected, event, worker, at, now)
+        if task is not None:
+            self._series(task, worker).rejected.value += 1
 
-    def _cancelled(self, event: Event, host: WorkerTracker, at: float, now: float) -> None:
-        """Its worker lost the broker and gave it up; the broker will hand it out again."""
-        record = host.running.pop(event.uuid, None)
-        if record is not None:
-            record.started = 0.0
+    def _cancelled(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
+        """Stop a task whose worker lost the broker: the broker will deliver it again."""
+        task = worker.running.pop(event.uuid, None)
+        if task is not None:
+            task.started_at = 0.0
 
-    # Records
+    # Task states
 
-    def _stranger(self, host: WorkerTracker, now: float) -> TaskState:
-        """A task whose beginning was not heard of."""
-        name = self._rows.unknown
-        return TaskState(self._rows.row(name, host.queue or UNKNOWN), name, born=now)
+    def _unknown_task(self, worker: WorkerTracker, now: float) -> TaskState:
+        """Return the state of a task whose first events did not arrive."""
+        name = self._index.unknown
+        series = self._index.series(name, worker.queue or UNKNOWN)
+        return TaskState(series, name, first_seen=now)
 
-    def _follow(self, event: Event, record: TaskState) -> TaskState:
-        if len(self._records) >= self._limit:
-            self._give_up_some(float("inf"), record.born)
-            if len(self._records) >= self._limit:  # all of them run
-                self._give_up(list(islice(self._records, _BATCH)), record.born)
-        self._records[event.uuid] = record
-        return record
+    def _track(self, event: Event, task: TaskState) -> TaskState:
+        if len(self._tasks) >= self._max_tasks:
+            self._evict_old(float("inf"), task.first_seen)
+            if len(self._tasks) >= self._max_tasks:  # all of them run
+                self._evict(list(islice(self._tasks, _BATCH)), task.first_seen)
+        self._tasks[event.uuid] = task
+        return task
 
-    def _may_be_told(self, name: TaskName) -> bool:
-        """Whether it pays to wait for the producer to tell of a task of this name."""
-        return name.sent_seen or (self._sent_seen and name.unsent <= _UNSENT)
+    def _expects_sent(self, name: TaskName) -> bool:
+        """Return whether a task-sent event is expected for a task of this name."""
+        return name.sent_event_seen or (
+            self._sent_event_seen and name.ended_without_sent <= _NO_SENT_EVENTS_AFTER
+        )
 
-    def _row(self, record: TaskState, host: WorkerTracker) -> TaskSeries:
-        row: TaskSeries = record.row
-        if row.gone or (row.worker != host.name and self._rows.by_worker):
-            row = record.row = self._rows.again(row, record.name, host.name)
-        return row
+    def _series(self, task: TaskState, worker: WorkerTracker) -> TaskSeries:
+        series: TaskSeries = task.series
+        if series.expired or (series.worker != worker.name and self._index.by_worker):
+            series = task.series = self._index.successor(series, task.name, worker.name)
+        return series
 
     def _end(
         self,
         handler: Handler,
         event: Event,
-        host: WorkerTracker,
+        worker: WorkerTracker,
         at: float,
         now: float,
-        told_twice: bool = False,
+        may_repeat: bool = False,
     ) -> TaskState | None:
-        """The record of a task that ends; None when its end is counted already, or cannot be yet."""
+        """End a task; return None when its end is counted already, or deferred."""
         uuid = event.uuid
-        host.running.pop(uuid, None)
-        record = self._records.get(uuid)
-        if record is None:
-            record = self._stranger(host, now)
-            if told_twice:
-                self._follow(event, record)
-        elif record.row is None:
-            self._deferred[uuid].append((handler, event, host, at))
+        worker.running.pop(uuid, None)
+        task = self._tasks.get(uuid)
+        if task is None:
+            task = self._unknown_task(worker, now)
+            if may_repeat:
+                self._track(event, task)
+        elif task.series is None:
+            self._deferred[uuid].append((handler, event, worker, at))
             return None
-        elif record.ended:
+        elif task.ended:
             return None
-        record.ended = True
-        name = record.name
-        if not record.announced:
-            name.unsent += 1
-        if told_twice or (not record.announced and (name.sent_seen or name.unsent <= _UNSENT)):
-            self._ended.append((now + _LINGER, uuid))
-            if len(self._ended) > _LINGERING:
+        task.ended = True
+        name = task.name
+        if not task.sent_event_seen:
+            name.ended_without_sent += 1
+        # Keep it where a second end or its task-sent event may still arrive.
+        if may_repeat or (
+            not task.sent_event_seen
+            and (name.sent_event_seen or name.ended_without_sent <= _NO_SENT_EVENTS_AFTER)
+        ):
+            self._ended.append((now + _KEEP_ENDED, uuid))
+            if len(self._ended) > _MAX_ENDED:
                 self._forget_ended()
         else:
-            self._records.pop(uuid, None)
-        return record
+            self._tasks.pop(uuid, None)
+        return task
 
-    def _resolve(self, uuid: str, queue: str | None, now: float) -> None:
-        """Count what was deferred, now that the queue is known or nobody will tell it any more."""
+    def _count_deferred(self, uuid: str, queue: str | None, now: float) -> None:
+        """Count the deferred events of a task, now that its queue is known or timed out."""
         events = self._deferred.pop(uuid, None)
-        record = self._records.get(uuid)
-        if events is None or record is None:
+        task = self._tasks.get(uuid)
+        if events is None or task is None:
             return
-        _, first, host, _ = events[0]
-        record.row = self._rows.row(record.name, queue or host.queue or UNKNOWN, first)
-        for handler, event, host, at in events:
-            handler(event, host, at, now)
+        _, first, worker, _ = events[0]
+        task.series = self._index.series(task.name, queue or worker.queue or UNKNOWN, first)
+        for handler, event, worker, at in events:
+            handler(event, worker, at, now)
 
     def _forget_ended(self) -> None:
         _, uuid = self._ended.popleft()
-        record = self._records.get(uuid)
-        if record is not None and record.ended:
-            del self._records[uuid]
+        task = self._tasks.get(uuid)
+        if task is not None and task.ended:
+            del self._tasks[uuid]
 
-    def _give_up_some(self, born_before: float, now: float) -> None:
-        """Those of the oldest that are too old and do not run; what runs goes to the end of the line."""
+    def _evict_old(self, seen_before: float, now: float) -> None:
+        """Evict the oldest tasks that do not run; those that run move to the end of the order."""
         old = []
-        for uuid, record in list(islice(self._records.items(), _BATCH)):
-            if record.born >= born_before:
+        for uuid, task in list(islice(self._tasks.items(), _BATCH)):
+            if task.first_seen >= seen_before:
                 break
-            if record.started:
-                record.born = now
-                self._records[uuid] = self._records.pop(uuid)
+            if task.started_at:
+                task.first_seen = now
+                self._tasks[uuid] = self._tasks.pop(uuid)
             else:
                 old.append(uuid)
-        self._give_up(old, now)
+        self._evict(old, now)
 
-    def _give_up(self, uuids: list[str], now: float) -> None:
+    def _evict(self, uuids: list[str], now: float) -> None:
         for uuid in uuids:
             if uuid in self._deferred:
-                self._resolve(uuid, UNKNOWN, now)
-            record = self._records.pop(uuid, None)
-            if record is not None:
-                record.started = 0.0
+                self._count_deferred(uuid, UNKNOWN, now)
+            task = self._tasks.pop(uuid, None)
+            if task is not None:
+                task.started_at = 0.0
         self.evicted += len(uuids)
-
-
-def _is_due(at: float, now: float, within: float) -> bool:
-    """Whether a time has come that was `within` seconds away at the most; also when the clock has been set back."""
-    return not now < at <= now + within

@@ -1,26 +1,33 @@
-"""What the events tell of each worker process: its clock, what runs, and how many of its events never arrived."""
+"""The state of each worker process by its events: clock, running tasks, number of lost events."""
 
 from __future__ import annotations
 
 from celery_vitals.events.task_state import TaskState
 
 _SKEW = 5.0
-"""Seconds by which a clock must be off before it is corrected: less cannot be told from the way of an event."""
-_MUTE = 5
-"""Heartbeats in a row with tasks started and none told of, after which task events are taken to be switched off."""
-_SETTLES = 5.0
-"""Seconds within which a worker tells which queues it consumes, or is taken not to (its remote control may be off)."""
+"""Seconds by which a clock must be off before it is corrected: a smaller difference cannot be
+distinguished from the transit time of an event."""
+_EVENTS_OFF_AFTER = 5
+"""Consecutive heartbeats that count new task starts, without any task-started event, after which
+task events are considered disabled."""
+_QUEUES_TIMEOUT = 5.0
+"""Seconds within which a worker reports which queues it consumes; after that its remote control is
+considered disabled."""
 _SHARED = 300.0
-"""Seconds for which two processes are taken to share a name, after the last sign of both."""
-_FORMER = 8
-_UNSURE = 2
-"""Heartbeats of a new process after which the one before it, were it alive, would have been heard as well."""
+"""Seconds for which two processes are considered to share a name, after the last sign of both."""
+_MAX_PREVIOUS_PIDS = 8
+_RESTART_HEARTBEATS = 2
+"""Heartbeats of a new process until the one before it is considered ended: were it alive, it would
+have sent a heartbeat, too."""
 _WINDOW = 300.0
-"""Seconds over which the fastest event is looked for, which tells the difference of the clocks best."""
+"""Seconds over which the fastest event is searched: it shows the clock difference best."""
 
 
 class Clock:
-    """How far the clock of a host is behind the exporter's: the least that an event ever took, of the last minutes."""
+    """How far the clock of a worker's host is behind the exporter's.
+
+    Estimated as the least transit time of any event of the last minutes.
+    """
 
     __slots__ = ("_before", "_now", "_since", "correction")
 
@@ -28,15 +35,15 @@ class Clock:
         self._before = self._now = float("inf")
         self._since = 0.0
         self.correction = 0.0
-        """Seconds to add to a time of this host; 0 while the difference may be the way of the events."""
+        """Seconds to add to a time of this host; 0 while transit time may be the difference."""
 
     @property
     def behind(self) -> float:
-        """Seconds, the way of the fastest event included; infinite before the first."""
+        """Seconds, including the transit time of the fastest event; infinite before the first."""
         return min(self._before, self._now)
 
-    def heard(self, timestamp: float, arrived: float) -> None:
-        """Note that an event of this time has arrived then."""
+    def observe(self, timestamp: float, arrived: float) -> None:
+        """Record that an event with this timestamp arrived at that time."""
         difference = arrived - timestamp
         if arrived - self._since > _WINDOW:
             self._since, self._before, self._now = arrived, self._now, difference
@@ -52,191 +59,207 @@ class WorkerTracker:
     """One worker, as its events show it."""
 
     __slots__ = (
-        "_base",
-        "_before",
-        "_born",
-        "_former",
-        "_mute",
-        "_said",
-        "_seen",
+        "_first_seen",
+        "_last_active",
+        "_last_processed",
+        "_previous_pids",
+        "_processed_base",
+        "_restart_heartbeats",
         "_shared_until",
-        "_unsure",
+        "_starts_at_heartbeat",
+        "_unmatched_heartbeats",
         "clock",
         "down",
-        "heard",
-        "leaving",
+        "last_event_at",
         "missed",
         "name",
         "pid",
         "queue",
+        "queues_settled",
         "running",
-        "settled",
-        "started",
-        "tells_tasks",
+        "sends_task_events",
+        "shutting_down",
+        "starts",
     )
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
-        self._born = now
+        self._first_seen = now
         self.clock = Clock()
         self.pid: int | None = None
         self.running: dict[str, TaskState] = {}
-        """The tasks that run, by uuid."""
+        """The running tasks, by uuid."""
         self.queue: str | None = None
-        """The one queue it consumes, where that is certain."""
-        self.settled = False
-        """Whether it is known which queues it consumes, or that it does not tell."""
-        self.started = 0
-        """Tasks of this process that were seen to start, and those already counted as missed."""
-        self.tells_tasks: bool | None = None
-        """Whether its task events are on; None while that is not known."""
+        """The one queue that it consumes; None where that is uncertain or there are several."""
+        self.queues_settled = False
+        """Whether the queues that it consumes are known, or it is not expected to report them."""
+        self.starts = 0
+        """Task-started events of this process, plus the starts already counted as missed."""
+        self.sends_task_events: bool | None = None
+        """Whether its task events are on; None while unknown."""
         self.missed = 0
-        """Starts that its own count has and that no event told of."""
-        self.heard = 0.0
-        """When an event of it last arrived."""
+        """Task starts that its own count includes and that no event reported."""
+        self.last_event_at = 0.0
+        """When its last event arrived."""
         self.down = False
-        """Whether nobody hears of it, so that nothing is known to run there."""
-        self.leaving = False
-        """Whether it has said that it goes, and all that it runs is known."""
-        self._former: tuple[int, ...] = ()
+        """Whether it is lost or offline, so that no task is known to run there."""
+        self.shutting_down = False
+        """Whether it sent its offline event while all the tasks it still runs are known."""
+        self._previous_pids: tuple[int, ...] = ()
         self._shared_until = 0.0
-        self._unsure = 0
-        self._base: int | None = None
-        self._before: int | None = None
-        self._said = (0, 0.0)
-        self._seen = 0
-        self._mute = 0
+        self._restart_heartbeats = 0
+        """Heartbeats left until the process before this one is considered ended."""
+        self._processed_base: int | None = None
+        """Its own count of starts, less those in `starts`; None before the first heartbeat."""
+        self._last_processed: int | None = None
+        self._last_active = (0, 0.0)
+        """The number of running tasks in the last heartbeat, and its corrected time."""
+        self._starts_at_heartbeat = 0
+        self._unmatched_heartbeats = 0
 
-    def process(self, pid: int | None) -> None:
-        """Note the process that an event comes from; another one means that the worker was restarted, and one that was
-        here before, that two share the name."""
+    def set_process(self, pid: int | None) -> None:
+        """Record the pid of an event: a new one shows a restart, a previous one a shared name."""
         if pid is None or pid == self.pid:
             return
-        if pid in self._former:
-            self.share()
+        if pid in self._previous_pids:
+            self.mark_shared()
         if self.pid is not None:
-            self._former = (*(one for one in self._former if one != self.pid), self.pid)[-_FORMER:]
-            self._restarted()
+            others = (one for one in self._previous_pids if one != self.pid)
+            self._previous_pids = (*others, self.pid)[-_MAX_PREVIOUS_PIDS:]
+            self._reset_after_restart()
         self.pid = pid
 
-    def share(self) -> None:
-        """Two processes have its name: for a while, nothing follows from what either says of itself."""
-        self._shared_until = self.heard + _SHARED
+    def mark_shared(self) -> None:
+        """Record that two processes share its name: for a while, ignore the counts of both."""
+        self._shared_until = self.last_event_at + _SHARED
 
     @property
     def shared(self) -> bool:
         """Whether several processes have its name."""
-        return self.heard < self._shared_until
+        return self.last_event_at < self._shared_until
 
-    def consumes(self, queues: frozenset[str] | None, now: float) -> None:
-        """Note which queues it consumes, where that is known."""
-        self.settled = queues is not None or now - self._born > _SETTLES
+    def set_queues(self, queues: frozenset[str] | None, now: float) -> None:
+        """Record which queues it consumes; None while unknown."""
+        self.queues_settled = queues is not None or now - self._first_seen > _QUEUES_TIMEOUT
         self.queue = next(iter(queues)) if queues is not None and len(queues) == 1 else None
 
-    def saw_start(self) -> None:
-        """A task-started event."""
-        self.started += 1
-        self.tells_tasks = True
+    def count_start(self) -> None:
+        """Count a task-started event."""
+        self.starts += 1
+        self.sends_task_events = True
 
-    def heartbeat(self, processed: int | None) -> int:
-        """Compare the worker's own count of started tasks with those seen; how many more are missed now.
+    def count_missed(self, processed: int | None) -> int:
+        """Compare the worker's own count of started tasks with the events; return the newly missed.
 
-        Events may be behind their heartbeat, so what one counts is looked for when the next comes.  Or ahead of it (on
-        gevent and eventlet), so what was seen until one must be in the count of the next, and not in its own.
+        Events may arrive after their heartbeat, so the starts that one counts are compared at the
+        next.  Or before it (on gevent and eventlet), so the events seen until one must be in the
+        count of the next, not in its own.
         """
         if processed is None:
             return 0
         if self.shared:
-            self._base = self._before = None
-            self.started = self._seen = 0
+            self._processed_base = self._last_processed = None
+            self.starts = self._starts_at_heartbeat = 0
             return 0
-        if (
-            self._before is not None and processed < self._before
-        ):  # in containers every process has the same pid
-            self._restarted()
-        before, self._before = self._before, processed
-        if self._base is None:
-            self._base, self._seen = processed - self.started, self.started
+        # In containers every process has the same pid: a count that decreases shows a restart.
+        if self._last_processed is not None and processed < self._last_processed:
+            self._reset_after_restart()
+        before, self._last_processed = self._last_processed, processed
+        if self._processed_base is None:
+            self._processed_base = processed - self.starts
+            self._starts_at_heartbeat = self.starts
             return 0
-        if self._unsure:
-            self._unsure -= 1
+        if self._restart_heartbeats:
+            self._restart_heartbeats -= 1
             return 0
-        late = before - self._base - self.started if before is not None else 0
-        self._base = min(self._base, processed - self._seen)
-        self._mute = self._mute + 1 if late > 0 and self.started == self._seen else 0
-        self._seen = self.started
+        late = before - self._processed_base - self.starts if before is not None else 0
+        self._processed_base = min(self._processed_base, processed - self._starts_at_heartbeat)
+        return self._record_missed(late)
+
+    def _record_missed(self, late: int) -> int:
+        """Count `late` starts as missed, unless they show that task events are off."""
+        unmatched = late > 0 and self.starts == self._starts_at_heartbeat
+        self._unmatched_heartbeats = self._unmatched_heartbeats + 1 if unmatched else 0
+        self._starts_at_heartbeat = self.starts
         if late <= 0:
             return 0
-        if self._mute >= _MUTE or self.tells_tasks is None:
-            self.tells_tasks = False
-        if not self.tells_tasks:
-            self._base += late
+        if self._unmatched_heartbeats >= _EVENTS_OFF_AFTER or self.sends_task_events is None:
+            self.sends_task_events = False
+        if not self.sends_task_events:
+            self._processed_base = (self._processed_base or 0) + late
             return 0
-        self.started += late
-        self._seen = self.started
+        self.starts += late
+        self._starts_at_heartbeat = self.starts
         self.missed += late
         return late
 
-    def _restarted(self) -> None:
+    def _reset_after_restart(self) -> None:
         if self.shared:
             return
-        self._unsure = _UNSURE
-        # Its count begins at 0, so whatever it has begun unheard shows.
-        self.started, self._seen, self._base, self._before, self._said = 0, 0, 0, None, (0, 0.0)
-        self.forget()
+        self._restart_heartbeats = _RESTART_HEARTBEATS
+        # Its count begins at 0, so that all the starts that no event reported show up as missed.
+        self.starts, self._starts_at_heartbeat = 0, 0
+        self._processed_base, self._last_processed = 0, None
+        self._last_active = (0, 0.0)
+        self.forget_running()
 
-    def runs(self, active: int, at: float) -> list[str]:
-        """Take its word that it runs so many tasks; which ones have ended, by its word before, without an event.
+    def reconcile_running(self, active: int, at: float) -> list[str]:
+        """Record the number of running tasks from a heartbeat, and apply that of the one before.
 
-        Not by this one: the events of what has just ended may be behind it.  Taken for over are first those of a name
-        that is known to end without an event, then those that began first.
+        Returns the tasks that ended without an event, by the previous heartbeat: the events of
+        tasks that have just ended may arrive after this one.  Tasks whose name is known to end
+        without an event are removed first, then those that started first.
         """
         if self.shared:
             return []
-        (count, before), self._said = self._said, (max(active, 0), at)
+        (count, before), self._last_active = self._last_active, (max(active, 0), at)
         known = sorted(
-            (not one.name.ends_silently, one.started, uuid)
-            for uuid, one in self.running.items()
-            if one.started < before
+            (not task.name.ends_without_event, task.started_at, uuid)
+            for uuid, task in self.running.items()
+            if task.started_at < before
         )
         over = [uuid for _, _, uuid in known[: max(0, len(known) - count)]]
         for uuid in over:
-            record = self.running.pop(uuid)
-            record.name.ends_silently = record.name.ends_silently or count == 0
+            task = self.running.pop(uuid)
+            task.name.ends_without_event = task.name.ends_without_event or count == 0
         return over
 
-    def forget(self) -> None:
-        """Nobody knows it any more: what it ran is given up in its time."""
-        for record in self.running.values():
-            record.started = 0.0
+    def forget_running(self) -> None:
+        """Treat no task as running here: the tasks expire like any that does not run."""
+        for task in self.running.values():
+            task.started_at = 0.0
         self.running.clear()
 
-    def lost(self) -> None:
-        """Events were lost.  What has ended among them shows by its word; where it gives none, nobody knows."""
-        if not self.gives_its_word:
-            self.forget()
+    def events_lost(self) -> None:
+        """Handle a gap in the events.
 
-    def bound(self, slots: int | None, since: float) -> None:
-        """Where it gives no word: it runs no more than it has slots for, and nothing that began before `since`."""
-        if self.gives_its_word:
+        The tasks that ended in it show by the worker's count of running tasks; without that count,
+        it is unknown what still runs.
+        """
+        if not self.reports_active_count:
+            self.forget_running()
+
+    def limit_running(self, slots: int | None, since: float) -> None:
+        """Without heartbeats, cap the running tasks at `slots`, and expire those before `since`."""
+        if self.reports_active_count:
             return
         over = len(self.running) - slots if slots is not None and not self.shared else 0
-        for place, (uuid, record) in enumerate(list(self.running.items())):
-            if place < over or record.started < since:
+        for place, (uuid, task) in enumerate(list(self.running.items())):
+            if place < over or task.started_at < since:
                 del self.running[uuid]
-                record.started = 0.0
+                task.started_at = 0.0
 
     @property
-    def gives_its_word(self) -> bool:
-        """Whether it says how many tasks it runs, which it does in its heartbeats."""
-        return self.said_at > 0 and not self.shared
+    def reports_active_count(self) -> bool:
+        """Whether it reports how many tasks it runs, which it does in its heartbeats."""
+        return self.active_reported_at > 0 and not self.shared
 
     @property
-    def said_at(self) -> float:
-        """The time of the word that `runs` will go by next."""
-        return self._said[1]
+    def active_reported_at(self) -> float:
+        """The time of the count that the next call of `reconcile_running` applies."""
+        return self._last_active[1]
 
-    def shift(self, seconds: float) -> None:
-        """Its clock was found to be off by so much more: what runs has begun so much later."""
-        for record in self.running.values():
-            record.started += seconds
+    def shift_starts(self, seconds: float) -> None:
+        """Move the starts of its running tasks, after its clock correction changed by so much."""
+        for task in self.running.values():
+            task.started_at += seconds

@@ -1,4 +1,4 @@
-"""What a metric of this exporter is: its declaration, its samples, and the families they form."""
+"""Metric definitions, samples, and the metric families of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prometheus_client.core import (
 
 
 def label_text(value: object) -> str:
-    """Text from outside, fit for a label: JSON can carry lone surrogates, which UTF-8 cannot."""
+    """Return text that UTF-8 can encode: JSON can carry lone surrogates."""
     return str(value).encode("utf-8", "replace").decode()
 
 
@@ -45,9 +45,16 @@ class Sample(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True)
+# Half the time of calling `Sample`, of which a scrape creates thousands.
+_new_sample = tuple.__new__
+
+
+@dataclass(frozen=True, eq=False)
 class MetricDefinition:
-    """A metric as declared.  Calling it with a value and its labels makes a `Sample`."""
+    """The definition of a metric.  Calling it with a value and labels returns a `Sample`.
+
+    Hashed by identity: every sample of a scrape is grouped by its definition.
+    """
 
     collector: str
     name: str
@@ -56,13 +63,16 @@ class MetricDefinition:
     help: str
 
     def __call__(self, value: float, *labels: str) -> Sample:
-        """One sample of this metric."""
+        """Return a sample of this metric."""
         if len(labels) != len(self.labels):
             raise ValueError(f"{self.name} takes the labels {self.labels}, not {labels}")
-        return Sample(self, labels, value)
+        return _new_sample(Sample, (self, labels, value))
 
     def family(self, samples: Iterable[Sample] = ()) -> Metric:
-        """These samples as a metric family of prometheus_client.  A histogram's come from its table, not from here."""
+        """Return these samples as a metric family of prometheus_client.
+
+        The samples of a histogram come from its table instead.
+        """
         if self.kind is Kind.INFO:
             info = InfoMetricFamily(self.name.removesuffix("_info"), self.help, labels=())
             for sample in samples:
@@ -76,24 +86,32 @@ class MetricDefinition:
         return family
 
 
-@dataclass(frozen=True)
 class MetricGroup:
-    """The metrics of one collector."""
+    """The metrics of one collector: `definitions`, in the order of their declaration."""
 
-    collector: str
+    def __init__(self, collector: str) -> None:
+        self.collector = collector
+        self.definitions: list[MetricDefinition] = []
 
     def gauge(self, name: str, *labels: str, help: str) -> MetricDefinition:
-        """Declare a value that goes up and down."""
-        return MetricDefinition(self.collector, name, Kind.GAUGE, labels, help)
+        """Declare a value that can go up and down."""
+        return self._declare(name, Kind.GAUGE, labels, help)
 
     def counter(self, name: str, *labels: str, help: str) -> MetricDefinition:
-        """Declare a value that only grows, named ..._total."""
-        return MetricDefinition(self.collector, name, Kind.COUNTER, labels, help)
+        """Declare a value that only increases, named ..._total."""
+        return self._declare(name, Kind.COUNTER, labels, help)
 
     def histogram(self, name: str, *labels: str, help: str) -> MetricDefinition:
-        """Declare a distribution; its buckets are its table's business."""
-        return MetricDefinition(self.collector, name, Kind.HISTOGRAM, labels, help)
+        """Declare a distribution; its table defines the buckets."""
+        return self._declare(name, Kind.HISTOGRAM, labels, help)
 
     def info(self, name: str, *labels: str, help: str) -> MetricDefinition:
-        """Declare a set of facts, named ..._info, whose value is always 1."""
-        return MetricDefinition(self.collector, name, Kind.INFO, labels, help)
+        """Declare an info metric, named ..._info, whose value is always 1."""
+        return self._declare(name, Kind.INFO, labels, help)
+
+    def _declare(
+        self, name: str, kind: Kind, labels: tuple[str, ...], help: str
+    ) -> MetricDefinition:
+        definition = MetricDefinition(self.collector, name, kind, labels, help)
+        self.definitions.append(definition)
+        return definition

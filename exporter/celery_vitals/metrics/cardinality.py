@@ -1,4 +1,4 @@
-"""How much there may be: caps on label values and on series, shared by all tables."""
+"""Cardinality limits: how many label values and series the tables of one exporter may hold."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from types import TracebackType
 
 OTHER = "_other"
+"""The label value under which everything over a limit is aggregated."""
 
 
 class FairLock:
-    """A lock that whoever waits for it gets next, even when its holder wants it again at once.
+    """A lock that the next waiting thread gets, even when its holder acquires it again at once.
 
-    With a plain lock, a thread that counts without a pause would keep scrapes waiting for seconds.
+    With a plain lock, a thread that counts without a pause would block scrapes for seconds.
     """
 
     def __init__(self, lock: threading.Lock) -> None:
@@ -33,77 +34,82 @@ class FairLock:
         self._lock.release()
 
     def locked(self) -> bool:
-        """Whether someone holds it."""
+        """Return whether a thread holds it."""
         return self._lock.locked()
 
 
 class CardinalityLimiter:
-    """What the tables of one exporter share: the lock, and how much there may be.
+    """The cardinality limits that the tables of one exporter share, and the locks of these tables.
 
-    `caps` says how many values a label may have, over all tables together; other labels have no cap.  `series` is the
-    cap of all series.  Beyond them, values of capped labels become "_other".  Label sets that have nothing else in
-    these labels are taken even then, so that totals stay right.
+    `label_limits` is the maximum number of values per label name, over all tables; other labels
+    have no limit.  `max_series` is the maximum number of all series.  Over a limit, the values of
+    limited labels become `_other`.  Label sets whose limited labels are all `_other` are accepted
+    even over `max_series`, so that totals stay right.
+
+    Lock order: `encode_lock` before `update_lock`, never the other way round.
     """
 
-    def __init__(self, caps: Mapping[str, int], series: int, lock: threading.Lock) -> None:
-        self.lock = FairLock(lock)
-        # One scrape at a time remakes text.  Never taken by one who holds `lock`.
-        self.writing = threading.Lock()
-        # How many series there are.
-        self.series = 0
-        self._most = series
-        self._caps = dict(caps)
-        self._rows: dict[str, Counter[str]] = {name: Counter() for name in caps}
-        self._folded: Counter[str] = Counter()
+    def __init__(
+        self, label_limits: Mapping[str, int], max_series: int, lock: threading.Lock
+    ) -> None:
+        self.update_lock = FairLock(lock)
+        """Held while values change, and for moments while they are copied."""
+        self.encode_lock = threading.Lock()
+        """Held by the one scrape that renews cached text."""
+        self.series_count = 0
+        self._max_series = max_series
+        self._limits = dict(label_limits)
+        self._uses: dict[str, Counter[str]] = {name: Counter() for name in label_limits}
+        self._aggregated: Counter[str] = Counter()
 
     @property
-    def folded(self) -> Mapping[str, int]:
-        """By metric name, how many times a label set was not taken as it was.  A copy, for any thread."""
-        return dict(self._folded)
+    def aggregated(self) -> Mapping[str, int]:
+        """How often labels were aggregated as `_other`, by metric name.  A copy, for any thread."""
+        return dict(self._aggregated)
 
-    def capped(self, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels, each value that is over its cap replaced."""
+    def limit_values(self, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels, with `_other` for each value that is over its label's limit."""
         return tuple(
-            value if self._admits(name, value) else OTHER
+            value if self._accepts(name, value) else OTHER
             for name, value in zip(names, labels, strict=True)
         )
 
-    def _admits(self, name: str, value: str) -> bool:
-        rows = self._rows.get(name)
-        return rows is None or value in rows or len(rows) < self._caps[name]
+    def _accepts(self, name: str, value: str) -> bool:
+        uses = self._uses.get(name)
+        return uses is None or value in uses or len(uses) < self._limits[name]
 
-    def shortened(self, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels, the value of each that has a cap replaced."""
+    def aggregate_values(self, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels, with `_other` for the value of each limited label."""
         return tuple(
-            OTHER if name in self._caps else value
+            OTHER if name in self._limits else value
             for name, value in zip(names, labels, strict=True)
         )
 
-    def has_room(self, series: int) -> bool:
-        """Whether so many series can be added."""
-        return self.series + series <= self._most
+    def can_add(self, count: int) -> bool:
+        """Return whether `count` more series are within `max_series`."""
+        return self.series_count + count <= self._max_series
 
-    def added(self, names: tuple[str, ...], labels: tuple[str, ...], series: int) -> None:
-        """A row of these labels and so many series is there."""
-        self.series += series
-        for name, value in self._counted(names, labels):
-            self._rows[name][value] += 1
+    def add(self, names: tuple[str, ...], labels: tuple[str, ...], count: int) -> None:
+        """Count a new label set, which is exported as `count` series."""
+        self.series_count += count
+        for name, value in self._limited(names, labels):
+            self._uses[name][value] += 1
 
-    def removed(self, names: tuple[str, ...], labels: tuple[str, ...], series: int) -> None:
-        """A row is gone; label values that no other row has are free."""
-        self.series -= series
-        for name, value in self._counted(names, labels):
-            self._rows[name][value] -= 1
-            if not self._rows[name][value]:
-                del self._rows[name][value]
+    def remove(self, names: tuple[str, ...], labels: tuple[str, ...], count: int) -> None:
+        """Stop counting a label set, and free the label values that no other one uses."""
+        self.series_count -= count
+        for name, value in self._limited(names, labels):
+            self._uses[name][value] -= 1
+            if not self._uses[name][value]:
+                del self._uses[name][value]
 
-    def _counted(self, names: tuple[str, ...], labels: tuple[str, ...]) -> list[tuple[str, str]]:
+    def _limited(self, names: tuple[str, ...], labels: tuple[str, ...]) -> list[tuple[str, str]]:
         return [
             pair
             for pair in zip(names, labels, strict=True)
-            if pair[0] in self._caps and pair[1] != OTHER
+            if pair[0] in self._limits and pair[1] != OTHER
         ]
 
-    def count_folded(self, name: str) -> None:
-        """A label set of this metric was not taken as it was."""
-        self._folded[name] += 1
+    def count_aggregated(self, metric: str) -> None:
+        """Count that labels of this metric were aggregated as `_other`."""
+        self._aggregated[metric] += 1

@@ -5,12 +5,7 @@ The exposition, `docs/metrics.md` and the checks of the dashboards and rules are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-from prometheus_client.core import Metric
-
-from celery_vitals.metrics.base import MetricDefinition, MetricGroup, Sample
-from celery_vitals.metrics.encoder import SampleFamily
+from celery_vitals.metrics.base import MetricGroup
 
 exporter = MetricGroup("exporter")
 broker = MetricGroup("broker")
@@ -363,19 +358,5 @@ WORKER_CLOCK_OFFSET = tasks.gauge(
     help="How far a worker's clock is ahead of the exporter's; the way of its fastest event counts in.",
 )
 
-DEFINITIONS = tuple(
-    value for value in tuple(globals().values()) if isinstance(value, MetricDefinition)
-)
-
-
-def families(samples: Iterable[Sample]) -> Iterator[Metric]:
-    """Samples grouped into families, in the catalogue's order; a metric without a sample has no family.
-
-    Where two sources tell the same series, the first one counts: the broker before the events.
-    """
-    grouped: dict[str, dict[tuple[str, ...], Sample]] = {}
-    for sample in samples:
-        grouped.setdefault(sample.metric.name, {}).setdefault(sample.labels, sample)
-    for metric in DEFINITIONS:
-        if metric.name in grouped:
-            yield SampleFamily(metric, grouped[metric.name].values())
+GROUPS = (exporter, broker, backend, workers, queues, tasks)
+DEFINITIONS = tuple(definition for group in GROUPS for definition in group.definitions)

@@ -1,15 +1,15 @@
-"""The text of metric families, byte for byte what prometheus_client would write.
+"""The text of metric families, byte for byte as prometheus_client encodes them.
 
-Families that can write themselves (`TextFamily`) do so where their text is the one that was asked for; everything else,
-and every decision about formats and escaping, is prometheus_client's.
+Families that encode themselves (`TextFamily`) do so in text 0.0.4 and OpenMetrics 1.0; everything
+else, and every decision about formats and escaping, is prometheus_client's.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
@@ -20,21 +20,21 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample as MetricSample
 from prometheus_client.utils import floatToGoString
 
-from celery_vitals.metrics.base import MetricDefinition, Sample
+from celery_vitals.metrics.base import MetricDefinition
 
 Encoder = Callable[[Collector], bytes]
 Failed = Callable[[Metric, Exception], object]
-_Write = Callable[[Sequence[Metric]], list[bytes]]
+_Encode = Callable[[Sequence[Metric]], list[bytes]]
 
-# Schemes that leave the names of a TextFamily alone.
+# Escaping schemes that leave the names of a TextFamily unchanged.
 _HARMLESS_ESCAPING = ("underscores", "allow-utf-8")
-# From here on prometheus_client writes exponents.
+# prometheus_client writes numbers from here on with an exponent.
 _LARGE = 1e6
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 class TextFamily(Metric):
-    """A metric family that knows its own text.  Its names are such that no scheme escapes them."""
+    """A metric family that encodes itself.  No escaping scheme changes its names."""
 
     def __init__(self, declared: MetricDefinition) -> None:
         plain = declared.family()
@@ -43,9 +43,9 @@ class TextFamily(Metric):
 
     @property
     def samples(self) -> list[MetricSample]:
-        """The samples, as they were when this was first read."""
+        """The samples, as of the first access."""
         if self._samples is None:
-            self._samples = list(self.listed())
+            self._samples = list(self.current_samples())
         return self._samples
 
     @samples.setter
@@ -53,46 +53,28 @@ class TextFamily(Metric):
         self._samples = samples
 
     @abstractmethod
-    def listed(self) -> Iterable[MetricSample]:
-        """The samples as they are now."""
+    def current_samples(self) -> Iterable[MetricSample]:
+        """Return the samples as of now."""
 
     @abstractmethod
     def parts(self, openmetrics: bool) -> list[bytes]:
-        """The text in parts, HELP and TYPE included, without `# EOF`: OpenMetrics 1.0, or text 0.0.4."""
+        """Return the text in parts, HELP and TYPE included, without `# EOF`.
+
+        The format is OpenMetrics 1.0, or text 0.0.4.
+        """
 
     def text(self, openmetrics: bool) -> str:
-        """All the parts."""
+        """Return all parts as one text."""
         return b"".join(self.parts(openmetrics)).decode()
-
-
-class SampleFamily(TextFamily):
-    """Samples of a declared metric, of one scrape."""
-
-    def __init__(self, declared: MetricDefinition, samples: Collection[Sample]) -> None:
-        super().__init__(declared)
-        self._declared = declared
-        self._given = samples
-
-    def listed(self) -> Iterable[MetricSample]:
-        """As prometheus_client has them."""
-        return self._declared.family(self._given).samples
-
-    def parts(self, openmetrics: bool) -> list[bytes]:
-        """A line for each sample."""
-        name, labels = self._declared.name, self._declared.labels
-        lines = [
-            f"{series(name, sorted(zip(labels, sample.labels, strict=True)))}{number(sample.value)}\n"
-            for sample in self._given
-        ]
-        return [_head_of(self._declared, openmetrics), "".join(lines).encode()]
 
 
 def generate(
     families: Iterable[Metric], encode: Encoder, failed: Failed | None = None
 ) -> list[bytes]:
-    """What `encode`, an encoder of prometheus_client, would give for these families, in parts.
+    """Return, in parts, what `encode`, an encoder of prometheus_client, returns for these families.
 
-    A family that cannot be written is left out, and told to `failed` with the reason; without `failed` it raises.
+    A family that cannot be encoded is left out and passed to `failed` with the exception; without
+    `failed`, the exception is raised.
     """
     openmetrics = _is_openmetrics(encode)
     ending = encode(_Families(()))
@@ -109,28 +91,30 @@ def generate(
         ]
 
     parts: list[bytes] = []
-    for knows_text, group in groupby(families, lambda family: isinstance(family, TextFamily)):
-        parts += _write(
-            own if knows_text and openmetrics is not None else ordinary, list(group), failed
+    for encodes_itself, group in groupby(families, lambda family: isinstance(family, TextFamily)):
+        parts += _encode_group(
+            own if encodes_itself and openmetrics is not None else ordinary, list(group), failed
         )
     return [*parts, ending]
 
 
-def _write(write: _Write, families: Sequence[Metric], failed: Failed | None) -> list[bytes]:
-    """All in one go; when that fails, one by one."""
+def _encode_group(
+    encode: _Encode, families: Sequence[Metric], failed: Failed | None
+) -> list[bytes]:
+    """Encode all families at once; when that fails, one by one."""
     try:
-        return write(families)
+        return encode(families)
     except Exception as error:
         if failed is None:
             raise
         if len(families) > 1:
-            return [part for family in families for part in _write(write, [family], failed)]
+            return [part for family in families for part in _encode_group(encode, [family], failed)]
         failed(families[0], error)
         return []
 
 
 def _is_openmetrics(encode: Encoder) -> bool | None:
-    """Whether an encoder writes OpenMetrics 1.0; None when it writes neither that nor plain text 0.0.4."""
+    """Return whether an encoder writes OpenMetrics 1.0 or text 0.0.4; None for other formats."""
     options = encode.keywords if isinstance(encode, partial) else {}
     function = encode.func if isinstance(encode, partial) else encode
     if (
@@ -144,7 +128,7 @@ def _is_openmetrics(encode: Encoder) -> bool | None:
 
 
 class _Families:
-    """Families that are there already, in the shape that the encoders take."""
+    """Existing families as a registry, which is what the encoders take."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -154,34 +138,30 @@ class _Families:
 
 
 def head(family: Metric, openmetrics: bool) -> bytes:
-    """The HELP and TYPE lines of a family without samples."""
+    """Return the HELP and TYPE lines of a family without samples."""
     encode: Encoder = openmetrics_exposition.generate_latest if openmetrics else generate_latest
     return encode(_Families([family])).removesuffix(encode(_Families(())))
 
 
-@cache
-def _head_of(declared: MetricDefinition, openmetrics: bool) -> bytes:
-    return head(declared.family(), openmetrics)
-
-
-def number(value: float) -> str:
-    """A value as text."""
+def format_value(value: float) -> str:
+    """Return a value as text."""
     value = float(value)
     return repr(value) if -_LARGE < value < _LARGE else str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
-def pair(name: str, value: str) -> str:
-    """One label."""
+def label_pair(name: str, value: str) -> str:
+    """Return one label as text."""
     return f'{name}="{value.translate(_ESCAPES)}"'
 
 
-def series(name: str, labels: Sequence[tuple[str, str]]) -> str:
-    """What stands before a value."""
-    return f"{name}{{{','.join(pair(*label) for label in labels)}}} " if labels else f"{name} "
+def series_prefix(name: str, labels: Sequence[tuple[str, str]]) -> str:
+    """Return the part of a line before the value."""
+    pairs = ",".join(label_pair(*label) for label in labels)
+    return f"{name}{{{pairs}}} " if labels else f"{name} "
 
 
-class HistogramFrame(NamedTuple):
-    """The text around the numbers and bounds of a row of a histogram."""
+class HistogramLabels(NamedTuple):
+    """The text around the counts and bounds of a histogram with certain labels."""
 
     start: str
     end: str
@@ -189,20 +169,20 @@ class HistogramFrame(NamedTuple):
     sum_line: str
 
     @classmethod
-    def of(cls, name: str, labels: Sequence[tuple[str, str]]) -> HistogramFrame:
-        """For these labels, by name."""
-        before = "".join(f"{pair(*label)}," for label in labels if label[0] < "le")
-        after = "".join(f",{pair(*label)}" for label in labels if label[0] > "le")
+    def of(cls, name: str, labels: Sequence[tuple[str, str]]) -> HistogramLabels:
+        """Return the text for these labels, which are in the order of their names."""
+        before = "".join(f"{label_pair(*label)}," for label in labels if label[0] < "le")
+        after = "".join(f",{label_pair(*label)}" for label in labels if label[0] > "le")
         return cls(
             f"{name}_bucket{{{before}",
             f"{after}}} ",
-            series(f"{name}_count", labels),
-            series(f"{name}_sum", labels),
+            series_prefix(f"{name}_count", labels),
+            series_prefix(f"{name}_sum", labels),
         )
 
 
-class HistogramText:
-    """The text of a row of a histogram, but for its labels and numbers: rows with the same bounds share one."""
+class HistogramBuckets:
+    """The buckets of a histogram and the text of their bounds; shared by series of equal bounds."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         if any(bound < 0 for bound in bounds) or not all(
@@ -212,18 +192,19 @@ class HistogramText:
                 f"buckets have to ascend, from 0 or more to less than infinity: {bounds}"
             )
         self.bounds = bounds
-        self.written = [number(bound) for bound in (*bounds, math.inf)]
-        self._les = [pair("le", bound) for bound in self.written]
+        self.bound_texts = [format_value(bound) for bound in (*bounds, math.inf)]
+        self._bound_labels = [label_pair("le", bound) for bound in self.bound_texts]
 
-    def text(self, frame: HistogramFrame, counts: Sequence[int], total: float) -> str:
-        """The lines of one row, from the counts of each bucket alone and the sum."""
-        upto = list(accumulate(counts))
-        small = upto[-1] < _LARGE
-        pieces = [frame.start, "", frame.end, ""] * len(upto)
-        pieces[1::4] = self._les
+    def text(self, labels: HistogramLabels, counts: Sequence[int], total: float) -> str:
+        """Return the lines of one histogram from the counts of each bucket alone and the sum."""
+        cumulative = list(accumulate(counts))
+        small = cumulative[-1] < _LARGE
+        pieces = [labels.start, "", labels.end, ""] * len(cumulative)
+        pieces[1::4] = self._bound_labels
         pieces[3::4] = (
-            [f"{count}.0\n" for count in upto]
+            [f"{count}.0\n" for count in cumulative]
             if small
-            else [f"{number(count)}\n" for count in upto]
+            else [f"{format_value(count)}\n" for count in cumulative]
         )
-        return f"{''.join(pieces)}{frame.count_line}{pieces[-1]}{frame.sum_line}{number(total)}\n"
+        sum_line = f"{labels.sum_line}{format_value(total)}\n"
+        return f"{''.join(pieces)}{labels.count_line}{pieces[-1]}{sum_line}"

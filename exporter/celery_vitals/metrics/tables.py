@@ -1,8 +1,8 @@
-"""Counters, gauges and histograms as plain tables: cheap to count in, cheap to write out.
+"""Counters, gauges and histograms as tables: cheap to update, cheap to encode.
 
-One thread counts.  It holds the lock of the `Space` while it works on a slice of events: `row()` finds a row, and
-changing it is one addition.  Scrapes, in other threads, take the lock only to copy what has changed; the text they make
-without it.
+One thread updates.  It holds the `update_lock` of the `CardinalityLimiter` while it processes a
+batch of events: `series()` finds a series, and updating it is one addition.  Scrapes, in other
+threads, hold that lock only to copy what has changed; they encode without it.
 """
 
 from __future__ import annotations
@@ -16,77 +16,85 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from prometheus_client.samples import Sample
 
-from celery_vitals.metrics.base import Kind, MetricDefinition
+from celery_vitals.metrics.base import Kind, MetricDefinition, label_text
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.encoder import (
-    HistogramFrame,
-    HistogramText,
+    HistogramBuckets,
+    HistogramLabels,
     TextFamily,
+    format_value,
     head,
-    number,
-    series,
+    series_prefix,
 )
 
-# Rows that are copied at a time: far below a millisecond of holding the lock.
+# Series that are copied at a time: the lock is held for far less than a millisecond.
 _CHUNK = 2000
-# The names that every format and every escaping scheme writes as they are.
+# The names that every format and every escaping scheme leaves unchanged.
 _PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class Row:
-    """One label set of a table.  `value` is that of the counter or gauge, and the sum of a histogram."""
+class Series:
+    """One label set of a table.
 
-    # `text` is what was written for the value `shown`.  Compared by identity: exact for NaN and -0.0 too, and no other
-    # value takes the place of one that is held.
-    __slots__ = ("labels", "series", "shown", "text", "value")
+    `value` is the value of a counter or gauge, and the sum of a histogram.  `size` is the number
+    of series in the exposition: more than one for a histogram.
+    """
 
-    def __init__(self, labels: tuple[str, ...], series: int) -> None:
+    # `text` is the encoding of `encoded_value`, which is compared by identity: exact for NaN and
+    # -0.0 too, and no other object takes the place of one that is referenced.
+    __slots__ = ("encoded_value", "labels", "size", "text", "value")
+
+    def __init__(self, labels: tuple[str, ...], size: int) -> None:
         self.labels = labels
-        self.series = series
+        self.size = size
         self.value = 0.0
-        self.shown: float | None = None
+        self.encoded_value: float | None = None
         self.text = b""
 
 
-class ValueSeries(Row):
-    """A counter or a gauge: `row.value += 1`."""
+class ValueSeries(Series):
+    """A counter or a gauge: `series.value += 1`."""
 
-    __slots__ = ("head",)
+    __slots__ = ("prefix",)
 
-    def __init__(self, labels: tuple[str, ...], head: str) -> None:
+    def __init__(self, labels: tuple[str, ...], prefix: str) -> None:
         super().__init__(labels, 1)
-        self.head = head
+        self.prefix = prefix
 
 
-class HistogramSeries(Row):
-    """A histogram: `row.observe(seconds)`.  `counts` are of each bucket alone, the last is above all bounds."""
+class HistogramSeries(Series):
+    """A histogram: `series.observe(seconds)`.
 
-    __slots__ = ("bounds", "counts", "frame", "layout")
+    `counts` has the observations of each bucket alone; the last bucket is above all bounds.
+    """
+
+    __slots__ = ("bounds", "buckets", "counts", "encoded_labels")
 
     def __init__(
-        self, labels: tuple[str, ...], layout: HistogramText, frame: HistogramFrame
+        self, labels: tuple[str, ...], buckets: HistogramBuckets, encoded_labels: HistogramLabels
     ) -> None:
-        super().__init__(labels, len(layout.bounds) + 3)
-        self.bounds = layout.bounds
-        self.counts = [0] * (len(layout.bounds) + 1)
-        self.layout = layout
-        self.frame = frame
+        super().__init__(labels, len(buckets.bounds) + 3)
+        self.bounds = buckets.bounds
+        self.counts = [0] * (len(buckets.bounds) + 1)
+        self.buckets = buckets
+        self.encoded_labels = encoded_labels
 
     def observe(self, seconds: float) -> None:
-        """Count one more.  `seconds` is a finite number: a NaN would stay in the sum for ever."""
+        """Count one observation.  `seconds` must be finite: a NaN would stay in the sum forever."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.value += seconds
 
 
-R = TypeVar("R", bound=Row)
-# A row, its value, and its counts if it has any, as they were at one moment.
-Copy = tuple[R, float, Sequence[int]]
+S = TypeVar("S", bound=Series)
+# A series, its value, and the counts of a histogram, as they were at one moment.
+Copy = tuple[S, float, Sequence[int]]
 
 
-class _Table(ABC, Generic[R]):
-    """Rows by their labels.
+class _Table(ABC, Generic[S]):
+    """All series of one metric, by their labels.
 
-    Whoever calls `row`, `remove` or `clear` holds the space's lock; the other methods take it themselves, for moments.
+    The caller of `series`, `remove` or `clear` holds `update_lock`; the other methods acquire it
+    themselves, for moments.
     """
 
     kinds: ClassVar[tuple[Kind, ...]]
@@ -101,96 +109,100 @@ class _Table(ABC, Generic[R]):
                 raise ValueError(f"a metric or a label of a table cannot be named {name!r}")
         self.metric = metric
         self._limiter = limiter
-        self._rows: dict[tuple[str, ...], R] = {}
+        self._series: dict[tuple[str, ...], S] = {}
         self._heads = {
             openmetrics: head(metric.family(), openmetrics) for openmetrics in (True, False)
         }
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._series)
 
-    def row(self, *labels: str) -> R:
-        """The row of these label values, in the order of the metric's label names; made if there is none."""
+    def series(self, *labels: str) -> S:
+        """Return the series of these label values, in the order of the metric's label names.
+
+        Creates it where there is none.
+        """
         try:
-            return self._rows[labels]
+            return self._series[labels]
         except KeyError:
             return self._find(labels)
 
-    def remove(self, row: R) -> None:
-        """Take a row away.  One that is gone already is no error."""
-        if self._rows.get(row.labels) is row:
-            del self._rows[row.labels]
-            self._limiter.removed(self.metric.labels, row.labels, row.series)
+    def remove(self, series: S) -> None:
+        """Remove a series, unless it was removed before."""
+        if self._series.get(series.labels) is series:
+            del self._series[series.labels]
+            self._limiter.remove(self.metric.labels, series.labels, series.size)
 
     def clear(self) -> None:
-        """Take all rows away."""
-        for row in list(self._rows.values()):
-            self.remove(row)
+        """Remove all series."""
+        for series in list(self._series.values()):
+            self.remove(series)
 
     def family(self) -> TableFamily:
-        """A metric family that shows what is in the table whenever it is read."""
+        """Return a metric family that reads the table each time it is encoded."""
         return TableFamily(self)
 
     def parts(self, openmetrics: bool) -> list[bytes]:
-        """The text of the family, HELP and TYPE included, in the parts that are kept."""
+        """Return the text of the family, HELP and TYPE included, in its cached parts."""
         parts = [self._heads[openmetrics]]
-        for rows in self._chunks():
-            with self._limiter.writing:
-                with self._limiter.lock:
-                    changed = self._copies([row for row in rows if row.value is not row.shown])
-                self._write(changed)
-                parts += [row.text for row in rows]
+        for chunk in self._chunks():
+            with self._limiter.encode_lock:
+                with self._limiter.update_lock:
+                    changed = self._copies(
+                        [series for series in chunk if series.value is not series.encoded_value]
+                    )
+                self._encode(changed)
+                parts += [series.text for series in chunk]
         return parts
 
     def samples(self) -> Iterator[Sample]:
-        """The samples of the family."""
-        for rows in self._chunks():
-            with self._limiter.lock:
-                copies = self._copies(rows)
-            for row, value, counts in copies:
-                labels = dict(zip(self.metric.labels, row.labels, strict=True))
-                yield from self._samples(row, labels, value, counts)
+        """Yield the samples of the family."""
+        for chunk in self._chunks():
+            with self._limiter.update_lock:
+                copies = self._copies(chunk)
+            for series, value, counts in copies:
+                labels = dict(zip(self.metric.labels, series.labels, strict=True))
+                yield from self._samples(series, labels, value, counts)
 
-    def _chunks(self) -> Iterator[list[R]]:
-        rows = list(self._rows.copy().values())  # one step to other threads: needs no lock
-        for start in range(0, len(rows), _CHUNK):
-            yield rows[start : start + _CHUNK]
+    def _chunks(self) -> Iterator[list[S]]:
+        every = list(self._series.copy().values())  # atomic for other threads: needs no lock
+        for start in range(0, len(every), _CHUNK):
+            yield every[start : start + _CHUNK]
 
-    def _find(self, given: tuple[str, ...]) -> R:
-        """The row of labels that are new, or not taken as they are."""
+    def _find(self, given: tuple[str, ...]) -> S:
+        """Return the series of labels that are new, or that are aggregated as `_other`."""
         names = self.metric.labels
         if len(given) != len(names):
             raise ValueError(f"{self.metric.name} takes the labels {names}, not {given}")
-        # JSON can carry lone surrogates, which no text can.
-        clean = tuple(value.encode(errors="replace").decode() for value in given)
-        labels = self._limiter.capped(names, clean)
-        row = self._rows.get(labels) or self._make(labels)
-        if row.labels not in self._rows and not self._limiter.has_room(row.series):
-            labels = self._limiter.shortened(names, labels)
-            row = self._rows.get(labels) or self._make(labels)
-        if labels not in self._rows:
-            self._rows[labels] = row
-            self._limiter.added(names, labels, row.series)
+        clean = tuple(map(label_text, given))
+        labels = self._limiter.limit_values(names, clean)
+        series = self._series.get(labels) or self._make(labels)
+        if series.labels not in self._series and not self._limiter.can_add(series.size):
+            labels = self._limiter.aggregate_values(names, labels)
+            series = self._series.get(labels) or self._make(labels)
+        if labels not in self._series:
+            self._series[labels] = series
+            self._limiter.add(names, labels, series.size)
         if labels != clean:
-            self._limiter.count_folded(self.metric.name)
-        return row
+            self._limiter.count_aggregated(self.metric.name)
+        return series
 
     def _by_name(self, labels: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Names and values in the order in which prometheus_client writes them."""
+        """Return names and values in prometheus_client's order."""
         return sorted(zip(self.metric.labels, labels, strict=True))
 
     @abstractmethod
-    def _make(self, labels: tuple[str, ...]) -> R: ...
+    def _make(self, labels: tuple[str, ...]) -> S: ...
 
     @abstractmethod
-    def _copies(self, rows: Iterable[R]) -> list[Copy[R]]: ...
+    def _copies(self, chunk: Iterable[S]) -> list[Copy[S]]: ...
 
     @abstractmethod
-    def _write(self, copies: Iterable[Copy[R]]) -> None: ...
+    def _encode(self, copies: Iterable[Copy[S]]) -> None: ...
 
     @abstractmethod
     def _samples(
-        self, row: R, labels: dict[str, str], value: float, counts: Sequence[int]
+        self, series: S, labels: dict[str, str], value: float, counts: Sequence[int]
     ) -> Iterator[Sample]: ...
 
 
@@ -200,24 +212,27 @@ class ValueTable(_Table[ValueSeries]):
     kinds = (Kind.COUNTER, Kind.GAUGE)
 
     def _make(self, labels: tuple[str, ...]) -> ValueSeries:
-        return ValueSeries(labels, series(self.metric.name, self._by_name(labels)))
+        return ValueSeries(labels, series_prefix(self.metric.name, self._by_name(labels)))
 
-    def _copies(self, rows: Iterable[ValueSeries]) -> list[Copy[ValueSeries]]:
-        return [(row, row.value, ()) for row in rows]
+    def _copies(self, chunk: Iterable[ValueSeries]) -> list[Copy[ValueSeries]]:
+        return [(series, series.value, ()) for series in chunk]
 
-    def _write(self, copies: Iterable[Copy[ValueSeries]]) -> None:
-        for row, value, _ in copies:
-            row.text = f"{row.head}{number(value)}\n".encode()
-            row.shown = value
+    def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
+        for series, value, _ in copies:
+            series.text = f"{series.prefix}{format_value(value)}\n".encode()
+            series.encoded_value = value
 
     def _samples(
-        self, row: ValueSeries, labels: dict[str, str], value: float, counts: Sequence[int]
+        self, series: ValueSeries, labels: dict[str, str], value: float, counts: Sequence[int]
     ) -> Iterator[Sample]:
         yield Sample(self.metric.name, labels, float(value))
 
 
 class HistogramTable(_Table[HistogramSeries]):
-    """A histogram.  `buckets` gives the upper bounds, in seconds, for a label set, so that a task may have its own."""
+    """A histogram.
+
+    `buckets` returns the upper bounds, in seconds, for a label set: a task may have its own.
+    """
 
     kinds = (Kind.HISTOGRAM,)
 
@@ -228,50 +243,50 @@ class HistogramTable(_Table[HistogramSeries]):
         buckets: Callable[[tuple[str, ...]], Sequence[float]],
     ) -> None:
         if "le" in metric.labels:
-            raise ValueError(f"{metric.name} cannot have a label le: it is that of the buckets")
+            raise ValueError(f"{metric.name} cannot have a label le: it is reserved for buckets")
         super().__init__(metric, limiter)
-        self._buckets = buckets
-        self._layouts: dict[tuple[float, ...], HistogramText] = {}
+        self._bounds_of = buckets
+        self._buckets: dict[tuple[float, ...], HistogramBuckets] = {}
 
     def _make(self, labels: tuple[str, ...]) -> HistogramSeries:
-        bounds = tuple(self._buckets(labels))
-        layout = self._layouts.get(bounds)
-        if layout is None:
-            layout = self._layouts[bounds] = HistogramText(bounds)
+        bounds = tuple(self._bounds_of(labels))
+        buckets = self._buckets.get(bounds)
+        if buckets is None:
+            buckets = self._buckets[bounds] = HistogramBuckets(bounds)
         return HistogramSeries(
-            labels, layout, HistogramFrame.of(self.metric.name, self._by_name(labels))
+            labels, buckets, HistogramLabels.of(self.metric.name, self._by_name(labels))
         )
 
-    def _copies(self, rows: Iterable[HistogramSeries]) -> list[Copy[HistogramSeries]]:
-        return [(row, row.value, row.counts[:]) for row in rows]
+    def _copies(self, chunk: Iterable[HistogramSeries]) -> list[Copy[HistogramSeries]]:
+        return [(series, series.value, series.counts[:]) for series in chunk]
 
-    def _write(self, copies: Iterable[Copy[HistogramSeries]]) -> None:
-        for row, value, counts in copies:
-            row.text = row.layout.text(row.frame, counts, value).encode()
-            row.shown = value
+    def _encode(self, copies: Iterable[Copy[HistogramSeries]]) -> None:
+        for series, value, counts in copies:
+            series.text = series.buckets.text(series.encoded_labels, counts, value).encode()
+            series.encoded_value = value
 
     def _samples(
-        self, row: HistogramSeries, labels: dict[str, str], value: float, counts: Sequence[int]
+        self, series: HistogramSeries, labels: dict[str, str], value: float, counts: Sequence[int]
     ) -> Iterator[Sample]:
         name = self.metric.name
-        upto = list(accumulate(counts))
-        for bound, count in zip(row.layout.written, upto, strict=True):
+        cumulative = list(accumulate(counts))
+        for bound, count in zip(series.buckets.bound_texts, cumulative, strict=True):
             yield Sample(f"{name}_bucket", {**labels, "le": bound}, float(count))
-        yield Sample(f"{name}_count", labels, float(upto[-1]))
+        yield Sample(f"{name}_count", labels, float(cumulative[-1]))
         yield Sample(f"{name}_sum", labels, float(value))
 
 
 class TableFamily(TextFamily):
-    """What is in a table, as a metric family of prometheus_client: its samples are made when they are asked for."""
+    """The contents of a table as a metric family of prometheus_client, read when encoded."""
 
     def __init__(self, table: _Table[Any]) -> None:
         super().__init__(table.metric)
         self._table = table
 
-    def listed(self) -> Iterator[Sample]:
-        """What is in the table now."""
+    def current_samples(self) -> Iterator[Sample]:
+        """Yield the samples in the table now."""
         return self._table.samples()
 
     def parts(self, openmetrics: bool) -> list[bytes]:
-        """The text as it is now."""
+        """Return the text as of now."""
         return self._table.parts(openmetrics)

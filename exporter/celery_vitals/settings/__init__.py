@@ -1,4 +1,4 @@
-"""Every option declared once; where a value comes from; what makes it wrong."""
+"""The options: their declarations, the sources of their values, and their validation."""
 
 from celery_vitals.secrets import Secret
 from celery_vitals.settings.model import Settings

@@ -1,4 +1,4 @@
-"""The Celery app that `--app` names."""
+"""The Celery app of `--app`."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from celery_vitals.secrets import Redactor, Secret, secrets_in_mapping
 
 
 def load_app(name: str) -> Celery:
-    """Import the app `MODULE:APP`, and its configuration, with the current directory on the path as Celery has it.
+    """Import the app `MODULE:APP` and its configuration; like Celery, from the current directory.
 
-    Raises `ConfigError` with the exception that the import raised.
+    Raises `ConfigError` with the exception of the import.
     """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         app = find_app(name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  it is the user's code
-        raise ConfigError(f"--app: cannot import {name}: {_described(error)}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
+        raise ConfigError(f"--app: cannot import {name}: {_description(error)}") from None
     if not isinstance(app, Celery):
-        raise ConfigError(f"--app: {name} is of the type {type(app).__name__}, not a Celery app")
+        raise ConfigError(f"--app: {name} must be a Celery app, not {type(app).__name__}")
     load_configuration(app)
     return app
 
 
 def load_configuration(app: Celery) -> None:
-    """Read the configuration of the app now, which Celery otherwise does at its first use.  Raises `ConfigError`."""
+    """Load the configuration of the app, which Celery loads lazily.  Raises `ConfigError`."""
     try:
         _ = app.conf.broker_url
-    except (Exception, SystemExit) as error:  # noqa: BLE001  it is the user's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
         raise ConfigError(
-            f"--app: cannot read the configuration of {app.main}: {_described(error)}"
+            f"--app: cannot read the configuration of {app.main}: {_description(error)}"
         ) from None
 
 
 def has_broker(app: Celery) -> bool:
-    """Whether the app says where its broker is; if not, Celery would try RabbitMQ on this host."""
+    """Return whether the app configures a broker; Celery's default is RabbitMQ on localhost."""
     return bool(app.conf.broker_url or app.conf.broker_read_url)
 
 
 def secrets_of(app: Celery) -> Iterator[Secret]:
-    """Every value in the configuration of the app that must not be shown."""
+    """Yield every secret value of the configuration of the app."""
     for key in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
         value = app.conf.get(key)
         for url in (
@@ -60,6 +60,6 @@ def secrets_of(app: Celery) -> Iterator[Secret]:
     )
 
 
-def _described(error: BaseException) -> str:
-    # The settings' own secrets are taken out where the error is printed.
+def _description(error: BaseException) -> str:
+    # The secrets of the settings are redacted where the error is printed.
     return Redactor()(f"{type(error).__name__}: {error}")

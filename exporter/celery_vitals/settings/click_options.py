@@ -1,4 +1,7 @@
-"""The options as click takes them, and the settings that click has found.  Nothing else reads the environment."""
+"""The options of click, and the settings from its results.
+
+Nothing else reads the environment.
+"""
 
 from __future__ import annotations
 
@@ -15,77 +18,78 @@ from click.core import ParameterSource
 from celery_vitals.errors import ConfigError
 from celery_vitals.secrets import Secret
 from celery_vitals.settings import parsers as parse
-from celery_vitals.settings import yaml_file as file
+from celery_vitals.settings import yaml_file
 from celery_vitals.settings.model import CONFIGURATION, Settings
-from celery_vitals.settings.options import ENVIRONMENT_PREFIX, Kind, Option, options_of
+from celery_vitals.settings.options import ENVIRONMENT_PREFIX, Option, ValueType, options_of
 
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
 else:
-    _Type = click.ParamType  # generic for the type checker only, in the older versions of click
+    _Type = click.ParamType  # generic at runtime in newer versions of click only
 
 CONFIG_FILE = Option(
-    "--config.file", "YAML file with options, their names without the dashes.",
+    "--config.file", "YAML file with options, named without the leading dashes.",
     CONFIGURATION, parse.file, "PATH", in_file=False,
 )  # fmt: skip
 CONFIG_CHECK = Option(
-    "--config.check", "Check everything that needs no network, and exit.",
-    CONFIGURATION, parse.boolean, default=False, kind=Kind.SWITCH, in_file=False,
+    "--config.check", "Validate the configuration without network access, and exit.",
+    CONFIGURATION, parse.boolean, default=False, value_type=ValueType.SWITCH,
+    in_file=False,
 )  # fmt: skip
 
 
 def all_options() -> Iterator[Option]:
-    """Every option as people give it, in the order of the help."""
-    for declared in options_of(Settings).values():
-        yield from declared.given()
+    """Yield the options of the command line, in the order of the help."""
+    for option in options_of(Settings).values():
+        yield from option.expanded()
     yield from (CONFIG_FILE, CONFIG_CHECK)
 
 
 class ClickOption(click.Option):
-    """One option of the table, for click."""
+    """An option of click for a declared option."""
 
-    def __init__(self, declared: Option) -> None:
-        self.declared = declared
-        many = declared.kind in (Kind.LIST, Kind.MAPPING)
-        flag = declared.flag
-        if declared.kind is Kind.SWITCH and declared.default:
-            flag = f"{flag}/--no-{declared.key}"
-        shown = f"  [default: {declared.default_text}]" if declared.default else ""
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        many = option.value_type in (ValueType.LIST, ValueType.MAPPING)
+        flag = option.flag
+        if option.value_type is ValueType.SWITCH and option.default:
+            flag = f"{flag}/--no-{option.key}"
+        shown = f"  [default: {option.default_text}]" if option.default else ""
         super().__init__(
-            [declared.parameter, flag, *filter(None, [declared.short])],
-            type=_Boolean() if declared.kind is Kind.SWITCH else _Checked(declared),
-            is_flag=declared.kind is Kind.SWITCH,
-            default=declared.default if declared.kind is Kind.SWITCH else None,
+            [option.parameter, flag, *filter(None, [option.short])],
+            type=_Boolean() if option.value_type is ValueType.SWITCH else _Parsed(option),
+            is_flag=option.value_type is ValueType.SWITCH,
+            default=option.default if option.value_type is ValueType.SWITCH else None,
             multiple=many,
-            metavar=declared.metavar or None,
-            envvar=declared.variable,
+            metavar=option.metavar or None,
+            envvar=option.variable,
             allow_from_autoenv=False,
-            help=f"{declared.help}{shown}",
-            is_eager=declared is CONFIG_FILE,
-            callback=_read_file if declared is CONFIG_FILE else None,
+            help=f"{option.help}{shown}",
+            is_eager=option is CONFIG_FILE,
+            callback=_read_file if option is CONFIG_FILE else None,
         )
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The flags and the help, with `--[no-]` as the manual writes it."""
-        return self.declared.flags, self.help or ""
+        """Return flags and help, with `--[no-]` as in the documentation."""
+        return self.option.flags, self.help or ""
 
 
-class _Checked(_Type):
-    """A value that the option's own parser takes."""
+class _Parsed(_Type):
+    """The type of a value: validated by the parser of the option."""
 
-    def __init__(self, declared: Option) -> None:
-        self.declared = declared
-        self.name = declared.metavar.lower()
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        self.name = option.metavar.lower()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return self.declared.parse(value)
+            return self.option.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """Several values of one variable: apart by commas or spaces, or NAME=VALUE in one JSON object."""
-        if self.declared.kind is Kind.MAPPING:
+        """Split a variable: at commas or spaces; a mapping may also be one JSON object."""
+        if self.option.value_type is ValueType.MAPPING:
             try:
                 return [
                     f"{name}={json.dumps(value)}" for name, value in dict(json.loads(rv)).items()
@@ -104,76 +108,76 @@ class _Boolean(click.types.BoolParamType):
 
 
 def _read_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Make the values of the file the defaults of the other options, which click reads after this one."""
+    """Make the values of the file the defaults of the other options, which are parsed later."""
     if path is not None and not ctx.resilient_parsing:
-        ctx.default_map = {**(ctx.default_map or {}), **file.read(path, all_options())}
+        ctx.default_map = {**(ctx.default_map or {}), **yaml_file.read(path, all_options())}
     return path
 
 
-def mistyped() -> Iterator[tuple[str, str]]:
-    """Variables that no option has, each with the one that was probably meant.
+def misspelled_variables() -> Iterator[tuple[str, str]]:
+    """Yield each unknown environment variable that resembles a known one, with that one.
 
-    Others with the prefix are left alone: Kubernetes sets some for every service of that name.
+    Other variables with the prefix are ignored: Kubernetes sets some for a service of that name.
     """
-    known = {declared.parameter.upper() for declared in all_options()}
-    given = {
+    known = {option.parameter.upper() for option in all_options()}
+    present = {
         name.removeprefix(ENVIRONMENT_PREFIX)
         for name in os.environ
         if name.startswith(ENVIRONMENT_PREFIX)
     }
-    for name in sorted(given - known):
-        for meant in get_close_matches(name, known, n=1, cutoff=0.75):
-            yield ENVIRONMENT_PREFIX + name, ENVIRONMENT_PREFIX + meant
+    for name in sorted(present - known):
+        for suggestion in get_close_matches(name, known, n=1, cutoff=0.75):
+            yield ENVIRONMENT_PREFIX + name, ENVIRONMENT_PREFIX + suggestion
 
 
-def source_of(ctx: click.Context, declared: Option) -> str | None:
-    """Where the value of the option was given, in words; none when it was not given."""
-    source = ctx.get_parameter_source(declared.parameter)
+def option_source(ctx: click.Context, option: Option) -> str | None:
+    """Describe the source of the option's value; None for a default."""
+    source = ctx.get_parameter_source(option.parameter)
     if source is ParameterSource.ENVIRONMENT:
-        return declared.variable
+        return option.variable
     if source is ParameterSource.DEFAULT_MAP:
-        return f"{declared.key} in {ctx.params[CONFIG_FILE.parameter]}"
-    return declared.flag if source is ParameterSource.COMMANDLINE else None
+        return f"{option.key} in {ctx.params[CONFIG_FILE.parameter]}"
+    return option.flag if source is ParameterSource.COMMANDLINE else None
 
 
 def settings_of(ctx: click.Context) -> Settings:
-    """The settings of a command that has all the options.  Raises `ConfigError`."""
-    return Settings(
-        **{name: _value(ctx, declared) for name, declared in options_of(Settings).items()}
-    )
+    """Build the settings of a command with all options.  Raises `ConfigError`."""
+    return Settings(**{name: _value(ctx, option) for name, option in options_of(Settings).items()})
 
 
-def _value(ctx: click.Context, declared: Option) -> Any:
-    if declared.kind is Kind.SWITCHES:
-        on = {one.flag.rpartition(".")[2]: ctx.params[one.parameter] for one in declared.given()}
-        return frozenset(name for name, value in on.items() if value)
-    value = ctx.params[declared.parameter]
-    if declared.secret:
-        return _from_file(ctx, declared) if source_of(ctx, declared.twin) else value
-    if declared.kind is Kind.MAPPING:
-        return _mapping(source_of(ctx, declared), value)
-    return value if value not in (None, ()) else declared.default
+def _value(ctx: click.Context, option: Option) -> Any:
+    if option.value_type is ValueType.SWITCH_SET:
+        switches = option.expanded()
+        return frozenset(
+            one.flag.rpartition(".")[2] for one in switches if ctx.params[one.parameter]
+        )
+    value = ctx.params[option.parameter]
+    if option.secret:
+        return _secret_from_file(ctx, option) if option_source(ctx, option.file_option) else value
+    if option.value_type is ValueType.MAPPING:
+        return _mapping(option_source(ctx, option), value)
+    return value if value not in (None, ()) else option.default
 
 
 def _mapping(source: str | None, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{source}: {name} is given twice")
+            raise ConfigError(f"{source}: duplicate name {name!r}")
     return dict(pairs)
 
 
-def _from_file(ctx: click.Context, declared: Option) -> Secret:
-    """The secret in the file that the twin of the option names."""
-    source = source_of(ctx, declared.twin)
-    other = source_of(ctx, declared)
+def _secret_from_file(ctx: click.Context, option: Option) -> Secret:
+    """Read the secret from the file of the file option."""
+    source = option_source(ctx, option.file_option)
+    other = option_source(ctx, option)
     if other:
-        raise ConfigError(f"{other} and {source} are both given: give one of them")
-    path: Path = ctx.params[declared.twin.parameter]
+        raise ConfigError(f"{other} and {source} are mutually exclusive")
+    path: Path = ctx.params[option.file_option.parameter]
     try:
-        secret: Secret = declared.parse(path.read_text(encoding="utf-8").rstrip("\n"))
+        secret: Secret = option.parse(path.read_text(encoding="utf-8").rstrip("\n"))
     except UnicodeDecodeError:
-        raise ConfigError(f"{source}: {path} is not UTF-8 text") from None
+        raise ConfigError(f"{source}: {path}: not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"{source}: cannot read {path}: {error.strerror}") from None
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The table of options: what one option is, and the names that follow from its flag."""
+"""The declaration of an option, and the names that are derived from its flag."""
 
 from __future__ import annotations
 
@@ -13,91 +13,109 @@ from celery_vitals.settings.parsers import Parser, boolean, file
 ENVIRONMENT_PREFIX = "CELERY_VITALS_"
 
 
-class Kind(Enum):
-    """How often an option may be given, and what its values become."""
+class ValueType(Enum):
+    """How the values of an option are combined."""
 
-    ONE = "one value"
+    SINGLE = "one value"
     SWITCH = "true or false"
     LIST = "a tuple of values"
     MAPPING = "a mapping, given as NAME=VALUE"
-    SWITCHES = "a set of names, each with a switch of its own"
+    SWITCH_SET = "a set of names, each with its own switch"
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option, as a person gives it."""
+    """The declaration of one option."""
 
     flag: str  # with its dashes
     help: str  # one sentence
     group: str
-    parse: Parser[Any]  # of one value
+    parse: Parser[Any]  # parses one value
     metavar: str = ""
     default: Any = None
-    kind: Kind = Kind.ONE
+    value_type: ValueType = ValueType.SINGLE
     short: str = ""
     secret: bool = False
-    names: tuple[str, ...] = ()  # of Kind.SWITCHES
-    in_file: bool = True  # whether the configuration file may hold it
+    names: tuple[str, ...] = ()  # of a SWITCH_SET
+    in_file: bool = True  # whether the configuration file may contain it
 
     @property
     def key(self) -> str:
-        """Its name in the configuration file."""
+        """The name in the configuration file."""
         return self.flag.removeprefix("--")
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
+        """The name of the environment variable."""
         return ENVIRONMENT_PREFIX + self.parameter.upper()
 
     @property
     def parameter(self) -> str:
-        """Its name as a parameter of the command."""
+        """The name of the parameter of the command."""
         return re.sub(r"[.-]", "_", self.key)
 
     @property
     def flags(self) -> str:
-        """The flags as they are shown: `--[no-]` where it can be switched off, a short form, what it takes."""
-        switch = self.kind is Kind.SWITCH and self.default is True
-        flag = f"--[no-]{self.key}" if switch else self.flag
+        """The flags as shown in the help: short form, `--[no-]` for a switch, metavar."""
+        negatable = self.value_type is ValueType.SWITCH and self.default is True
+        flag = f"--[no-]{self.key}" if negatable else self.flag
         return " ".join(
             part for part in (f"{self.short}," if self.short else "", flag, self.metavar) if part
         )
 
     @property
     def default_text(self) -> str:
-        """The default as it would be written, empty when there is none."""
-        if self.kind is Kind.SWITCH:
+        """The default in the notation of the command line; empty without a default."""
+        if self.value_type is ValueType.SWITCH:
             return "on" if self.default else "off"
         if self.default is None or self.default == ():
             return ""
         values = self.default if isinstance(self.default, tuple) else (self.default,)
-        joint = "," if self.kind is Kind.ONE else " "
-        return joint.join(
+        separator = "," if self.value_type is ValueType.SINGLE else " "
+        return separator.join(
             f"{value:g}" if isinstance(value, float) else str(value) for value in values
         )
 
-    def given(self) -> Iterator[Option]:
-        """The options that people give for this one: itself, with its file's twin, or one switch for each name."""
-        if self.kind is Kind.SWITCHES:
+    def expanded(self) -> Iterator[Option]:
+        """Yield the options of the command line: this one and its file option, or its switches."""
+        if self.value_type is ValueType.SWITCH_SET:
             for name in self.names:
                 yield dataclasses.replace(
                     self,
                     flag=f"{self.flag}.{name}",
                     help=self.help.format(name),
-                    kind=Kind.SWITCH,
+                    value_type=ValueType.SWITCH,
                     default=True,
                 )
             return
         yield self
         if self.secret:
-            yield self.twin
+            yield self.file_option
+
+    def checked(self, value: Any) -> Any:
+        """Validate and convert the value of a field.  Raises ValueError."""
+        if self.value_type is ValueType.MAPPING:
+            return RedactedMapping(dict(self.parse(item) for item in value.items()))
+        if self.value_type is ValueType.LIST:
+            items = (value,) if isinstance(value, str) else value
+            if not items and self.default:
+                raise ValueError("must not be empty")
+            return tuple(self.parse(item) for item in items)
+        if self.value_type is ValueType.SWITCH_SET:
+            for name in sorted(set(value) - set(self.names)):
+                expected = ", ".join(self.names)
+                raise ValueError(f"unknown collector {name!r} (expected one of: {expected})")
+            return frozenset(value)
+        if value is None and self.default is None and self.value_type is ValueType.SINGLE:
+            return None
+        return self.parse(value)
 
     @property
-    def twin(self) -> Option:
-        """The option that names a file with the value of this one, which is a secret."""
+    def file_option(self) -> Option:
+        """The option for a file that contains the value of this one, a secret."""
         return Option(
             f"{self.flag}-file",
-            f"File that holds the value of {self.flag}.",
+            f"File that contains the value of {self.flag}.",
             self.group,
             file,
             "PATH",
@@ -107,21 +125,23 @@ class Option:
 def option(
     flag: str, help: str, *, group: str, parse: Parser[Any], default: Any = None, **more: Any
 ) -> Any:
-    """A field of a dataclass that is an option too; `more` are attributes of `Option`."""
+    """Declare an option as a field of a dataclass; `more` are attributes of `Option`."""
     declared = Option(flag, help, group, parse, default=default, **more)
     metadata = {"option": declared}
-    if declared.kind is Kind.MAPPING:
+    if declared.value_type is ValueType.MAPPING:
         return dataclasses.field(default_factory=RedactedMapping, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def switch(flag: str, help: str, *, group: str, default: bool = False, **more: Any) -> Any:
-    """Like `option`, for what is on or off."""
-    return option(flag, help, group=group, parse=boolean, default=default, kind=Kind.SWITCH, **more)
+    """Declare an option with the values true and false."""
+    return option(
+        flag, help, group=group, parse=boolean, default=default, value_type=ValueType.SWITCH, **more
+    )
 
 
 class RedactedMapping(Mapping[str, Any]):
-    """A mapping that nobody can change and that shows its names only: a value may be a password."""
+    """An immutable mapping whose repr shows its names only: a value may be a password."""
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         self._values = dict(values or {})
@@ -136,9 +156,9 @@ class RedactedMapping(Mapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Options({', '.join(self._values)})"
+        return f"RedactedMapping({', '.join(self._values)})"
 
 
-def options_of(kind: type) -> dict[str, Option]:
-    """The declared options of a dataclass, by the name of their field."""
-    return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
+def options_of(settings: type) -> dict[str, Option]:
+    """Return the options of a dataclass by field name."""
+    return {field.name: field.metadata["option"] for field in dataclasses.fields(settings)}

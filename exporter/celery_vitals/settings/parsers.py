@@ -1,6 +1,7 @@
-"""What a value may be: one function for each kind, from text or a value of a YAML file to what the program uses.
+"""Parsers: one function for each type of value, from a string or a YAML value.
 
-Each raises `ValueError` with words that complete "NAME: ...", and gives back a value that it has itself made as it is.
+A parser raises `ValueError` with a text that completes "NAME: ...", and returns its own results
+unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ T = TypeVar("T")
 Parser = Callable[[object], T]
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]*):([0-9]{1,5})")
-_WORDS = {
+_BOOLEANS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -32,7 +33,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen: a host name or IP address (empty: every interface) and a port (0: any free one)."""
+    """A host name or IP address (empty: every interface) and a port (0: any free port)."""
 
     host: str
     port: int
@@ -42,26 +43,26 @@ class Address:
 
 
 def text(value: object) -> str:
-    """A text that is not empty."""
+    """Parse a non-empty string."""
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {_kind(value)}")  # noqa: TRY004  one type for all that is wrong
+        raise ValueError(f"must be a string, not {_type_name(value)}")  # noqa: TRY004  callers expect ValueError
     if not value.strip():
         raise ValueError("must not be empty")
     return value
 
 
 def boolean(value: object) -> bool:
-    """True or false, or the words for it."""
+    """Parse true or false, and the words of YAML for them."""
     word = value.strip().lower() if isinstance(value, str) else None
     if isinstance(value, bool):
         return value
-    if word not in _WORDS:
+    if word not in _BOOLEANS:
         raise ValueError(f"must be true or false, not {_shown(value)}")
-    return _WORDS[word]
+    return _BOOLEANS[word]
 
 
 def seconds(low: float, high: float) -> Parser[float]:
-    """A number of seconds from `low` to `high`."""
+    """Return a parser of a number of seconds from `low` to `high`."""
 
     def parse(value: object) -> float:
         try:
@@ -82,13 +83,13 @@ def seconds(low: float, high: float) -> Parser[float]:
 
 
 def integer(low: int, high: int) -> Parser[int]:
-    """A whole number from `low` to `high`."""
+    """Return a parser of an integer from `low` to `high`."""
 
     def parse(value: object) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}, not {_shown(value)}")
+            raise ValueError(f"must be an integer from {low} to {high}, not {_shown(value)}")
         return value
 
     return parse
@@ -97,32 +98,32 @@ def integer(low: int, high: int) -> Parser[int]:
 _LIMIT = integer(0, 10**9)
 
 
-def choice(*words: str) -> Parser[str]:
-    """One of these words."""
+def choice(*choices: str) -> Parser[str]:
+    """Return a parser of one of `choices`."""
 
     def parse(value: object) -> str:
-        if value not in words:
-            raise ValueError(f"must be one of {', '.join(words)}, not {_shown(value)}")
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {_shown(value)}")
         return str(value)
 
     return parse
 
 
 def buckets(value: object) -> tuple[float, ...]:
-    """Upper bounds of a histogram, in seconds: a list of rising numbers, or its text with commas."""
+    """Parse the upper bounds of buckets, in seconds: a list or a comma-separated string."""
     parts = value.split(",") if isinstance(value, str) else value
     try:
         bounds = tuple(float(part) for part in parts)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise ValueError(f"must be numbers of seconds like 0.1,1,10, not {_shown(value)}") from None
-    rising = all(low < high for low, high in pairwise(bounds))
-    if not bounds or not rising or not all(0 < bound < math.inf for bound in bounds):
-        raise ValueError("must be rising numbers of seconds, all above 0")
+    increasing = all(low < high for low, high in pairwise(bounds))
+    if not bounds or not increasing or not all(0 < bound < math.inf for bound in bounds):
+        raise ValueError("must be increasing numbers of seconds greater than 0")
     return bounds
 
 
 def task_buckets(value: object) -> tuple[str, tuple[float, ...]]:
-    """`TASK=0.1,1,10`: a task's name and the buckets for it."""
+    """Parse `TASK=0.1,1,10`: a task name and its buckets."""
     if isinstance(value, tuple):
         return value[0], buckets(value[1])
     name, found, raw = text(value).partition("=")
@@ -132,19 +133,19 @@ def task_buckets(value: object) -> tuple[str, tuple[float, ...]]:
 
 
 def task_label(value: object) -> tuple[str, str]:
-    """`NAME=kwargs.KEY`: a label, and the keyword argument that it is read from."""
+    """Parse `NAME=kwargs.KEY`: a label and the keyword argument of its value."""
     if isinstance(value, tuple):
         return value
     match = re.fullmatch(r"([a-z][a-z0-9_]*)=kwargs\.(\w+)", text(value))
     if match is None:
-        raise ValueError(f"must be NAME=kwargs.KEY, the name in lower case, not {_shown(value)}")
+        raise ValueError(f"must be NAME=kwargs.KEY with a lower-case name, not {_shown(value)}")
     if match[1] in ("task", "queue", "worker", "exception", "reason", "le"):
-        raise ValueError(f"must not be named {match[1]}, which is a label already")
+        raise ValueError(f"must not use the name of the existing label {match[1]}")
     return match[1], match[2]
 
 
 def app_name(value: object) -> str:
-    """The module of a Celery app, with `:NAME` when it is not called `app` or `celery`."""
+    """Parse the module of a Celery app, with `:NAME` unless it is called `app` or `celery`."""
     name = text(value)
     if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", name):
         raise ValueError(f"must be MODULE or MODULE:APP, not {_shown(value)}")
@@ -152,25 +153,25 @@ def app_name(value: object) -> str:
 
 
 def queue_name(value: object) -> str:
-    """The name of a queue."""
+    """Parse the name of a queue."""
     name = text(value)
     if not name.isprintable():
-        raise ValueError("must not hold control characters")
+        raise ValueError("must not contain control characters")
     return name
 
 
 def queue_limit(value: object) -> tuple[str, int]:
-    """`NAME=NUMBER`: a queue, or `*`, and a length."""
+    """Parse `NAME=NUMBER`: a queue, or `*`, and a length."""
     if isinstance(value, tuple):
         return queue_name(value[0]), _LIMIT(value[1])
-    name, found, raw = text(value).rpartition("=")  # a queue's name may have this character, too
+    name, found, raw = text(value).rpartition("=")  # the name of a queue may contain "="
     if not found or not name:
         raise ValueError(f"must be NAME=NUMBER, not {_shown(value)}")
     return queue_name(name), _LIMIT(raw)
 
 
 def address(value: object) -> Address:
-    """`:PORT`, `HOST:PORT` or `[IPV6]:PORT`."""
+    """Parse `:PORT`, `HOST:PORT` or `[IPV6]:PORT`."""
     if isinstance(value, Address):
         return value
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
@@ -182,17 +183,17 @@ def address(value: object) -> Address:
 
 
 def telemetry_path(value: object) -> str:
-    """The path of the metrics; what is below `/-/` is taken."""
+    """Parse the path of the metrics endpoint; paths below `/-/` are reserved."""
     path = text(value)
     if not re.fullmatch(r"/|(/[\w.~-]+)+", path):
         raise ValueError(f"must be a path like /metrics, not {_shown(value)}")
     if path.startswith("/-/"):
-        raise ValueError("must not be below /-/, where the health of the exporter is")
+        raise ValueError("must not be below /-/, which is reserved for the health endpoints")
     return path
 
 
 def file(value: object) -> Path:
-    """The path of a file that can be read."""
+    """Parse the path of a readable file."""
     path = value if isinstance(value, Path) else Path(text(value))
     try:
         with path.open("rb"):
@@ -202,12 +203,12 @@ def file(value: object) -> Path:
 
 
 def pair(value: object) -> tuple[str, Any]:
-    """`NAME=VALUE`, the value as JSON when it is JSON, else as text."""
+    """Parse `NAME=VALUE`; the value is JSON if it is valid JSON, else a string."""
     if isinstance(value, tuple):
         return value
     name, found, raw = text(value).partition("=")
     if not found or not re.fullmatch(r"\w+", name):
-        raise ValueError("must be NAME=VALUE")  # never shown: the value may be a password
+        raise ValueError("must be NAME=VALUE")  # not quoted: the value may be a password
     try:
         return name, json.loads(raw)
     except ValueError:
@@ -215,15 +216,15 @@ def pair(value: object) -> tuple[str, Any]:
 
 
 def _shown(value: object) -> str:
-    return repr(value) if isinstance(value, (str, int, float)) else _kind(value)
+    return repr(value) if isinstance(value, (str, int, float)) else _type_name(value)
 
 
-def _kind(value: object) -> str:
-    kinds = {
+def _type_name(value: object) -> str:
+    names = {
         dict: "a mapping",
         list: "a list",
         bool: "true or false",
         int: "a number",
         float: "a number",
     }
-    return "nothing" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
+    return "nothing" if value is None else names.get(type(value), f"a {type(value).__name__}")

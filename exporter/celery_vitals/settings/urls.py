@@ -1,4 +1,7 @@
-"""Which URLs of brokers, result backends and RabbitMQ's management are good; nothing here connects or shows a URL."""
+"""Validation of the URLs of brokers, result backends and RabbitMQ's management API.
+
+Nothing here connects, or quotes a URL.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ _SCHEME = re.compile(r"([A-Za-z][\w.-]*(?:\+[\w.+-]*)?)://")
 _CLUSTER = re.compile(r"redis-?cluster|rediss?\+(redis-?)?cluster", re.IGNORECASE)
 _REDIS = {"redis", "rediss", "sentinel"}
 _AMQP = {"amqp", "amqps", "pyamqp", "librabbitmq", "rpc"}
-# These transports take their URL apart themselves, each in its own way; kombu reads the others by the rules of http.
+# Transports with their own URL syntax; kombu parses all other URLs by the rules of http.
 _OWN_SYNTAX = {"azureservicebus", "azurestoragequeues", "gcpubsub", "mongodb", "sqla", "sqlalchemy"}
 _ORDINARY = {name.lower() for name in TRANSPORT_ALIASES} - _OWN_SYNTAX | _AMQP | _REDIS
 _NO_SCHEME = "must begin with a scheme, as in redis://HOST:6379/0"
-_MEANT = {
+_SUGGESTIONS = {
     "rabbitmq": "amqp",
     "postgresql": "db+postgresql",
     "postgres": "db+postgresql",
@@ -30,7 +33,7 @@ _MEANT = {
     "sqlite": "db+sqlite",
     "memcached": "cache+memcached",
 }
-"""What people write who have not read Celery's manual."""
+"""Celery's schemes by common, but invalid ones."""
 _CERTIFICATE_REQUIREMENTS = {
     "CERT_REQUIRED",
     "CERT_OPTIONAL",
@@ -42,12 +45,12 @@ _CERTIFICATE_REQUIREMENTS = {
 
 
 def broker_url(value: object) -> Secret:
-    """A broker URL, or several separated by `;`, of a transport that kombu knows."""
+    """Parse a broker URL, or several separated by `;`, of a transport of kombu."""
     url = _text(value)
     first, *others = url.split(";")
     _check(first, TRANSPORT_ALIASES)
     for other in others:
-        # Kombu takes a plain HOST:PORT after the first URL.
+        # kombu accepts a plain HOST:PORT after the first URL.
         _check(
             other if "://" in other else f"{first.partition('://')[0]}://{other}", TRANSPORT_ALIASES
         )
@@ -55,7 +58,7 @@ def broker_url(value: object) -> Secret:
 
 
 def backend_url(value: object) -> Secret:
-    """The URL, or the bare name, of a result backend that Celery knows."""
+    """Parse the URL, or the bare name, of a result backend of Celery."""
     url = _text(value)
     known = {
         *BACKEND_ALIASES,
@@ -63,10 +66,10 @@ def backend_url(value: object) -> Secret:
     }
     if url in known:
         return Secret(url)
-    # Only Redis Sentinel's backend takes alternates; in others a ; may be part of the URL.
+    # Only the Redis Sentinel backend accepts alternates; elsewhere ";" may be part of the URL.
     first, *others = url.split(";") if url.startswith("sentinel://") else [url]
     if "://" not in first:
-        raise ValueError(f"{_NO_SCHEME}, or be the name of a result backend that is installed here")
+        raise ValueError(f"{_NO_SCHEME}, or be the name of an installed result backend")
     _check(first, known)
     for other in others:
         _check(other if "://" in other else f"sentinel://{other}", known)
@@ -74,20 +77,20 @@ def backend_url(value: object) -> Secret:
 
 
 def management_url(value: object) -> Secret:
-    """The http or https URL of RabbitMQ's management plugin."""
+    """Parse the http or https URL of RabbitMQ's management API."""
     url = _text(value)
     if _scheme(url) not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
     _check_host(url)
     if not urlsplit(url).hostname:
-        raise ValueError("has no host")
+        raise ValueError("must include a host")
     return Secret(url)
 
 
 def _text(value: object) -> str:
     url = value.reveal() if isinstance(value, Secret) else text(value)
     if re.search(r"[\s\x00-\x1f]", url):
-        raise ValueError("must not hold spaces or control characters")
+        raise ValueError("must not contain spaces or control characters")
     return url
 
 
@@ -102,8 +105,8 @@ def _check(url: str, known: Collection[str]) -> None:
     scheme = _scheme(url)
     if _CLUSTER.fullmatch(scheme):
         raise ValueError(
-            "Redis Cluster is not supported by Celery's transport library; "
-            "give a single Redis, Redis Sentinel or RabbitMQ"
+            "Redis Cluster is not supported by Celery's transport library"
+            " (use a single Redis, Redis Sentinel or RabbitMQ)"
         )
     name, _, inner = scheme.partition("+")
     name = name if name in known else name.lower()
@@ -116,31 +119,35 @@ def _check(url: str, known: Collection[str]) -> None:
 
 
 def _unknown(scheme: str, known: Collection[str]) -> str:
-    meant = _MEANT.get(scheme.partition("+")[0], "")
-    close = [meant] if meant.partition("+")[0] in known else get_close_matches(scheme, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    suggested = _SUGGESTIONS.get(scheme.partition("+")[0], "")
+    close = (
+        [suggested]
+        if suggested.partition("+")[0] in known
+        else get_close_matches(scheme, known, n=1)
+    )
+    hint = f", did you mean {close[0]!r}?" if close else ""
     names = ", ".join(sorted({name.lower() for name in known}))
-    return f"unknown scheme {scheme!r}{hint}; known are {names}"
+    return f"unknown scheme {scheme!r}{hint} (expected one of: {names})"
 
 
 def _check_host(url: str) -> None:
     rest = url.partition("://")[2]
     try:
         parts = urlsplit("http://" + rest)
-        good = parts.port != 0
+        valid = parts.port != 0
     except ValueError:
-        good = False
-    # An unquoted / ? or # in a password ends the host too early, and leaves the @ behind.
-    if not good or parts.fragment or ("@" in rest and "@" not in parts.netloc):
+        valid = False
+    # An unquoted / ? or # in a password ends the host before the @.
+    if not valid or parts.fragment or ("@" in rest and "@" not in parts.netloc):
         raise ValueError(
-            "has a bad host or port (special characters in a password must be percent-encoded)"
+            "invalid host or port (special characters in a password must be percent-encoded)"
         )
 
 
 def _check_redis(url: str) -> None:
     parts = urlsplit("http://" + url.partition("://")[2])
     if not re.fullmatch(r"/*\d*", parts.path):
-        raise ValueError("has a database that is not a number")
+        raise ValueError("database must be a number")
     required = dict(parse_qsl(parts.query)).get("ssl_cert_reqs")
     if required is not None and required not in _CERTIFICATE_REQUIREMENTS:
-        raise ValueError("has an ssl_cert_reqs that is not one of required, optional, none")
+        raise ValueError("ssl_cert_reqs must be one of: required, optional, none")

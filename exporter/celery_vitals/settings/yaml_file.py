@@ -1,4 +1,4 @@
-"""The configuration file: a YAML mapping from options, written without their dashes, to values."""
+"""The configuration file: a YAML mapping of options, without leading dashes, to values."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 import yaml
 
 from celery_vitals.errors import ConfigError
-from celery_vitals.settings.options import Kind, Option
+from celery_vitals.settings.options import Option, ValueType
 
 
 def read(path: Path, options: Iterable[Option]) -> dict[str, Any]:
-    """The values in the file, checked, by the option's parameter.
+    """Read the file, and return the parsed values by the parameter of the option.
 
-    Raises `ConfigError` that names the file, the line and the key of the first fault.
+    Raises `ConfigError` with the file, the line and the key of the first error.
     """
-    known = {declared.key: declared for declared in options if declared.in_file}
+    known = {option.key: option for option in options if option.in_file}
     values: dict[str, Any] = {}
     for line, key, value in _entries(path):
-        where = f"{path}:{line}"
+        location = f"{path}:{line}"
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}{_hint(key, known)}")
+            raise ConfigError(f"{location}: unknown key {key!r} ({_suggestion(key, known)})")
         try:
             values[known[key].parameter] = _value(known[key], value)
         except ValueError as error:
-            raise ConfigError(f"{where}: {key}: {error}") from None
+            raise ConfigError(f"{location}: {key}: {error}") from None
     return values
 
 
@@ -38,7 +38,7 @@ def _entries(path: Path) -> Iterator[tuple[int, str, object]]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
+        raise ConfigError(f"{path}: not UTF-8 text") from None
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -62,11 +62,11 @@ def _check_keys(node: yaml.Node, path: Path) -> None:
         return
     seen: set[str] = set()
     for key, value in node.value:
-        where = f"{path}:{key.start_mark.line + 1}"
+        location = f"{path}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"{where}: a key must be a name")
+            raise ConfigError(f"{location}: a key must be a string")
         if key.value in seen:
-            raise ConfigError(f"{where}: {key.value}: is there twice")
+            raise ConfigError(f"{location}: duplicate key {key.value!r}")
         seen.add(key.value)
         _check_keys(value, path)
 
@@ -74,30 +74,30 @@ def _check_keys(node: yaml.Node, path: Path) -> None:
 def _invalid(path: Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
-    # What YAML quotes from the file may be a part of a secret.
-    problem = re.sub(r"'[^']{3,}'", "'...'", getattr(error, "problem", None) or "cannot be read")
-    return f"{path}{line}: is not valid YAML: {problem}"
+    # A quotation from the file may be a part of a secret.
+    problem = re.sub(r"'[^']{3,}'", "'...'", getattr(error, "problem", None) or "cannot be parsed")
+    return f"{path}{line}: not valid YAML: {problem}"
 
 
-def _hint(key: str, known: Iterable[str]) -> str:
+def _suggestion(key: str, known: Iterable[str]) -> str:
     names = list(known)
     close = (
         get_close_matches(key, names, n=1)
         or [name for name in names if name.startswith(f"{key}.")][:1]
     )
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(names)}"
 
 
-def _value(declared: Option, value: object) -> Any:
+def _value(option: Option, value: object) -> Any:
     if value is None:
-        raise ValueError("has no value")
-    if declared.kind is Kind.MAPPING:
+        raise ValueError("must have a value")
+    if option.value_type is ValueType.MAPPING:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise ValueError("must be a mapping of names to values")
         return tuple(value.items())
-    if declared.kind is Kind.LIST:
+    if option.value_type is ValueType.LIST:
         items = value if isinstance(value, list) else [value]
         if not items:
             raise ValueError("must not be empty")
-        return tuple(declared.parse(item) for item in items)
-    return declared.parse(value)
+        return tuple(option.parse(item) for item in items)
+    return option.parse(value)

@@ -1,4 +1,4 @@
-"""Everything that knows HTTP: the app, the server around it, and the web configuration file."""
+"""HTTP: the ASGI app, its server, and the web configuration file."""
 
 from celery_vitals.web.app import build_app
 from celery_vitals.web.server import serve

@@ -1,4 +1,4 @@
-"""The app: which path answers what."""
+"""The ASGI app: paths and their responses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.web import negotiation
 from celery_vitals.web.headers import DefaultHeaders
 from celery_vitals.web.pages import Page
-from celery_vitals.web.scrapes import Busy, Order, Scrapes, Stopping
-from celery_vitals.web.streaming import PartsResponse
+from celery_vitals.web.scrapes import Busy, ScrapeRequest, Scrapes, Stopping
+from celery_vitals.web.streaming import SlicedResponse
 
 if TYPE_CHECKING:
     from celery_vitals.exporter import Collector
@@ -29,24 +29,24 @@ _logger = logging.getLogger(__name__)
 
 
 def build_app(collector: Collector, settings: Settings) -> Starlette:
-    """An ASGI app that can be served alone or mounted in another one (under asyncio; it needs no lifespan).
+    """Build an ASGI app to serve alone or to mount in another app (asyncio only; no lifespan).
 
-    It answers settings.web_telemetry_path, `/`, `/-/healthy` and `/-/ready`.  TLS, users and headers of
-    --web.config.file are the server's business: a mounted app has those of its host.  Whoever mounts it closes the
-    collector.
+    Its paths are settings.web_telemetry_path, `/`, `/-/healthy` and `/-/ready`.  The server applies
+    TLS, users and headers of --web.config.file: a mounted app has those of its host.  The host also
+    closes the collector.
     """
-    return Site(collector, settings).app
+    return App(collector, settings).asgi
 
 
-class Site:
-    """The app with its state."""
+class App:
+    """The ASGI app and its state."""
 
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._settings = settings
         self._scrapes = Scrapes(collector, settings)
         self._page = Page(settings)
-        # The metrics last: at `/` they take the place of the page.
+        # The metrics come last: with the path `/` they replace the page.
         routes = {
             "/": self._root,
             "/-/healthy": self._healthy,
@@ -54,16 +54,16 @@ class Site:
             settings.web_telemetry_path: self._metrics,
         }
         self._paths = tuple(routes)
-        self.app = Starlette(
+        self.asgi = Starlette(
             routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
-            exception_handlers={HTTPException: self._refusal},
+            exception_handlers={HTTPException: self._http_error},
             middleware=[Middleware(DefaultHeaders)],
         )
-        # The paths are exact: a redirect would hide a typing error in a scrape config.
-        self.app.router.redirect_slashes = False
+        # Paths are exact: a redirect would hide a typo in a scrape configuration.
+        self.asgi.router.redirect_slashes = False
 
     async def stop(self, grace: float) -> None:
-        """Not ready from now on; scrapes that take longer than `grace` seconds are answered 503."""
+        """Report not ready; scrapes that take longer than `grace` seconds are answered with 503."""
         await self._scrapes.stop(grace)
 
     async def _metrics(self, request: Request) -> Response:
@@ -71,61 +71,67 @@ class Site:
         seconds = negotiation.budget(header, self._settings.timeout, self._settings.timeout_offset)
         encode, content_type = negotiation.encoder(request.headers.get("accept", ""))
         compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
-        order = Order(Deadline.after(seconds), self._chosen(request), encode, compress)
+        scrape = ScrapeRequest(Deadline.after(seconds), self._selected(request), encode, compress)
         try:
-            parts = await self._scrapes.run(order)
+            parts = await self._scrapes.run(scrape)
         except Busy:
             limit = self._settings.web_max_requests
             return _line(
-                f"Busy: {limit} scrapes are running, and --web.max-requests allows no more.", 503
+                f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503
             )
         except Stopping:
             return _line("Stopping.", 503)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if compress:
             headers["Content-Encoding"] = "gzip"
-        return PartsResponse(parts, headers=headers)
+        return SlicedResponse(parts, headers=headers)
 
-    def _chosen(self, request: Request) -> Collection[str] | None:
-        """The collectors that collect[] or exclude[] leave; None when neither is given.  400 when they are wrong."""
+    def _selected(self, request: Request) -> Collection[str] | None:
+        """Return the collectors that collect[] or exclude[] select; None selects all.
+
+        Responds with 400 to an invalid selection.
+        """
         names = self._collector.names
-        wanted = request.query_params.getlist("collect[]")
-        unwanted = request.query_params.getlist("exclude[]")
-        valid = f"the collectors are {', '.join(names)}."
-        if wanted and unwanted:
-            raise HTTPException(400, f"Give collect[] or exclude[], not both; {valid}")
-        for parameter, given in (("collect[]", wanted), ("exclude[]", unwanted)):
-            if not set(given) <= set(names):
-                raise HTTPException(400, f"{parameter} names no collector that is on; {valid}")
-        if wanted:
-            return tuple(name for name in names if name in wanted)
-        if unwanted:
-            return tuple(name for name in names if name not in unwanted)
+        included = request.query_params.getlist("collect[]")
+        excluded = request.query_params.getlist("exclude[]")
+        expected = f"expected one of: {', '.join(names)}"
+        if included and excluded:
+            raise HTTPException(400, f"collect[] and exclude[] are mutually exclusive ({expected})")
+        for parameter, values in (("collect[]", included), ("exclude[]", excluded)):
+            if not set(values) <= set(names):
+                problem = "unknown or disabled collector"
+                raise HTTPException(400, f"{parameter}: {problem} ({expected})")
+        if included:
+            return tuple(name for name in names if name in included)
+        if excluded:
+            return tuple(name for name in names if name not in excluded)
         return None
 
     async def _root(self, _: Request) -> Response:
         try:
-            text = self._page.render(self._collector.report(), time.time())
-        except Exception as error:  # noqa: BLE001 - its text may quote a secret, so only its kind is logged
-            _logger.error("the page could not be built: %s", type(error).__name__)  # noqa: TRY400
-            return _line("The page could not be built. The metrics are not affected.", 500)
+            text = self._page.render(self._collector.status(), time.time())
+        except Exception as error:  # noqa: BLE001 - its text may quote a secret
+            _logger.error("cannot render the status page: %s", type(error).__name__)  # noqa: TRY400
+            return _line(
+                "Cannot render the status page (see the log). The metrics are not affected.", 500
+            )
         return HTMLResponse(text, headers={"Content-Security-Policy": self._page.policy})
 
     async def _healthy(self, _: Request) -> Response:
-        # No thread, no lock, no broker: it must answer when everything else hangs.
+        # No thread, lock or broker: this must respond when everything else hangs.
         return PlainTextResponse("ok\n")
 
     async def _ready(self, _: Request) -> Response:
         return _line("stopping", 503) if self._scrapes.stopping else _line("ready", 200)
 
-    async def _refusal(self, _: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101 - that is what it is registered for
-        words = {
-            404: f"Not found. The paths are {' '.join(self._paths)}",
-            405: "Only GET and HEAD are answered.",
+    async def _http_error(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
+        texts = {
+            404: f"Not found (paths: {', '.join(self._paths)})",
+            405: "Method not allowed (allowed: GET, HEAD)",
         }
         headers = {"Allow": "GET, HEAD"} if error.status_code == 405 else None
-        return _line(words.get(error.status_code, error.detail), error.status_code, headers)
+        return _line(texts.get(error.status_code, error.detail), error.status_code, headers)
 
 
 def _line(text: str, status: int, headers: dict[str, str] | None = None) -> Response:

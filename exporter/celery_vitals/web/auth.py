@@ -1,4 +1,4 @@
-"""Users and headers of the web configuration file, around the whole app."""
+"""Basic authentication and response headers of the web configuration file."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from celery_vitals.web.config_reload import LiveConfig
+from celery_vitals.web.config_reload import ReloadingConfig
 from celery_vitals.web.headers import SECURITY
 from celery_vitals.web.threads import in_thread
 
-# bcrypt looks at no more.  Cutting here gives every version of the library the same answer.
+# bcrypt ignores the rest.  Truncating here makes all versions of the library agree.
 _PASSWORD_BYTES = 72
 
 
-class Guard:
-    """ASGI middleware: 401 without a user of the file, on every path; adds the headers of the file."""
+class Authentication:
+    """ASGI middleware: requires a user of the file on every path, and adds the file's headers."""
 
-    def __init__(self, app: ASGIApp, live: LiveConfig) -> None:
+    def __init__(self, app: ASGIApp, config: ReloadingConfig) -> None:
         self._app = app
-        self._live = live
+        self._config = config
         self._users = Users()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        config = self._live.current().config
+        """Handle one request."""
+        config = self._config.current().config
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(config.headers)
             await send(message)
 
-        allowed = not config.users or await self._users.knows(
+        allowed = not config.users or await self._users.authenticate(
             Headers(scope=scope).get("authorization"), config.users
         )
         await (self._app if allowed else _unauthorized())(scope, receive, send_with_headers)
@@ -50,40 +50,40 @@ class Guard:
 class Users:
     """Checks credentials against bcrypt hashes.
 
-    bcrypt is slow on purpose, so the last good credentials of each user are remembered, as a keyed digest.  A wrong
-    password and an unknown user cost the same time, and only one check runs at once.
+    bcrypt is slow by design, so the last valid credentials of each user are cached, as a keyed
+    digest.  A wrong password and an unknown user take the same time, and checks run one at a time.
     """
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
-        self._good: dict[bytes, bytes] = {}
-        self._turn = asyncio.Lock()
+        self._cache: dict[bytes, bytes] = {}
+        self._lock = asyncio.Lock()
 
-    async def knows(self, header: str | None, users: Mapping[bytes, bytes]) -> bool:
-        """Whether the Authorization `header` is that of one of `users` (name to hash)."""
+    async def authenticate(self, header: str | None, users: Mapping[bytes, bytes]) -> bool:
+        """Return whether the Authorization `header` is valid for one of `users` (name to hash)."""
         name, password = _credentials(header)
         if name is None:
             return False
-        # For an unknown user the costliest hash there is, so that the answer takes no less than another one.
+        # An unknown user is checked against the costliest hash, so that timing reveals nothing.
         hashed = users.get(name, max(users.values(), key=_cost))
         digest = hmac.digest(self._secret, hashlib.sha256(password).digest() + hashed, "sha256")
-        if self._remembered(name, digest):
+        if self._is_cached(name, digest):
             return name in users
-        async with self._turn:
-            if self._remembered(name, digest):
+        async with self._lock:
+            if self._is_cached(name, digest):
                 return name in users
-            right = await in_thread(partial(_matches, password, hashed), "bcrypt")
-            if right and name in users:
-                self._good[name] = digest
+            valid = await in_thread(partial(_matches, password, hashed), "bcrypt")
+            if valid and name in users:
+                self._cache[name] = digest
                 return True
         return False
 
-    def _remembered(self, name: bytes, digest: bytes) -> bool:
-        return hmac.compare_digest(self._good.get(name, b""), digest)
+    def _is_cached(self, name: bytes, digest: bytes) -> bool:
+        return hmac.compare_digest(self._cache.get(name, b""), digest)
 
 
 def _credentials(header: str | None) -> tuple[bytes | None, bytes]:
-    """Name and password of a Basic Authorization header; no name when it is not one."""
+    """Parse a Basic Authorization header; the name is None when it is malformed."""
     scheme, _, encoded = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return None, b""
@@ -101,7 +101,7 @@ def _cost(hashed: bytes) -> bytes:
 def _matches(password: bytes, hashed: bytes) -> bool:
     try:
         return bcrypt.checkpw(password, hashed)
-    except ValueError:  # a hash of the right form whose salt is no salt
+    except ValueError:  # a well-formed hash with an invalid salt
         return False
 
 

@@ -1,4 +1,4 @@
-"""Response headers that every answer carries."""
+"""Security headers of every response."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SECURITY: Mapping[str, str] = {
 
 
 class DefaultHeaders:
-    """ASGI middleware: adds SECURITY to what has no such header yet."""
+    """ASGI middleware: adds each header of SECURITY that the response does not set."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Unexpected errors in the log: once when they appear, not once per scrape."""
+"""Logging of unexpected errors on change: once when they appear, not once per scrape."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from pathlib import Path
 _logger = logging.getLogger(__name__)
 
 
-class FaultLog:
-    """Remembers what is failing, and logs only changes.
+class FailureLog:
+    """Tracks failing operations, and logs changes only.
 
-    The text of an exception is left out on purpose: it may quote a URL with its password.
+    The text of an exception is never logged: it may quote a URL with its password.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, set[str]] = {}
+        self._failures: dict[str, set[str]] = {}
         self._lock = threading.Lock()
 
-    def failed(self, what: str, error: Exception) -> None:
-        """`what` raised `error`: a line in the log unless this is known already."""
-        text = _where(error)
+    def failed(self, operation: str, error: Exception) -> None:
+        """Record that `operation` raised `error`, and log it unless it is a repetition."""
+        text = _describe(error)
         with self._lock:
-            seen = self._seen.setdefault(what, set())
+            seen = self._failures.setdefault(operation, set())
             if text in seen:
                 return
             seen.add(text)
-        _logger.error("%s failed, its metrics are left out: %s", what, text)
+        _logger.error("%s failed, its metrics are missing: %s", operation, text)
 
-    def worked(self, what: str) -> None:
-        """`what` went well: if it failed before, its next failure is news again."""
+    def succeeded(self, operation: str) -> None:
+        """Record that `operation` succeeded, and log it after a failure."""
         with self._lock:
-            failed = self._seen.pop(what, None)
+            failed = self._failures.pop(operation, None)
         if failed:
-            _logger.info("%s works again", what)
+            _logger.info("%s recovered", operation)
 
 
-def _where(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return type(error).__name__

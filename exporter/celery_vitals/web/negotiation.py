@@ -1,4 +1,4 @@
-"""What the request's headers ask for: format, compression, time."""
+"""Negotiation of format, compression and timeout from the headers of a request."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from prometheus_client.exposition import choose_encoder
 
 from celery_vitals.metrics.encoder import Encoder
 
-# A scrape interval of an hour is unheard of; without a limit, one header could occupy a scrape for ever.
+# Without a limit, one header could occupy a scrape for ever.
 _LONGEST_TIMEOUT = 3600.0
 _SHORTEST_BUDGET = 0.1
 
 
 def budget(header: str | None, default: float, offset: float) -> float:
-    """Seconds a scrape may take.
+    """Return the time budget of a scrape, in seconds.
 
-    `header` is X-Prometheus-Scrape-Timeout-Seconds; the answer needs `offset` of it for its way back.  Without the
-    header, or with one that is not a positive number, it is `default`.
+    `header` is X-Prometheus-Scrape-Timeout-Seconds, of which `offset` is reserved for the response.
+    Without the header, or unless it is a positive number, the budget is `default`.
     """
     timeout = _positive(header)
     if timeout is None:
@@ -34,7 +34,7 @@ def _positive(text: str | None) -> float | None:
 
 
 def encoder(accept: str) -> tuple[Encoder, str]:
-    """The encoder and the content type for an Accept header; text 0.0.4 when the header makes no sense."""
+    """Return encoder and content type for an Accept header; text 0.0.4 when it is invalid."""
     try:
         return choose_encoder(accept)
     except (TypeError, ValueError):  # a version such as "x.y"
@@ -42,14 +42,14 @@ def encoder(accept: str) -> tuple[Encoder, str]:
 
 
 def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip, and does not prefer the plain text."""
-    weights = dict(_weighed(part) for part in header.lower().split(",") if part.strip())
+    """Return whether an Accept-Encoding header allows gzip and does not prefer identity."""
+    weights = dict(_weight(part) for part in header.lower().split(",") if part.strip())
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
-def _weighed(part: str) -> tuple[str, float]:
-    """A coding and its q-value, from `gzip;q=0.5`.  A q-value that is no number counts as 0: not wanted."""
+def _weight(part: str) -> tuple[str, float]:
+    """Parse a coding and its q-value, as in `gzip;q=0.5`; an invalid q-value counts as 0."""
     coding, *parameters = (piece.strip() for piece in part.split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")

@@ -1,4 +1,4 @@
-"""The page at `/`: in words, what is seen, what is not, and which setting would show it."""
+"""The status page at `/`: the state of the cluster, and the blind spots with their settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from celery_vitals._version import __version__
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 
 if TYPE_CHECKING:
     from celery_vitals.settings import Settings
     from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# A page of thousands of rows helps nobody; /metrics has them all.
-_ROWS = 500
+# Thousands of rows are unreadable; /metrics has all of them.
+_MAX_ROWS = 500
 _LEVELS = {
     State.UP: "good",
     State.BUSY: "good",
@@ -36,7 +36,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of the summary.  `level` is good, bad, unknown or plain."""
+    """One line of the summary; `level` is good, bad, unknown or plain."""
 
     level: str
     text: str
@@ -44,19 +44,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Table(Generic[Row]):
-    """The rows that are shown, and how many are not."""
+    """The rows to show, and the number of those left out."""
 
     rows: Sequence[Row]
     more: int
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Table[Row]:
-        """The first rows."""
-        return cls(rows[:_ROWS], max(0, len(rows) - _ROWS))
+        """Limit the number of rows."""
+        return cls(rows[:_MAX_ROWS], max(0, len(rows) - _MAX_ROWS))
 
 
 class Page:
-    """Renders reports.  `policy` is the Content-Security-Policy that lets nothing in but the page's own style."""
+    """Renders the page; `policy` is its Content-Security-Policy: nothing but its own style."""
 
     def __init__(self, settings: Settings) -> None:
         environment = Environment(
@@ -66,32 +66,35 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters.update(took=_took, number=_number, utc=_utc)
-        # Relative, so that it also works below a prefix: behind a proxy, or mounted in another app.
+        environment.filters.update(duration=_duration, number=_number, utc=_utc)
+        # A relative link also works behind a proxy, and when the app is mounted.
         environment.globals.update(metrics=f".{settings.web_telemetry_path}", version=__version__)
         style = environment.get_template("page.css").render()
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-        self.policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+        self.policy = (
+            f"default-src 'none'; style-src 'sha256-{digest}';"
+            " base-uri 'none'; frame-ancestors 'none'"
+        )
         self._template = environment.get_template("page.html")
 
-    def render(self, report: ClusterStatus, now: float) -> str:
-        """The page for `report`, as seen at `now` (Unix seconds)."""
-        ran = [probe.finished_at for probe in report.probes if probe.ok is not None]
+    def render(self, status: ClusterStatus, now: float) -> str:
+        """Render the page for `status` at the time `now` (Unix seconds)."""
+        finished = [run.finished_at for run in status.collectors if run.ok is not None]
         return self._template.render(
-            report=report,
+            status=status,
             now=now,
-            round_at=max(ran, default=None),
-            findings=list(_findings(report)),
-            workers=Table.of(sorted(report.workers, key=_worker_order)),
-            queues=Table.of(sorted(report.queues, key=_queue_order)),
-            unserved=unserved,
+            collected_at=max(finished, default=None),
+            findings=list(_findings(status)),
+            workers=Table.of(sorted(status.workers, key=_worker_order)),
+            queues=Table.of(sorted(status.queues, key=_queue_order)),
+            without_consumers=without_consumers,
             level=_LEVELS.__getitem__,
             ago=lambda when: _ago(now - when),
         )
 
 
-def unserved(queue: QueueStatus) -> bool:
-    """Whether nobody takes messages from this queue, as far as is known; False when nothing is known."""
+def without_consumers(queue: QueueStatus) -> bool:
+    """Return whether the queue has no consumers; False when their number is unknown."""
     known = [count for count in (queue.workers, queue.consumers) if count is not None]
     return bool(known) and not any(known)
 
@@ -101,41 +104,38 @@ def _worker_order(worker: WorkerStatus) -> tuple[bool, bool, str]:
 
 
 def _queue_order(queue: QueueStatus) -> tuple[bool, str]:
-    return not (unserved(queue) and queue.length), queue.name
+    return not (without_consumers(queue) and queue.length), queue.name
 
 
-def _findings(report: ClusterStatus) -> Iterator[Finding]:
-    probes = {probe.name: probe for probe in report.probes}
-    yield _answers("The broker", probes.get("broker"))
-    if report.backend:
-        yield _answers("The result backend", probes.get("backend"))
-    if report.workers:
-        yield from _worker_findings(report.workers)
+def _findings(status: ClusterStatus) -> Iterator[Finding]:
+    collectors = {collector.name: collector for collector in status.collectors}
+    yield _connection("Broker", collectors.get("broker"))
+    if status.backend:
+        yield _connection("Result backend", collectors.get("backend"))
+    if status.workers:
+        yield from _worker_findings(status.workers)
     else:
-        yield _nothing("worker", probes)
-    if report.queues:
-        yield from _queue_findings(report.queues)
+        yield _none_observed("workers", collectors)
+    if status.queues:
+        yield from _queue_findings(status.queues)
     else:
-        yield _nothing("queue", probes)
+        yield _none_observed("queues", collectors)
 
 
-def _answers(what: str, probe: CollectorStatus | None) -> Finding:
-    if probe is None:
-        return Finding("unknown", f"{what} is not checked.")
-    if probe.ok is None:
-        return Finding("unknown", f"{what} has not been checked yet.")
-    return (
-        Finding("good", f"{what} works.")
-        if probe.ok
-        else Finding("bad", f"{what} does not work: {probe.reason}.")
-    )
+def _connection(what: str, collector: CollectorStatus | None) -> Finding:
+    if collector is None:
+        return Finding("unknown", f"{what}: not checked")
+    if collector.ok is None:
+        return Finding("unknown", f"{what}: not checked yet")
+    if not collector.ok:
+        return Finding("bad", f"{what}: down, {collector.reason}")
+    return Finding("good", f"{what}: up")
 
 
-def _nothing(what: str, probes: Collection[str]) -> Finding:
-    return Finding(
-        "unknown",
-        f"No {what} has been seen." if f"{what}s" in probes else f"No {what} is looked for.",
-    )
+def _none_observed(name: str, collectors: Collection[str]) -> Finding:
+    what = name.capitalize()
+    text = f"{what}: none observed" if name in collectors else f"{what}: not checked"
+    return Finding("unknown", text)
 
 
 def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
@@ -143,36 +143,32 @@ def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
     ending = sum(1 for worker in workers if worker.state is State.DRAINING)
     down = len(workers) - up - ending
     if up:
-        yield Finding("good", f"{_count(up, 'worker is', 'workers are')} up.")
+        yield Finding("good", f"{_count(up, 'worker', 'workers')} up")
     for state, one, many in (
-        (State.NOT_CONSUMING, "of them takes no tasks", "of them take no tasks"),
-        (State.STALLED, "of them is stalled", "of them are stalled"),
+        (State.NOT_CONSUMING, "worker up but not consuming", "workers up but not consuming"),
+        (State.STALLED, "worker up but stalled", "workers up but stalled"),
     ):
         if number := sum(1 for worker in workers if worker.state is state):
-            yield Finding("bad", f"{_count(number, one, many)}.")
+            yield Finding("bad", _count(number, one, many))
     if ending:
-        yield Finding("plain", f"{_count(ending, 'worker is', 'workers are')} shutting down.")
+        yield Finding("plain", f"{_count(ending, 'worker', 'workers')} shutting down")
     if down:
-        yield Finding("bad", f"{_count(down, 'worker is', 'workers are')} down.")
+        yield Finding("bad", f"{_count(down, 'worker', 'workers')} down")
 
 
 def _queue_findings(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
-    left = sum(1 for queue in queues if queue.length and unserved(queue))
-    if left:
-        them = "it" if left == 1 else "them"
-        yield Finding(
-            "bad", f"{_count(left, 'queue has', 'queues have')} messages, and nobody serves {them}."
-        )
+    orphaned = sum(1 for queue in queues if queue.length and without_consumers(queue))
+    if orphaned:
+        has = _count(orphaned, "queue has", "queues have")
+        yield Finding("bad", f"{has} messages but no consumers")
     lengths = [queue.length for queue in queues if queue.length is not None]
     if any(lengths):
-        waiting = _count(sum(lengths), "message waits", "messages wait")
-        holding = sum(1 for length in lengths if length)
-        yield Finding(
-            "plain",
-            f"{waiting} in {_number(holding)} of {_count(len(lengths), 'queue', 'queues')}.",
-        )
+        messages = _count(sum(lengths), "message", "messages")
+        filled = _number(sum(1 for length in lengths if length))
+        total = _count(len(lengths), "queue", "queues")
+        yield Finding("plain", f"{messages} waiting in {filled} of {total}")
     elif lengths:
-        yield Finding("plain", f"{_count(len(lengths), 'queue is', 'queues are')} empty.")
+        yield Finding("plain", f"{_count(len(lengths), 'queue', 'queues')} empty")
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -183,7 +179,7 @@ def _number(value: int) -> str:
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def _took(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

@@ -1,4 +1,4 @@
-"""One scrape: from the collectors to the bytes of the answer, in a thread, and only so many at once."""
+"""Scrapes: from collectors to the bytes of a response, in a limited number of threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector as MetricSource
 
 from celery_vitals.metrics.encoder import Encoder, generate
-from celery_vitals.web.log_on_change import FaultLog
+from celery_vitals.web.log_on_change import FailureLog
 from celery_vitals.web.streaming import slices
 from celery_vitals.web.threads import NoThread, in_thread
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
-# Metrics are repetitive text, and shrink to a seventeenth; level 6 takes three times as long for a twentieth.
+# Metrics shrink to 1/17; level 6 takes three times as long for 1/20.
 _GZIP_LEVEL = 1
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
 class Busy(Exception):
-    """As many scrapes run as may run at once."""
+    """The limit of concurrent scrapes is reached."""
 
 
 class Stopping(Exception):
-    """The server stops; the scrape is not waited for."""
+    """The server is stopping; the scrape is abandoned."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What one request wants: `names` are collectors, None means all; `compress` means gzip."""
+class ScrapeRequest:
+    """One request: `names` are the collectors to run, None means all; `compress` means gzip."""
 
     deadline: Deadline
     names: Collection[str] | None
@@ -57,29 +57,31 @@ class Scrapes:
 
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
-        self._own = {} if settings.web_disable_exporter_metrics else _own_sources()
-        self._faults = FaultLog()
-        self._places = threading.BoundedSemaphore(settings.web_max_requests)
+        self._process = {} if settings.web_disable_exporter_metrics else _process_sources()
+        self._failures = FailureLog()
+        self._slots = threading.BoundedSemaphore(settings.web_max_requests)
         self._running: set[asyncio.Future[Sequence[bytes]]] = set()
         self.stopping = False
 
-    async def run(self, order: Order) -> Sequence[bytes]:
-        """The body of the answer, in parts.
+    async def run(self, request: ScrapeRequest) -> Sequence[bytes]:
+        """Scrape, and return the body of the response in parts.
 
-        Raises Busy at once when no place is free, Stopping when the server stops.
+        Raises Busy immediately when no slot is free, and Stopping when the server stops.
         """
         if self.stopping:
             raise Stopping
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise Busy
-        # The place belongs to the thread, not to the request: a client that went away does not free it.
-        scrape = asyncio.ensure_future(in_thread(partial(self._in_place, order), "scrape"))
+        # The thread owns the slot, not the request: a disconnected client does not free it.
+        scrape = asyncio.ensure_future(
+            in_thread(partial(self._scrape_and_release, request), "scrape")
+        )
         self._running.add(scrape)
         scrape.add_done_callback(self._running.discard)
         try:
             return await scrape
         except NoThread:
-            self._places.release()
+            self._slots.release()
             raise Busy from None
         except asyncio.CancelledError:
             if self.stopping:
@@ -87,42 +89,42 @@ class Scrapes:
             raise
 
     async def stop(self, grace: float) -> None:
-        """Start no more scrapes; wait up to `grace` seconds for those that run, then abandon them."""
+        """Reject new scrapes; wait up to `grace` seconds for running ones, then abandon them."""
         self.stopping = True
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         for scrape in list(self._running):
             scrape.cancel()
 
-    def _in_place(self, order: Order) -> Sequence[bytes]:
+    def _scrape_and_release(self, request: ScrapeRequest) -> Sequence[bytes]:
         try:
-            return self._scrape(order)
+            return self._scrape(request)
         finally:
-            self._places.release()
+            self._slots.release()
 
-    def _scrape(self, order: Order) -> Sequence[bytes]:
+    def _scrape(self, request: ScrapeRequest) -> Sequence[bytes]:
         families = self._gather(
-            "the scrape", partial(self._collector.scrape, order.deadline, order.names)
+            "scrape", partial(self._collector.scrape, request.deadline, request.names)
         )
-        for name, source in self._own.items():
+        for name, source in self._process.items():
             families += self._gather(name, source.collect)
-        parts = generate(families, order.encode, self._unwritable)
-        return _compressed(parts) if order.compress else parts
+        parts = generate(families, request.encode, self._encoding_failed)
+        return _compressed(parts) if request.compress else parts
 
-    def _gather(self, what: str, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
-        """What `collect` yields; when it raises, what it had yielded so far."""
+    def _gather(self, operation: str, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
+        """Return what `collect` yields; if it raises, what it yielded before."""
         families: list[Metric] = []
         try:
             for family in collect():
                 families.append(family)
-        except Exception as error:  # noqa: BLE001 - one collector never costs another one's samples
-            self._faults.failed(what, error)
+        except Exception as error:  # noqa: BLE001 - one collector never costs the samples of another
+            self._failures.failed(operation, error)
         else:
-            self._faults.worked(what)
+            self._failures.succeeded(operation)
         return families
 
-    def _unwritable(self, family: Metric, error: Exception) -> None:
-        self._faults.failed(f"writing {family.name}", error)
+    def _encoding_failed(self, family: Metric, error: Exception) -> None:
+        self._failures.failed(f"encoding {family.name}", error)
 
 
 def _compressed(parts: Iterable[bytes]) -> list[bytes]:
@@ -130,10 +132,10 @@ def _compressed(parts: Iterable[bytes]) -> list[bytes]:
     return [*filter(None, map(packer.compress, slices(parts))), packer.flush()]
 
 
-def _own_sources() -> dict[str, MetricSource]:
-    """The collectors of process, platform and gc, by name.
+def _process_sources() -> dict[str, MetricSource]:
+    """Return prometheus_client's collectors of process, platform and gc, by name.
 
-    Each in a registry of its own: they cannot be built without one, and the global one belongs to others.
+    Each has its own registry: they require one, and the global one belongs to the application.
     """
     sources: dict[str, MetricSource] = {}
     for kind in (ProcessCollector, PlatformCollector, GCCollector):

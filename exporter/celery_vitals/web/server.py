@@ -1,4 +1,4 @@
-"""The server around the app: sockets, TLS, signals, and a stop that takes less than two seconds."""
+"""The HTTP server: sockets, TLS, signals, and a shutdown within two seconds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from celery_vitals.deadline import Deadline
-from celery_vitals.web.app import Site
-from celery_vitals.web.auth import Guard
-from celery_vitals.web.config_reload import LiveConfig
-from celery_vitals.web.sockets import bind_all, shown
-from celery_vitals.web.tls import LiveContext
+from celery_vitals.web.app import App
+from celery_vitals.web.auth import Authentication
+from celery_vitals.web.config_reload import ReloadingConfig
+from celery_vitals.web.sockets import bind_all, socket_address
+from celery_vitals.web.tls import ReloadingContext
 
 if TYPE_CHECKING:
     from celery_vitals.exporter import Collector
@@ -28,19 +28,19 @@ _logger = logging.getLogger(__name__)
 
 OnReady = Callable[[tuple[str, ...]], None]
 
-# Of the two seconds of a stop; the rest is for the interpreter's own end.
+# Of the two seconds of a shutdown; the rest is for the exit of the interpreter.
 _STOP_SECONDS = 1.6
 _SCRAPE_GRACE = 0.3
 _CLOSE_SECONDS = 1.0
-# Longer than the usual scrape intervals, so that Prometheus keeps its connection (and saves the TLS handshake).
+# Longer than usual scrape intervals, so that Prometheus reuses its connection.
 _KEEP_ALIVE_SECONDS = 75
 
 
 def serve(collector: Collector, settings: Settings, on_ready: OnReady | None = None) -> int:
     """Serve until SIGTERM or SIGINT; then close the collector and return the exit code, 0.
 
-    `on_ready` is called once requests are answered, with the URL of each address.  Raises ConfigError when an
-    address cannot be listened on, or --web.config.file is wrong.
+    `on_ready` is called when the server accepts requests, with the URL of each address.  Raises
+    ConfigError when an address cannot be bound, or --web.config.file is invalid.
     """
     server = WebServer(collector, settings)
     with _signals(server.stop):
@@ -49,22 +49,21 @@ def serve(collector: Collector, settings: Settings, on_ready: OnReady | None = N
 
 
 class WebServer:
-    """Listens from its construction on (which raises ConfigError); `run` answers until `stop`."""
+    """Listens from construction on (which raises ConfigError); `run` serves until `stop`."""
 
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
-        site = Site(collector, settings)
-        live = LiveConfig(settings.web_config_file) if settings.web_config_file else None
-        config = _config(
-            Guard(site.app, live) if live else site.app, debug=settings.log_level == "debug"
-        )
-        if live and live.current().context:
-            config.ssl = LiveContext(live.context)
+        app = App(collector, settings)
+        web_config = ReloadingConfig(settings.web_config_file) if settings.web_config_file else None
+        asgi = Authentication(app.asgi, web_config) if web_config else app.asgi
+        config = _uvicorn_config(asgi, debug=settings.log_level == "debug")
+        if web_config and web_config.current().context:
+            config.ssl = ReloadingContext(web_config.context)
         self._sockets = bind_all(settings.web_listen_address)
         scheme = "https" if config.ssl else "http"
-        self.urls = tuple(f"{scheme}://{shown(sock)}" for sock in self._sockets)
+        self.urls = tuple(f"{scheme}://{socket_address(sock)}" for sock in self._sockets)
         self._stop_by = Deadline.after(_STOP_SECONDS)
-        self._server = _Server(config, site, self._ready)
+        self._server = _Server(config, app, self._ready)
         self._on_ready: OnReady | None = None
 
     def run(self, on_ready: OnReady | None = None) -> None:
@@ -76,7 +75,10 @@ class WebServer:
             self._collector.close(self._stop_by.within(_CLOSE_SECONDS))
 
     def stop(self) -> None:
-        """End `run` soon; safe in a signal handler and from other threads.  A second call does not wait for clients."""
+        """End `run`; safe in a signal handler and from other threads.
+
+        A second call does not wait for clients.
+        """
         if not self._server.should_exit:
             self._stop_by = Deadline.after(_STOP_SECONDS)
         self._server.force_exit = self._server.should_exit
@@ -90,11 +92,11 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with our start, stop and signals."""
+    """uvicorn's server with hooks at startup and shutdown, and without its signal handlers."""
 
-    def __init__(self, config: uvicorn.Config, site: Site, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._site = site
+        self._app = app
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -102,17 +104,17 @@ class _Server(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Still listening meanwhile, so that /-/ready can say it.
-        await self._site.stop(_SCRAPE_GRACE)
+        # The server still listens, so that /-/ready reports it.
+        await self._app.stop(_SCRAPE_GRACE)
         await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing: the time of a stop counts from our own handler, and uvicorn would raise the signal once more."""
+        """Do nothing: our handlers start the shutdown, and uvicorn would re-raise the signal."""
         yield
 
 
-def _config(app: ASGIApp, *, debug: bool) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, *, debug: bool) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -134,7 +136,7 @@ def _config(app: ASGIApp, *, debug: bool) -> uvicorn.Config:
 
 @contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call `stop`; only in the main thread, elsewhere they are somebody else's."""
+    """Call `stop` on SIGTERM and SIGINT; in the main thread only, where handlers can be set."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

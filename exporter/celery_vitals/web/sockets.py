@@ -12,23 +12,26 @@ from celery_vitals.errors import ConfigError
 if TYPE_CHECKING:
     from celery_vitals.settings import Address
 
-_WORDS = {
-    errno.EADDRINUSE: "is already in use",
-    errno.EADDRNOTAVAIL: "is not an address of this machine",
-    errno.EACCES: "may not be used by this user",
+_PROBLEMS = {
+    errno.EADDRINUSE: "already in use",
+    errno.EADDRNOTAVAIL: "not an address of this machine",
+    errno.EACCES: "permission denied",
 }
-# What a machine without IPv6, or with IPv6 turned off, answers.
+# Errors of a machine without IPv6, or with IPv6 disabled.
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
 def bind_all(addresses: Sequence[Address]) -> list[socket.socket]:
-    """A listening socket for each address.  Raises ConfigError, with none left open, when one cannot be had."""
+    """Open a listening socket for each address.
+
+    Raises ConfigError, and closes all of them, when one fails.
+    """
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
             sockets.append(_bind(address))
-            # Connections inherit it.  An answer goes out in two parts, and the second one shall not wait 40 ms for the
-            # client to acknowledge the first; asyncio sees to that for the sockets it makes itself only.
+            # Connections inherit it.  A response is sent in two parts, and the second must not wait
+            # 40 ms for the acknowledgement of the first; asyncio sets this on its own sockets only.
             sockets[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except ConfigError:
         for sock in sockets:
@@ -37,24 +40,24 @@ def bind_all(addresses: Sequence[Address]) -> list[socket.socket]:
     return sockets
 
 
-def shown(sock: socket.socket) -> str:
-    """Where a socket really listens: `127.0.0.1:10818`, `[::]:10818`."""
+def socket_address(sock: socket.socket) -> str:
+    """Return the address that a socket listens on: `127.0.0.1:10818`, `[::]:10818`."""
     host, port, *_ = sock.getsockname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _bind(address: Address) -> socket.socket:
-    """A socket on `address`; on every interface, IPv4 and IPv6, when its host is "" or "::"."""
+    """Open a socket on `address`; the hosts "" and "::" mean every interface, IPv4 and IPv6."""
     try:
         if address.host in ("", "::"):
             return _bind_every(address)
         family, resolved = _resolved(address)
         return socket.create_server(resolved, family=family)
     except socket.gaierror:
-        why = "cannot be resolved"
+        problem = "cannot resolve the host name"
     except OSError as error:
-        why = _WORDS.get(error.errno or 0, f"cannot be used: {error.strerror}")
-    raise ConfigError(f"--web.listen-address: {address} {why}")
+        problem = _PROBLEMS.get(error.errno or 0, f"cannot bind: {error.strerror}")
+    raise ConfigError(f"--web.listen-address: {address}: {problem}")
 
 
 def _bind_every(address: Address) -> socket.socket:
@@ -64,11 +67,11 @@ def _bind_every(address: Address) -> socket.socket:
     except OSError as error:
         if address.host or error.errno not in _NO_IPV6:
             raise
-    return socket.create_server(("0.0.0.0", address.port))  # noqa: S104 - the user asked for every interface
+    return socket.create_server(("0.0.0.0", address.port))  # noqa: S104 - every interface
 
 
 def _resolved(address: Address) -> tuple[int, Any]:
-    """Family and socket address: the first of IPv4, else the first; what `localhost` means to most clients."""
+    """Return family and socket address; IPv4 first, as most clients resolve `localhost`."""
     found = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )

@@ -1,7 +1,7 @@
-"""Large answers, sent a slice at a time.
+"""Large responses, sent in slices.
 
-A page of 200,000 series has 20 MB.  In one piece it would cost that much memory for each scrape, and the allocator
-keeps such room for every thread that once needed it.
+200,000 series are 20 MB.  In one piece they would cost that much memory for each scrape, and the
+allocator keeps such blocks for every thread that once needed them.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ _SLICE = 256 * 1024
 
 
 def slices(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The parts joined to slices of about 256 kB."""
-    some: list[bytes] = []
+    """Join the parts into slices of about 256 kB."""
+    pending: list[bytes] = []
     size = 0
     for part in parts:
-        some.append(part)
+        pending.append(part)
         size += len(part)
         if size >= _SLICE:
-            yield b"".join(some)
-            some.clear()
+            yield b"".join(pending)
+            pending.clear()
             size = 0
-    yield b"".join(some)
+    yield b"".join(pending)
 
 
-class PartsResponse(Response):
-    """A body in parts, whose length is known."""
+class SlicedResponse(Response):
+    """A response whose body is sent in slices, with a Content-Length."""
 
     def __init__(self, parts: Sequence[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(headers={**headers, "Content-Length": str(sum(map(len, parts)))})
         self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; the server makes this wait for a client that reads slowly."""
+        """Send the response; the server applies the backpressure of a slow client."""
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )

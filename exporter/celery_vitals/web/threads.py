@@ -1,7 +1,7 @@
-"""Blocking work beside the event loop.
+"""Blocking calls outside the event loop.
 
-In daemon threads of our own: the pools of asyncio and anyio are joined when the interpreter exits, so one call that
-hangs would hold up the stop.
+They run in daemon threads: the pools of asyncio and anyio are joined at exit, so one call that
+hangs would block the shutdown.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class NoThread(Exception):
-    """The system gives no more threads; the work was not begun."""
+    """The system cannot start another thread; the work was not started."""
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:
-    """What `work()` returns or raises, run in a new daemon thread called `name`.
+    """Run `work()` in a new daemon thread called `name`, and return its result.
 
-    Cancelling the wait leaves the thread running.  Raises NoThread when there is none to be had.
+    Cancellation leaves the thread running.  Raises NoThread when no thread can be started.
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
@@ -30,7 +30,7 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
     def run() -> None:
         try:
             outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the outcome is awaited
+        except BaseException as error:  # noqa: BLE001 - raised again by the await
             outcome.set_exception(error)
 
     try:

@@ -1,22 +1,26 @@
-"""TLS contexts from the configuration."""
+"""TLS contexts of the web configuration."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from celery_vitals.web.config import TlsConfig
-from celery_vitals.web.sections import Fault
+from celery_vitals.web.config_file import WebConfigError
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_SECTION = "tls_server_config"
 _VERIFY = {None: ssl.CERT_NONE, False: ssl.CERT_OPTIONAL, True: ssl.CERT_REQUIRED}
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:
-    """The context for new connections.  Raises Fault for files that are missing, wrong, or do not go together."""
+    """Build the context for new connections.
+
+    Raises WebConfigError for files that are missing, invalid, or do not match.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[config.min_version]
     context.maximum_version = _VERSIONS[config.max_version]
@@ -36,9 +40,9 @@ def _load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
     try:
         context.load_cert_chain(config.cert_file, config.key_file, _no_password)
     except ssl.SSLError as error:
-        why = f": {error.reason}" if error.reason else ""
-        raise Fault(
-            f"tls_server_config: cert_file and key_file are not PEM or do not belong together{why}"
+        reason = f": {error.reason}" if error.reason else ""
+        raise WebConfigError(
+            f"cert_file and key_file must be PEM files that match{reason}", _SECTION
         ) from None
 
 
@@ -50,28 +54,31 @@ def _load_client_ca(context: ssl.SSLContext, config: TlsConfig) -> None:
     try:
         context.load_verify_locations(config.client_ca_file)
     except ssl.SSLError:
-        raise Fault("tls_server_config.client_ca_file has no certificate in PEM") from None
+        raise WebConfigError(
+            "must contain a PEM certificate", f"{_SECTION}.client_ca_file"
+        ) from None
     if config.client_allowed_sans:
-        context.sslobject_class = _checking(frozenset(map(_canonical, config.client_allowed_sans)))
+        context.sslobject_class = _name_checking(config.client_allowed_sans)
 
 
 def _check_readable(key: str, path: Path) -> None:
-    """OpenSSL's own errors name neither the file nor the reason."""
+    # OpenSSL's errors name neither the file nor the reason.
     try:
         path.read_bytes()
     except OSError as error:
-        raise Fault(f"tls_server_config.{key}: {path}: {error.strerror}") from None
+        raise WebConfigError(f"cannot read {path}: {error.strerror}", f"{_SECTION}.{key}") from None
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal, and wait.
-    raise Fault("tls_server_config.key_file is encrypted, which is not supported")
+    # Without this callback OpenSSL prompts on the terminal and blocks.
+    raise WebConfigError("encrypted keys are not supported", f"{_SECTION}.key_file")
 
 
-def _checking(allowed: frozenset[str]) -> type[ssl.SSLObject]:
-    """A connection whose client must have one of the `allowed` subject alternative names."""
+def _name_checking(names: Sequence[str]) -> type[ssl.SSLObject]:
+    """Build a connection type whose client must present one of `names` as a SAN."""
+    allowed = frozenset(map(_canonical, names))
 
-    class Checking(ssl.SSLObject):
+    class NameChecking(ssl.SSLObject):
         def do_handshake(self) -> None:
             super().do_handshake()
             certificate: dict[str, Any] = self.getpeercert() or {}
@@ -79,35 +86,35 @@ def _checking(allowed: frozenset[str]) -> type[ssl.SSLObject]:
                 _canonical(value) for _, value in certificate.get("subjectAltName", ())
             ):
                 raise ssl.SSLCertVerificationError(
-                    "the client's certificate has none of client_allowed_sans"
+                    "the client certificate has none of client_allowed_sans"
                 )
 
-    return Checking
+    return NameChecking
 
 
 def _canonical(name: str) -> str:
-    """A name, with IP addresses in one spelling: OpenSSL writes `0:0:0:0:0:0:0:1`."""
+    """Normalize IP addresses: OpenSSL writes ::1 as `0:0:0:0:0:0:0:1`."""
     try:
         return str(ip_address(name))
     except ValueError:
         return name
 
 
-class LiveContext(ssl.SSLContext):
-    """What the server is given: each new connection gets the context that is current then.
+class ReloadingContext(ssl.SSLContext):
+    """A context that wraps each new connection with the context that is current at that time.
 
-    Loading a new certificate into a context in use could leave it with the new certificate and the old key; and what
-    is asked of clients could not be changed.
+    Loading a new certificate into a context in use could combine the new certificate with the old
+    key, and could not change the verification of clients.
     """
 
     _current: Callable[[], ssl.SSLContext]
 
-    def __new__(cls, current: Callable[[], ssl.SSLContext]) -> LiveContext:
-        """A context of which nothing is used but its type."""
+    def __new__(cls, current: Callable[[], ssl.SSLContext]) -> ReloadingContext:
+        """Create a context that serves as a type only: its own settings are never used."""
         context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
         context._current = current
         return context
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """As ssl.SSLContext.wrap_bio, of the current context."""
+        """Wrap with the current context."""
         return self._current().wrap_bio(*args, **kwargs)

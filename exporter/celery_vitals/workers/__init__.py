@@ -1,15 +1,6 @@
-"""The workers, as far as they have been heard of.
+"""The registry of workers, fed by remote control replies, task events and queue statistics.
 
-One file for each question: `stats` (what does a reply say?), `processes` (whose is it?), `worker` (what is known of
-one?), `doubt` and `limits` (does something look wrong, and for how long?), `state` (so what is it doing?), and `fleet`
-for all of them.
+One module per question: `stats` parses a reply, `processes` assigns it to a process, `worker` holds
+the record of one worker, `stall_detection` and `rate_limits` decide whether it consumes and starts
+tasks as it should, `state` names its state, and `registry` keeps all workers.
 """
-
-from __future__ import annotations
-
-from celery_vitals.workers.registry import WorkerRegistry
-from celery_vitals.workers.state import State
-from celery_vitals.workers.stats import Stats
-from celery_vitals.workers.worker import Worker
-
-__all__ = ["State", "Stats", "Worker", "WorkerRegistry"]

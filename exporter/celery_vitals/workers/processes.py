@@ -1,7 +1,9 @@
-"""The processes that answer under one node name: one, its successor after a restart, or several by mistake.
+"""The processes that reply under one node name.
 
-Each answer belongs to a process, told by its number and by when it started (in containers every process has the same
-number).  One of them leads: its counters are shown, and stay shown while it answers, whatever others say.
+Usually one process and, after a restart, its successor; several by misconfiguration.  A reply is
+assigned to a process by its process id and start time (in containers every process has the same
+id).  One process is the leader: its counters are exported for as long as it replies, whatever the
+others report.
 """
 
 from __future__ import annotations
@@ -11,69 +13,71 @@ from dataclasses import dataclass, replace
 from celery_vitals.workers.stats import Stats
 
 QUIET_AFTER = 3
-"""Rounds without an answer after which a worker no longer holds up the others, and a process is taken to be gone."""
-_SLACK = 3.0
-"""Seconds by which two answers of one process may differ in when it started: they tell whole seconds."""
-
-
-MOST = 16
-"""Processes of one name that are told apart."""
+"""Rounds without a reply after which a round no longer waits for a worker, and after which a
+process is considered gone."""
+_START_TOLERANCE = 3.0
+"""Seconds by which the start times from two replies of one process may differ: uptime is reported
+in whole seconds."""
+MAX_PROCESSES = 16
+"""Processes of one name that are tracked separately."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process, as it last answered."""
+    """One process, by its latest reply."""
 
     stats: Stats
     started: float | None
-    """Unix time, taken once: a worker tells its uptime in whole seconds only."""
-    silent: int = 0
-    """Rounds since it last answered."""
+    """Unix time, computed once: uptime is reported in whole seconds only."""
+    silent_rounds: int = 0
+    """Rounds since its latest reply."""
     new: bool = True
-    """Whether it was first heard of in this round."""
+    """Whether its first reply came in this round."""
     replaced: bool = False
-    """Whether another has taken its place; one that answers nevertheless never was."""
+    """Whether another process has taken its place; a further reply proves otherwise."""
 
 
 Processes = tuple[Process, ...]
-"""The one that leads comes first."""
+"""The processes of one name, the leader first."""
 
 
-def aged(processes: Processes) -> Processes:
-    """A round begins."""
-    return tuple(replace(one, silent=one.silent + 1, new=False) for one in processes)
+def begin_round(processes: Processes) -> Processes:
+    """Return the processes at the start of a round."""
+    return tuple(replace(one, silent_rounds=one.silent_rounds + 1, new=False) for one in processes)
 
 
-def heard(processes: Processes, stats: Stats, seconds: float, late: bool, now: float) -> Processes:
-    """One has answered, so many seconds after it was asked; a late answer is to the round before."""
+def record_reply(
+    processes: Processes, stats: Stats, seconds: float, late: bool, now: float
+) -> Processes:
+    """Assign a reply that came `seconds` after the request; a late one answers the round before."""
     started = now - stats.uptime if stats.uptime is not None else None
-    place = _place(processes, stats, started, seconds, late)
+    place = _match(processes, stats, started, seconds, late)
     if place is None:
         return (
-            (*processes, Process(stats, started, silent=int(late)))
-            if len(processes) < MOST
+            (*processes, Process(stats, started, silent_rounds=int(late)))
+            if len(processes) < MAX_PROCESSES
             else processes
         )
     one = processes[place]
-    silent = min(one.silent, 1) if late else 0
-    one = replace(one, stats=stats, silent=silent, replaced=one.replaced and late)
+    silent_rounds = min(one.silent_rounds, 1) if late else 0
+    one = replace(one, stats=stats, silent_rounds=silent_rounds, replaced=one.replaced and late)
     return (*processes[:place], one, *processes[place + 1 :])
 
 
-def settled(processes: Processes) -> tuple[Processes, bool]:
-    """All answers of a round are in: who leads, and whether that is another one than before."""
+def elect_leader(processes: Processes) -> tuple[Processes, bool]:
+    """Return the processes after all replies of a round, and whether the leader has changed."""
     if not processes:
         return processes, False
     leader, *others = processes
-    others = [one for one in others if one.silent < QUIET_AFTER]
-    if leader.silent:
-        came = next((one for one in others if one.new), None)
-        stayed = (
-            next((one for one in others if not one.silent), None)
-            if leader.silent >= QUIET_AFTER
+    others = [one for one in others if one.silent_rounds < QUIET_AFTER]
+    if leader.silent_rounds:
+        new = next((one for one in others if one.new), None)
+        replying = (
+            next((one for one in others if not one.silent_rounds), None)
+            if leader.silent_rounds >= QUIET_AFTER
             else None
         )
-        successor = came or stayed
+        successor = new or replying
         if successor is not None:
             others.remove(successor)
             return (successor, *others, replace(leader, replaced=True)), True
@@ -81,28 +85,30 @@ def settled(processes: Processes) -> tuple[Processes, bool]:
 
 
 def instances(processes: Processes) -> int:
-    """How many answer."""
-    return sum(1 for one in processes if not one.replaced and one.silent < QUIET_AFTER)
+    """Return the number of processes that reply."""
+    return sum(1 for one in processes if not one.replaced and one.silent_rounds < QUIET_AFTER)
 
 
-def _place(
+def _match(
     processes: Processes, stats: Stats, started: float | None, seconds: float, late: bool
 ) -> int | None:
-    """Which of them has answered; None for a new one.
+    """Return the index of the process that sent a reply; None for a new process.
 
-    Nobody answers one question twice.  One that is alone may have its clock set: only a number or an uptime that cannot
-    be its own make it another.
+    A process replies once per request.  The clock of a single process may be adjusted: only another
+    process id or an uptime that went back makes its reply that of another process.
     """
-    near = [
+    candidates = [
         (abs((one.started or 0.0) - (started or 0.0)), place)
         for place, one in enumerate(processes)
-        if stats.pid == one.stats.pid and not _went_back(stats, one.stats) and (late or one.silent)
+        if stats.pid == one.stats.pid
+        and not _uptime_went_back(stats, one.stats)
+        and (late or one.silent_rounds)
     ]
-    if not near:
+    if not candidates:
         return None
-    distance, place = min(near)
-    return place if len(processes) == 1 or distance <= _SLACK + seconds else None
+    distance, place = min(candidates)
+    return place if len(processes) == 1 or distance <= _START_TOLERANCE + seconds else None
 
 
-def _went_back(stats: Stats, before: Stats) -> bool:
+def _uptime_went_back(stats: Stats, before: Stats) -> bool:
     return stats.uptime is not None and before.uptime is not None and stats.uptime < before.uptime

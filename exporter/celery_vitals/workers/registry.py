@@ -1,4 +1,4 @@
-"""All workers together: who is expected to answer, who is up, what each one last said."""
+"""The registry of all workers: which should reply, which are up, what each reported last."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from dataclasses import replace
 from typing import Any
 
 from celery_vitals.metrics.base import label_text
-from celery_vitals.workers.processes import QUIET_AFTER, aged, heard
-from celery_vitals.workers.rate_limits import longest_pause
-from celery_vitals.workers.stall_detection import QueueObservation, QueueStats
+from celery_vitals.workers import processes
+from celery_vitals.workers.processes import QUIET_AFTER
+from celery_vitals.workers.rate_limits import longest_start_interval
+from celery_vitals.workers.stall_detection import QueueCounts, QueueObservation, needs_rate_limits
 from celery_vitals.workers.state import State, state_of
 from celery_vitals.workers.stats import Stats, whole
 from celery_vitals.workers.worker import Worker
 
 _QUEUES_FRESH = 30.0
-"""Seconds for which a worker's answer to `active_queues` is good."""
+"""Seconds for which a worker's reply to `active_queues` is reused."""
 _NEVER = float("-inf")
 
 
 class WorkerRegistry:
-    """All workers known.  Safe for several threads."""
+    """All known workers.  Thread-safe; its lock is never held during I/O."""
 
-    def __init__(self, worker_timeout: float, forget_after: float, most: int = 5000) -> None:
+    def __init__(self, worker_timeout: float, forget_after: float, max_workers: int = 5000) -> None:
         self._timeout = worker_timeout
-        self._down_shown = forget_after - worker_timeout
+        self._kept_when_down = forget_after - worker_timeout
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
-        self._most = most
-        self._left_out = False
-        self._heard_until = self._asked = _NEVER
-        self._looked = _NEVER, _NEVER
-        self._begun: dict[str, int | None] = {}
-        self._strangers = 0
+        self._max_workers = max_workers
+        self._limit_reached = False
+        self._observed_until = self._requested = _NEVER
+        self._queues_observed = _NEVER, _NEVER
+        self._tasks_started: dict[str, int | None] = {}
+        self._other_mailboxes = 0
         self.first_round = threading.Event()
-        """Set when the workers have been asked for the first time, whatever came of it."""
+        """Set after the first round of remote control, even a failed one."""
 
-    # What to ask
+    # Requests of the next round
 
     def expected(self) -> frozenset[str]:
-        """Those whose answer is worth waiting for."""
+        """Return the workers whose reply a round waits for."""
         with self._lock:
             return frozenset(
                 name
@@ -49,8 +50,9 @@ class WorkerRegistry:
                 if worker.silent_rounds < QUIET_AFTER and not worker.offline
             )
 
-    def queues_wanted(self) -> frozenset[str]:
-        """Those whose answer to `active_queues` is missing or old, or says what must be certain."""
+    def with_stale_queues(self) -> frozenset[str]:
+        """Return the workers whose reply to `active_queues` is missing or old, or must be confirmed
+        because of a suspicion."""
         now = time.monotonic()
         with self._lock:
             return frozenset(
@@ -61,42 +63,43 @@ class WorkerRegistry:
                 or (worker.suspicion is not None and worker.queues_asked <= worker.suspicion.since)
             )
 
-    def limits_wanted(self) -> frozenset[str]:
-        """Those of which it matters, before they are called stalled, how seldom their tasks may start."""
+    def with_missing_rate_limits(self) -> frozenset[str]:
+        """Return the workers whose unknown rate limits decide whether they have stalled."""
         with self._lock:
             return frozenset(
                 name
                 for name, worker in self._workers.items()
-                if worker.suspicion is not None and worker.suspicion.asks_for_limits
+                if worker.suspicion is not None and needs_rate_limits(worker.suspicion)
             )
 
-    # What they say
+    # Replies, events and observations
 
-    def begin_round(self, asked: float) -> None:
-        """From here on, `replied` means the round that was asked at this monotonic time.  Those that have been down for
-        long are forgotten."""
+    def begin_round(self, requested: float) -> None:
+        """Start the round that was requested at this monotonic time; `replied` refers to it.
+
+        Removes the workers that have been down for long.
+        """
         now = time.monotonic()
         with self._lock:
-            self._heard_until = now
-            self._asked = asked
+            self._observed_until = now
+            self._requested = requested
             self._workers = {
                 name: replace(
                     worker,
                     replied=False,
                     silent_rounds=worker.silent_rounds + 1,
-                    processes=aged(worker.processes),
+                    processes=processes.begin_round(worker.processes),
                     down_since=None if self.is_up(worker) else worker.down_since or now,
                 )
                 for name, worker in self._workers.items()
-                if worker.down_since is None or now - worker.down_since < self._down_shown
+                if worker.down_since is None or now - worker.down_since < self._kept_when_down
             }
 
     def stats_replied(self, name: str, body: Any, seconds: float, late: bool) -> None:
-        """Take a worker's reply to `stats`.  What is no such reply, but an error, still is a sign of life of a worker
-        already known."""
+        """Record a reply to `stats`.  An error in its place is a sign of life of a known worker."""
         name, stats, now, unix = label_text(name), Stats.parse(body), time.monotonic(), time.time()
         with self._lock:
-            worker = self._known(name, now, unix) if stats else self._workers.get(name)
+            worker = self._get_or_create(name, now, unix) if stats else self._workers.get(name)
             if worker is None:
                 return
             self._workers[name] = replace(
@@ -104,18 +107,18 @@ class WorkerRegistry:
                 seen=now,
                 seen_at=unix,
                 replied_at=unix,
-                # An answer that was under way when it said that it goes does not bring it back.
-                offline=worker.offline and (late or self._asked <= worker.offline_seen),
+                # A reply that was in transit at the offline event does not bring the worker back.
+                offline=worker.offline and (late or self._requested <= worker.offline_seen),
                 replied=worker.replied or not late,
                 silent_rounds=0,
                 reply_seconds=seconds,
-                processes=heard(worker.processes, stats, seconds, late, unix)
+                processes=processes.record_reply(worker.processes, stats, seconds, late, unix)
                 if stats
                 else worker.processes,
             )
 
     def queues_replied(self, name: str, body: Any) -> None:
-        """Take a worker's reply to `active_queues`."""
+        """Record a reply to `active_queues`."""
         if not isinstance(body, list):
             return
         names = frozenset(
@@ -125,38 +128,40 @@ class WorkerRegistry:
         )
         name = label_text(name)
         with self._lock:
-            worker = self._known(name, time.monotonic(), time.time())
+            worker = self._get_or_create(name, time.monotonic(), time.time())
             if worker is None:
                 return
-            if worker.instances > 1:  # each of them has its own
+            if worker.instances > 1:  # each process replies with its own queues
                 names |= worker.queues or frozenset()
             self._workers[name] = replace(worker, queues=names, queues_asked=time.monotonic())
 
-    def limits_replied(self, name: str, body: Any) -> None:
-        """Take a worker's reply to `registered`, which names its tasks with their rate limits."""
-        name, between = label_text(name), longest_pause(body)
+    def rate_limits_replied(self, name: str, body: Any) -> None:
+        """Record a reply to `registered`, which lists the worker's tasks with their rate limits."""
+        name, interval = label_text(name), longest_start_interval(body)
         with self._lock:
             worker = self._workers.get(name)
-            if between is not None and worker is not None and worker.suspicion is not None:
-                self._workers[name] = replace(
-                    worker, suspicion=replace(worker.suspicion, between=between)
-                )
+            if interval is not None and worker is not None and worker.suspicion is not None:
+                suspicion = replace(worker.suspicion, start_interval=interval)
+                self._workers[name] = replace(worker, suspicion=suspicion)
 
-    def end_round(self, silent: int | None) -> None:
-        """All answers are in; `silent` is how many mailboxes listen and have not answered, where the broker tells.
+    def end_round(self, silent_mailboxes: int | None) -> None:
+        """End the round after all replies.
 
-        Mailboxes that are silent while all workers answer are none of workers (beat has one).
+        `silent_mailboxes` is the number of mailboxes that are subscribed and have not replied; None
+        where the broker does not report it.  Mailboxes that are silent while all workers reply
+        belong to other programs (beat has one).
         """
         with self._lock:
             missing = sum(
                 1 for worker in self._workers.values() if self.is_up(worker) and not worker.replied
             )
-            if silent is not None and not missing:
-                self._strangers = silent
+            if silent_mailboxes is not None and not missing:
+                self._other_mailboxes = silent_mailboxes
             for name, worker in self._workers.items():
-                if not worker.replied and silent is not None:
-                    worker = replace(worker, connected=silent - self._strangers >= missing)
-                self._workers[name] = worker.settled()
+                if not worker.replied and silent_mailboxes is not None:
+                    connected = silent_mailboxes - self._other_mailboxes >= missing
+                    worker = replace(worker, broker_connected=connected)
+                self._workers[name] = worker.after_round()
 
     def heartbeat(
         self,
@@ -166,20 +171,20 @@ class WorkerRegistry:
         processed: int | None = None,
         pid: int | None = None,
     ) -> bool:
-        """Take a worker's heartbeat; whether the worker is a new one.
+        """Record a heartbeat at its time of arrival, since the worker's clock may be wrong.
 
-        It counts from when it arrived: the worker's own clock may be wrong.
+        Returns whether the worker is new.
         """
         now, unix = time.monotonic(), time.time()
         active, processed = whole(active), whole(processed)
         with self._lock:
-            self._heard_until = now
+            self._observed_until = now
             new = name not in self._workers
-            worker = self._known(name, now, unix)
+            worker = self._get_or_create(name, now, unix)
             if worker is None:
                 return False
-            worker = worker.told_by(whole(pid))
-            begun = processed if worker.begun is None else max(worker.begun, processed or 0)
+            worker = worker.with_heartbeat_from(whole(pid))
+            before = worker.tasks_started
             self._workers[name] = replace(
                 worker,
                 seen=now,
@@ -188,109 +193,117 @@ class WorkerRegistry:
                 heartbeat_seen=now,
                 offline=False,
                 active=active if active is not None else worker.active,
-                begun=begun,
-                begun_by_then=processed if active is not None else worker.begun_by_then,
+                tasks_started=processed if before is None else max(before, processed or 0),
+                tasks_started_at_heartbeat=processed
+                if active is not None
+                else worker.tasks_started_at_heartbeat,
                 version=version or worker.version,
             )
         return new
 
     def offline(self, name: str, active: int | None = None) -> None:
-        """Take a worker's word that it goes, with as many tasks to end."""
+        """Record an offline event, sent while `active` tasks were running."""
         now, unix = time.monotonic(), time.time()
         with self._lock:
-            self._heard_until = now
+            self._observed_until = now
             worker = self._workers.get(name)
             if worker is not None:
-                finishing = bool(worker.active if active is None else active)
-                # Whoever comes next under its name, with the same process number in a container, is not in doubt.
+                # The next process of this name, in a container with the same process id, starts
+                # without a suspicion.
                 self._workers[name] = replace(
                     worker,
                     offline=True,
                     offline_seen=now,
-                    finishing=finishing,
+                    draining=bool(worker.active if active is None else active),
                     seen=now,
                     seen_at=unix,
                     suspicion=None,
                 )
 
-    def finished(self, name: str) -> None:
-        """A worker that has said that it goes has ended its tasks."""
+    def drained(self, name: str) -> None:
+        """Record that a worker has completed its tasks after its offline event."""
         with self._lock:
             if name in self._workers:
-                self._workers[name] = replace(self._workers[name], finishing=False)
+                self._workers[name] = replace(self._workers[name], draining=False)
 
-    def saw_queues(self, depths: Mapping[str, QueueStats]) -> None:
-        """Take what the broker says of the queues at this moment."""
+    def observe_queues(self, queues: Mapping[str, QueueCounts]) -> None:
+        """Compare the workers with the broker's queue statistics of this moment."""
         now = time.monotonic()
         with self._lock:
             up = [worker for worker in self._workers.values() if self.is_up(worker)]
-            look = QueueObservation(depths, up, self._begun, self._looked[0], now)
+            observation = QueueObservation(
+                queues, up, self._tasks_started, self._queues_observed[0], now
+            )
             for name, worker in self._workers.items():
-                if not self.is_up(worker):  # looks in a row are those at which it was there
+                if not self.is_up(worker):  # observations count only while the worker is up
                     self._workers[name] = replace(worker, suspicion=None)
                     continue
-                counted = look.connected(worker)
-                connected = worker.connected if counted is None else counted
+                counted = observation.counts_as_consumer(worker)
+                connected = worker.broker_connected if counted is None else counted
                 self._workers[name] = replace(
-                    worker, suspicion=look.suspicion(worker), connected=connected
+                    worker,
+                    suspicion=observation.suspicion(worker),
+                    broker_connected=connected,
                 )
-            self._looked = self._looked[1], now
-            self._begun = {worker.name: worker.begun for worker in up}
+            self._queues_observed = self._queues_observed[1], now
+            self._tasks_started = {worker.name: worker.tasks_started for worker in up}
 
-    def _known(self, name: str, now: float, unix: float) -> Worker | None:
-        """The worker of this name, a new one where there was none; None where it would be one too many."""
+    def _get_or_create(self, name: str, now: float, unix: float) -> Worker | None:
+        """Return the worker of this name, created if necessary; None at the limit of workers."""
         worker = self._workers.get(name)
         if worker is None:
-            self._left_out = len(self._workers) >= self._most
-            worker = None if self._left_out else Worker(name, now, unix)
+            self._limit_reached = len(self._workers) >= self._max_workers
+            worker = None if self._limit_reached else Worker(name, now, unix)
         return worker
 
-    # What is known
+    # Queries
 
     @property
-    def full(self) -> bool:
-        """Whether workers are heard of that are not shown, since there are so many."""
-        return self._left_out
+    def limit_reached(self) -> bool:
+        """Whether there are workers beyond the limit, which are not exported."""
+        return self._limit_reached
 
     def queues_of(self, name: str) -> frozenset[str] | None:
-        """The queues that a worker consumes; None while that is not known."""
+        """Return the queues that a worker consumes; None while unknown."""
         worker = self._workers.get(name)
         return worker.queues if worker is not None else None
 
     def workers(self) -> tuple[Worker, ...]:
-        """All that are known, by name."""
+        """Return all known workers, sorted by name."""
         with self._lock:
             return tuple(self._workers[name] for name in sorted(self._workers))
 
     def is_up(self, worker: Worker) -> bool:
-        """Whether a worker was heard of lately enough.
+        """Return whether a worker's latest sign of life is recent enough.
 
-        Silence counts up to the last time that anyone could have been heard: while the broker is away nobody can, and
-        everyone stays what they were.
+        Silence counts up to the latest time at which signs of life could be received: while the
+        broker is unreachable, each worker keeps its state.
         """
-        return not worker.offline and self._heard_until - worker.seen <= self._timeout
+        return not worker.offline and self._observed_until - worker.seen <= self._timeout
 
     def state(self, worker: Worker) -> State:
-        """What it is doing."""
-        return state_of(worker, self._heard_until, self._timeout)
+        """Return the state of a worker."""
+        return state_of(worker, self._observed_until, self._timeout)
 
-    def gone(self) -> frozenset[str]:
-        """Those whose tasks run no more, as far as anybody knows."""
+    def gone_workers(self) -> frozenset[str]:
+        """Return the workers that run no tasks any more, as far as observed."""
         return frozenset(
             worker.name for worker in self.workers() if self.state(worker) is State.GONE
         )
 
-    def shared(self) -> frozenset[str]:
-        """The names under which several processes answer."""
+    def shared_names(self) -> frozenset[str]:
+        """Return the node names under which several processes reply."""
         return frozenset(worker.name for worker in self.workers() if worker.instances > 1)
 
     def queues(self) -> frozenset[str]:
-        """The queues that some known worker consumes."""
+        """Return the queues that any known worker consumes."""
         return frozenset(queue for worker in self.workers() for queue in worker.queues or ())
 
     def consumers_of(self, queues: Iterable[str]) -> dict[str, tuple[int, int | None]]:
-        """For each queue the number of workers that are up and consume it, and their slots; slots are None when one of
-        them has not told its own."""
+        """Return, for each queue, how many workers that are up consume it, and their slots.
+
+        The slots are None when one of these workers has not reported its own.
+        """
         found: dict[str, tuple[int, int | None]] = dict.fromkeys(queues, (0, 0))
         for worker in self.workers():
             if not self.is_up(worker):

@@ -1,119 +1,110 @@
-"""Something looks wrong with a worker, from one look at the queues to the next; whether it lasts makes it certain.
+"""Detection of workers that do not consume, or do not start the tasks that wait for them.
 
-A look is what the broker says of the queues, held against what is known of the workers.  Two things are doubtful:
+An observation compares the queue statistics of the broker with the record of each worker.  It
+raises a suspicion in two cases; consecutive observations over a minimum time confirm it:
 
 - The broker counts no consumer on any of a worker's queues, though the worker is alive (RabbitMQ).
-- Messages wait in a worker's queues, it has free slots, it is alive, and it begins nothing.  A healthy worker takes a
-  message within milliseconds.  What speaks for it: it begins a task; or its queues get shorter, and no other worker of
-  them has begun one, so it may be it who takes messages and drops them (expired, revoked or unknown tasks).
+- Messages wait in a worker's queues, the worker has free slots and is alive, and it starts no task.
+  A healthy worker takes a message within milliseconds.  The suspicion is dropped when the worker
+  starts a task; or when its queues get shorter and no other consumer of them has started a task:
+  the worker may then be the one that takes messages and discards them (expired, revoked or unknown
+  tasks).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from celery_vitals.workers.worker import Worker
+from celery_vitals.workers.worker import Suspicion, Worker
 
 OBSERVATIONS = 4
-"""Looks in a row that must agree.  One that dies passes for alive in up to three of them."""
-_ASKS_AFTER = 2
+"""Consecutive observations that must agree.  A worker that dies still counts as alive in up to
+three of them."""
+_RATE_LIMITS_AFTER = 2
+"""Observations after which the rate limits of the worker's tasks are requested."""
 _FOREVER = float("inf")
 UNCONSUMED_FOR = 5.0
-"""Seconds without a consumer by the broker's count: less, and it may be connecting again."""
+"""Minimum seconds without a consumer by the broker's count: a shorter gap may be a reconnect."""
 IDLE_FOR = 30.0
-"""Seconds in which it begins none of the tasks that wait."""
+"""Minimum seconds in which the worker starts none of the tasks that wait."""
 
 
-class QueueStats(Protocol):
-    """What the broker says of a queue; None where it does not tell."""
+class QueueCounts(Protocol):
+    """The broker's statistics of one queue; None where the broker does not report a value."""
 
     @property
     def ready(self) -> int | None:
-        """Messages that wait."""
+        """Messages that wait for a consumer."""
 
     @property
     def unacked(self) -> int | None:
-        """Messages that workers hold."""
+        """Messages delivered to workers and not acknowledged."""
 
     @property
     def consumers(self) -> int | None:
-        """By the broker's count."""
+        """Consumers, by the broker's count."""
 
 
-@dataclass(frozen=True)
-class Suspicion:
-    """What looks wrong, for how long."""
+def needs_rate_limits(suspicion: Suspicion) -> bool:
+    """Return whether the decision depends on the worker's rate limits, which are unknown."""
+    return (
+        not suspicion.takes_none
+        and suspicion.observations >= _RATE_LIMITS_AFTER
+        and suspicion.start_interval is None
+    )
 
-    unconsumed: bool
-    """Whether the broker counts no consumer on its queues; else it begins nothing of what waits."""
-    takes_none: bool
-    """Whether it takes no message, as far as can be seen; else it may hold some that it does not begin."""
-    since: float
-    """Monotonic time of the first look of this kind."""
-    last: float
-    """The same of the last one."""
-    observations: int
-    begun: int | None
-    """Tasks it had begun at the first look."""
-    waiting: int
-    """Messages in its queues at the last look."""
-    between: float | None = None
-    """Seconds between two starts that its tasks' rate limits may ask for; None until it has told."""
 
-    @property
-    def asks_for_limits(self) -> bool:
-        """Whether it matters how seldom its tasks may start, and is not known."""
-        return not self.takes_none and self.observations >= _ASKS_AFTER and self.between is None
-
-    def holds(self, worker: Worker) -> bool:
-        """Whether it has lasted long enough to be certain, by what the worker has said since."""
-        told = worker.queues_asked > self.since or worker.silent_rounds >= OBSERVATIONS
-        if self.observations < OBSERVATIONS or not told or worker.instances > 1:
-            return False
-        lasted = self.last - self.since
-        if self.unconsumed:
-            return lasted >= UNCONSUMED_FOR
-        if worker.begun != self.begun:
-            return False
-        # One that takes no message has not come to any rate limit.
-        patience = (
-            IDLE_FOR
-            if self.takes_none
-            else IDLE_FOR + (self.between if self.between is not None else _FOREVER)
-        )
-        return lasted >= patience
+def is_confirmed(suspicion: Suspicion, worker: Worker) -> bool:
+    """Return whether the suspicion has lasted long enough, and nothing from the worker since
+    contradicts it."""
+    queues_known = worker.queues_asked > suspicion.since or worker.silent_rounds >= OBSERVATIONS
+    if suspicion.observations < OBSERVATIONS or not queues_known or worker.instances > 1:
+        return False
+    lasted = suspicion.last - suspicion.since
+    if suspicion.unconsumed:
+        return lasted >= UNCONSUMED_FOR
+    if worker.tasks_started != suspicion.tasks_started:
+        return False
+    if suspicion.takes_none:  # no rate limit applies to messages that were never taken
+        return lasted >= IDLE_FOR
+    interval = suspicion.start_interval
+    return lasted >= IDLE_FOR + (interval if interval is not None else _FOREVER)
 
 
 class QueueObservation:
-    """One look at the queues."""
+    """One observation of all queues."""
 
     def __init__(
         self,
-        depths: Mapping[str, QueueStats],
+        queues: Mapping[str, QueueCounts],
         up: Iterable[Worker],
-        begun: Mapping[str, int | None],
+        tasks_started: Mapping[str, int | None],
         before: float,
         now: float,
     ) -> None:
-        """`begun` has what each worker had begun at the last look; `before` is the monotonic time of the look before
-        that: what is asked at the same time as the queues may be answered before or after them."""
-        self._depths = depths
-        self._before, self._now = before, now
-        self._moved: set[str] = set()
-        self._serving: dict[str, set[str]] = {}
-        for worker in up:
-            if worker.begun != begun.get(worker.name, worker.begun):
-                self._moved.add(worker.name)
-            for queue in worker.queues or ():
-                self._serving.setdefault(queue, set()).add(worker.name)
+        """Compare `queues` with the workers that are up.
 
-    def connected(self, worker: Worker) -> bool | None:
-        """Whether the broker counts this worker among the consumers of its queues; None where that is not certain."""
+        `tasks_started` has the count of each worker at the last observation; `before` is the
+        monotonic time of the observation before that: remote control requests of the same scrape
+        may be answered before or after the queues are read.
+        """
+        self._queues = queues
+        self._before, self._now = before, now
+        self._progressed: set[str] = set()
+        self._consumers: dict[str, set[str]] = {}
+        for worker in up:
+            if worker.tasks_started != tasks_started.get(worker.name, worker.tasks_started):
+                self._progressed.add(worker.name)
+            for queue in worker.queues or ():
+                self._consumers.setdefault(queue, set()).add(worker.name)
+
+    def counts_as_consumer(self, worker: Worker) -> bool | None:
+        """Return whether the broker counts this worker as a consumer of its queues; None while
+        uncertain."""
         counts = [
-            (self._consumers(queue), len(self._serving.get(queue, ())))
+            (self._consumer_count(queue), len(self._consumers.get(queue, ())))
             for queue in worker.queues or ()
         ]
         if any(count == 0 for count, _ in counts):
@@ -124,21 +115,23 @@ class QueueObservation:
         return True if certain else None
 
     def suspicion(self, worker: Worker) -> Suspicion | None:
-        """What looks wrong with this worker now; None where nothing does, or nobody could tell."""
+        """Return the suspicion against this worker; None without one, or without enough data."""
         if not worker.queues or worker.instances > 1 or worker.seen <= self._before:
             return None
-        unconsumed = all(self._consumers(queue) == 0 for queue in worker.queues)
-        waiting = sum(depth.ready or 0 for depth in self._of(worker))
-        if not unconsumed and not (waiting > 0 and worker.has_free_slots):
+        unconsumed = all(self._consumer_count(queue) == 0 for queue in worker.queues)
+        waiting = self._waiting(worker)
+        if not unconsumed and not (waiting > 0 and worker.free_slot_confirmed):
             return None
         takes_none = unconsumed or self._takes_none(worker)
         before = worker.suspicion
         if (
             before is None
             or before.unconsumed != unconsumed
-            or (not unconsumed and self._speaks_for(worker, before))
+            or (not unconsumed and self._refutes(worker, before))
         ):
-            return Suspicion(unconsumed, takes_none, self._now, self._now, 1, worker.begun, waiting)
+            return Suspicion(
+                unconsumed, takes_none, self._now, self._now, 1, worker.tasks_started, waiting
+            )
         return replace(
             before,
             takes_none=takes_none,
@@ -147,30 +140,37 @@ class QueueObservation:
             waiting=waiting,
         )
 
-    def _speaks_for(self, worker: Worker, before: Suspicion) -> bool:
-        if worker.begun != before.begun:
+    def _refutes(self, worker: Worker, before: Suspicion) -> bool:
+        if worker.tasks_started != before.tasks_started:
             return True
-        others = {name for queue in worker.queues or () for name in self._serving.get(queue, ())}
-        return (
-            sum(depth.ready or 0 for depth in self._of(worker)) < before.waiting
-            and not others & self._moved
-        )
+        consumers = {
+            name for queue in worker.queues or () for name in self._consumers.get(queue, ())
+        }
+        return self._waiting(worker) < before.waiting and not consumers & self._progressed
 
     def _takes_none(self, worker: Worker) -> bool:
-        """Whether it could take a message and does not, as far as is certain: nobody holds any of its queues' messages,
-        or it is their only worker, and holds fewer than it asks for.  RabbitMQ tells by its count of consumers."""
-        depths = self._of(worker)
-        if any(depth.consumers is not None for depth in depths) or any(
-            depth.unacked is None for depth in depths
+        """Return whether the worker certainly could take a message and takes none.
+
+        Either its queues have no unacknowledged messages, or it is their only consumer and holds
+        fewer than its prefetch limit.  Never on RabbitMQ, where the count of consumers decides.
+        """
+        queues = self._of(worker)
+        if any(queue.consumers is not None for queue in queues) or any(
+            queue.unacked is None for queue in queues
         ):
             return False
-        held = sum(depth.unacked or 0 for depth in depths)
-        alone = all(self._serving.get(queue) == {worker.name} for queue in worker.queues or ())
+        held = sum(queue.unacked or 0 for queue in queues)
+        only_consumer = all(
+            self._consumers.get(queue) == {worker.name} for queue in worker.queues or ()
+        )
         limit = worker.stats.prefetch if worker.stats is not None else None
-        return not held or (alone and limit is not None and (not limit or held < limit))
+        return not held or (only_consumer and limit is not None and (not limit or held < limit))
 
-    def _of(self, worker: Worker) -> list[QueueStats]:
-        return [self._depths[queue] for queue in worker.queues or () if queue in self._depths]
+    def _waiting(self, worker: Worker) -> int:
+        return sum(queue.ready or 0 for queue in self._of(worker))
 
-    def _consumers(self, queue: str) -> int | None:
-        return self._depths[queue].consumers if queue in self._depths else None
+    def _of(self, worker: Worker) -> list[QueueCounts]:
+        return [self._queues[queue] for queue in worker.queues or () if queue in self._queues]
+
+    def _consumer_count(self, queue: str) -> int | None:
+        return self._queues[queue].consumers if queue in self._queues else None

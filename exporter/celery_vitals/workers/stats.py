@@ -1,4 +1,4 @@
-"""What a worker's reply to `stats` says, nonsense left out."""
+"""A worker's reply to the remote control command `stats`, without its malformed values."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from celery_vitals.metrics.cardinality import OTHER
 
 _KILOBYTE = 1024
 _HUGE = 2**63
-# Celery 5.2 does not name the pool, but for gevent each tells something that the ones after it do not.
-_TRAITS = {
+# Celery 5.2 does not report the pool's implementation.  Each pool except gevent has a key that the
+# pools after it in this list lack.
+_POOL_KEYS = {
     "writes": "prefork",
     "put-guarded-by-semaphore": "solo",
     "threads": "threads",
     "free-threads": "eventlet",
 }
-_TASKS = 1000
-"""Task names of one worker that are told apart: `shadow` names may be without end."""
+_MAX_TASKS = 1000
+"""Distinct task names kept per worker: `shadow` makes them unbounded."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What is used of a worker's reply to `stats`; None where it says nothing or nonsense."""
+    """The used part of a reply to `stats`; None for a value that is missing or malformed."""
 
     pool: str
     slots: int | None
@@ -39,7 +40,7 @@ class Stats:
 
     @classmethod
     def parse(cls, body: Any) -> Stats | None:
-        """From the reply's body; None when it is not a reply to `stats`."""
+        """Parse the reply's body; return None when it is no reply to `stats`."""
         if not isinstance(body, dict) or not isinstance(body.get("pool"), dict):
             return None
         pool = body["pool"]
@@ -59,12 +60,12 @@ class Stats:
 
     @property
     def processed(self) -> int:
-        """All tasks begun."""
+        """Number of tasks started."""
         return sum(self.accepted.values())
 
 
 def whole(value: Any) -> int | None:
-    """A whole number as workers may rightly tell it: not negative, and not beyond any count."""
+    """Return `value` if it is a plausible count: an integer, not negative, below 2**63."""
     number = _number(value)
     return (
         int(number) if number is not None and number == value and isinstance(value, int) else None
@@ -72,17 +73,20 @@ def whole(value: Any) -> int | None:
 
 
 def _pool_name(pool: Mapping[str, Any]) -> str:
-    """`celery.concurrency.prefork:TaskPool` is the pool `prefork`; a pool of one's own keeps its full name."""
-    unnamed = next((name for trait, name in _TRAITS.items() if trait in pool), "unknown")
-    text = label_text(pool.get("implementation") or unnamed)
+    """Return the pool's short name; a custom pool keeps its full name.
+
+    `celery.concurrency.prefork:TaskPool` is `prefork`.
+    """
+    by_key = next((name for key, name in _POOL_KEYS.items() if key in pool), "unknown")
+    text = label_text(pool.get("implementation") or by_key)
     name = text.partition(":")[0].removeprefix("celery.concurrency.")
     if not text.startswith("celery.concurrency."):
         return text
-    return "threads" if name == "thread" else name  # as the worker's own option -P calls it
+    return "threads" if name == "thread" else name  # the name that the option -P uses
 
 
 def _slots(pool: Mapping[str, Any]) -> int | None:
-    """The processes of a prefork pool, since it may be autoscaled; the limit of every other one."""
+    """Return the processes of a prefork pool, which may be autoscaled; else the pool's limit."""
     processes = pool.get("processes")
     if isinstance(processes, list) and processes:
         return len(processes)
@@ -90,19 +94,19 @@ def _slots(pool: Mapping[str, Any]) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    """A number as workers may rightly tell it: finite and not negative."""
+    """Return `value` if it is a plausible number: not negative, below 2**63."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < _HUGE:
         return None
     return float(value)
 
 
 def _counts(total: Any) -> dict[str, int]:
-    """Tasks by name; those beyond the cap together, so that their sum stays right."""
+    """Return the counts by task; names beyond the cap are aggregated to keep the sum complete."""
     counts: dict[str, int] = {}
     for task, n in total.items() if isinstance(total, dict) else ():
         count = whole(n)
         if count is not None:
             name = label_text(task)
-            name = name if name in counts or len(counts) < _TASKS else OTHER
+            name = name if name in counts or len(counts) < _MAX_TASKS else OTHER
             counts[name] = counts.get(name, 0) + count
     return counts

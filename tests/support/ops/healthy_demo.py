@@ -14,7 +14,6 @@ import sys
 import time
 
 from celery_vitals.demo.brokers import find
-from celery_vitals.demo.children import Household
 from celery_vitals.demo.cluster import (
     CELERY,
     PROJECT,
@@ -23,14 +22,15 @@ from celery_vitals.demo.cluster import (
     start_broker,
     start_workers,
 )
-from tests.support.ops.quick import quick_groups
+from celery_vitals.demo.processes import Supervisor
 from tests.support.ops.rules import groups
+from tests.support.ops.short_rules import quick_groups
 from tests.support.servers import HOST, PrometheusServer, free_port, wait_for
 
 EVERY = 5.0
 
 
-def start(household: Household) -> str:
+def start(household: Supervisor) -> str:
     """Start the demo without faults; return the address of its exporter."""
     broker, port = find(household.folder), free_port()
     env = environment(broker, household.folder)
@@ -55,7 +55,7 @@ def start(household: Household) -> str:
 
 
 def watch(
-    prometheus: PrometheusServer, household: Household, minutes: float
+    prometheus: PrometheusServer, household: Supervisor, minutes: float
 ) -> dict[str, set[str]]:
     """Return the alerts that fired, by the label `copy` of their rules."""
     fired: dict[str, set[str]] = {"": set(), "quick": set()}
@@ -74,7 +74,7 @@ def main(minutes: float) -> int:
     quick = [
         {**group, "rules": [rule for rule in group["rules"] if "alert" in rule]} for group in quick
     ]
-    with Household() as household:
+    with Supervisor() as household:
         target = start(household)
         rules = [*groups(), *(group for group in quick if group["rules"])]
         with PrometheusServer([target], interval=EVERY, rules=rules) as prometheus:

@@ -1,4 +1,4 @@
-"""The image and compose.yaml in a Docker engine: `make test-image`; not part of `make test`.
+"""The image and compose.yaml in a Docker engine: `make test-image`, not a part of `make test`.
 
 The figures that docs/chart.md quotes are printed at the end.
 """
@@ -15,9 +15,9 @@ import pytest
 import urllib3
 import yaml
 
-from tests.support.exporter import scrape_url
 from tests.support.ops.image_engine import ROOT, Engine
 from tests.support.ops.image_standins import ALERTMANAGER, PROMETHEUS, PYTHON, REDIS, provide
+from tests.support.scrape import scrape_url
 from tests.support.servers import HOST, free_port, wait_for
 
 IMAGE = "celery-vitals:check"
@@ -83,7 +83,7 @@ def test_it_starts_hardened_watches_a_redis_is_healthy_and_stops(
     engine: Engine, network: str, figures: dict[str, object]
 ) -> None:
     port = free_port()
-    began = time.monotonic()
+    started = time.monotonic()
     options = (
         *HARDENED,
         f"--network={network}",
@@ -99,7 +99,7 @@ def test_it_starts_hardened_watches_a_redis_is_healthy_and_stops(
             timeout=30,
             what="the exporter answering",
         )
-        figures["start to ready"] = f"{time.monotonic() - began:.1f} s"
+        figures["start to ready"] = f"{time.monotonic() - started:.1f} s"
         scrape = scrape_url(f"http://{HOST}:{port}/metrics")
         assert scrape.value("celery_broker_up") == 1
         wait_for(
@@ -113,18 +113,18 @@ def test_it_starts_hardened_watches_a_redis_is_healthy_and_stops(
         assert asked == "65532 False"
         memory = scrape.value("process_resident_memory_bytes")
         figures["memory"] = f"{(memory or 0) / MEGABYTE:.0f} MB"
-        began = time.monotonic()
+        started = time.monotonic()
         engine.docker("stop", "--time=10", name)
-        figures["stop"] = f"{time.monotonic() - began:.1f} s"
+        figures["stop"] = f"{time.monotonic() - started:.1f} s"
         assert state(engine, name)["ExitCode"] == 0
-        assert time.monotonic() - began < 4  # two seconds, and the engine's own time
+        assert time.monotonic() - started < 4  # two seconds, and the engine's own time
     finally:
         engine.tried("rm", "--force", name)
 
 
-def test_the_health_check_fails_where_nobody_answers(engine: Engine) -> None:
+def test_health_check_fails_without_server(engine: Engine) -> None:
     done = engine.tried("run", "--rm", "--network=none", *HARDENED, IMAGE, "healthy")
-    assert (done.returncode, done.stderr) == (1, "celery-vitals: no answer\n")
+    assert (done.returncode, done.stderr) == (1, "celery-vitals: no response\n")
 
 
 class Stack:
@@ -200,7 +200,7 @@ def stack(
 
 
 def test_the_whole_picture_comes_up(stack: Stack, figures: dict[str, object]) -> None:
-    began = time.monotonic()
+    started = time.monotonic()
     wait_for(
         lambda: answers(f"{stack.urls['PROMETHEUS']}/-/ready"),
         timeout=120,
@@ -211,7 +211,7 @@ def test_the_whole_picture_comes_up(stack: Stack, figures: dict[str, object]) ->
         timeout=120,
         what="a scrape",
     )
-    figures["stack up and scraped"] = f"{time.monotonic() - began:.0f} s"
+    figures["stack up and scraped"] = f"{time.monotonic() - started:.0f} s"
     wait_for(
         lambda: [v for _, v in stack.query("sum(celery_worker_up)")] == [2],
         timeout=120,
@@ -224,7 +224,7 @@ def test_the_whole_picture_comes_up(stack: Stack, figures: dict[str, object]) ->
     )
 
 
-def test_the_web_application_sends_a_task_and_tells_its_state(stack: Stack) -> None:
+def test_web_application_sends_a_task_and_returns_its_state(stack: Stack) -> None:
     wait_for(lambda: answers(f"{stack.urls['WEB']}/docs"), timeout=60, what="the web application")
     task = ask("POST", f"{stack.urls['WEB']}/orders/7")["task"]
 
@@ -242,18 +242,18 @@ def test_an_alert_fires_arrives_and_clears(stack: Stack, figures: dict[str, obje
     firing = f'ALERTS{{alertname="{alert}",alertstate="firing"}}'
     wait_for(lambda: stack.query("celery_broker_up == 1"), timeout=60, what="the broker seen")
     assert not stack.query(firing)
-    began = time.monotonic()
+    started = time.monotonic()
     stack.compose("stop", "redis")
     wait_for(lambda: stack.query(firing), timeout=120, what="the alert firing")
     figures["broker stopped to alert"] = (
-        f"{time.monotonic() - began:.0f} s (with for and keep_firing_for: 5s)"
+        f"{time.monotonic() - started:.0f} s (with for and keep_firing_for: 5s)"
     )
     wait_for(lambda: stack.notified(alert), timeout=60, what="the alert in Alertmanager")
     assert scrape_url(f"{stack.urls['EXPORTER']}/metrics").value("celery_broker_up") == 0
-    began = time.monotonic()
+    started = time.monotonic()
     stack.compose("start", "redis")
     wait_for(lambda: not stack.query(firing), timeout=120, what="the alert cleared")
-    figures["broker back to cleared"] = f"{time.monotonic() - began:.0f} s"
+    figures["broker back to cleared"] = f"{time.monotonic() - started:.0f} s"
 
 
 def state(engine: Engine, name: str) -> dict[str, Any]:

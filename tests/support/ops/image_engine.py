@@ -1,4 +1,4 @@
-"""A Docker engine for the checks of the image: the one that answers, else one of our own that leaves nothing behind."""
+"""A Docker engine for the checks of the image: the running one, else a temporary one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Engine:
             self._own = Child("dockerd", argv, self.env, self.folder)
 
     def docker(self, *args: str, timeout: float = 300) -> str:
-        """What a command of docker's says; RuntimeError with its words when it fails."""
+        """Return the output of a docker command; RuntimeError with its stderr when it fails."""
         done = self.tried(*args, timeout=timeout)
         if done.returncode:
             raise RuntimeError(
@@ -132,8 +132,8 @@ def install_missing() -> None:
 
 def mirror() -> str:
     """The Debian mirror of this system."""
-    said = subprocess.run(
+    output = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
         capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
-    return said.split()[0]
+    return output.split()[0]

@@ -1,4 +1,4 @@
-"""Stand-ins, made of Debian's packages, for the images that no registry gives."""
+"""Replacements for images, built from Debian's packages where no registry is reachable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True)
 class StandIn:
-    """An image: the Debian release and packages that it is made of, and what it starts."""
+    """An image: its Debian release, packages and command."""
 
     image: str
     suite: str
@@ -41,8 +41,12 @@ class StandIn:
         tree = engine.folder / "tree.tar"
         with tree.open("wb") as file:
             subprocess.run(
-                ["mmdebstrap", *arguments], stdout=file, stderr=subprocess.PIPE, check=True, timeout=600,
-            )  # fmt: skip
+                ["mmdebstrap", *arguments],
+                stdout=file,
+                stderr=subprocess.PIPE,
+                check=True,
+                timeout=600,
+            )
         engine.docker(
             "import", *(f"--change={change}" for change in changes), str(tree), self.image
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tests.support.ops.world import (
+from tests.support.ops.simulated_cluster import (
     DAY,
     WORKERS,
     Scenario,

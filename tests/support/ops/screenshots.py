@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.ops.dashboards_scenes import SCENES, Scene
-from tests.support.ops.dashboards_shop import shop
-from tests.support.ops.quick import quick_groups
+from tests.support.ops.cluster_states import SCENES, Scene
+from tests.support.ops.example_cluster import shop
+from tests.support.ops.short_rules import quick_groups
 from tests.support.servers import RabbitMQServer
-from tests.support.servers.warden import warden
+from tests.support.servers.process_reaper import process_reaper
 
 ROOT = Path(__file__).resolve().parents[3]
 BROWSER = ROOT / "grafana" / "browser"
@@ -75,7 +75,7 @@ class Renderer:
         ]
         now = time.time()
         jobs = [self._job(name, theme, scene, prometheus, now) for name, theme in shots]
-        folder = warden().folder("screenshots")
+        folder = process_reaper().folder("screenshots")
         try:
             path = folder / "jobs.json"
             path.write_text(json.dumps(jobs))
@@ -161,7 +161,7 @@ def main() -> int:
         with ThreadPoolExecutor(len(scenes)) as pool:
             list(pool.map(renderer.capture, scenes))
     finally:
-        warden().close()
+        process_reaper().close()
     for fault in renderer.faults:
         print(fault, file=sys.stderr)
     return 1 if renderer.faults else 0

@@ -1,1 +1,1 @@
-"""A Celery project as anybody may have one; the workers of the tests run it."""
+"""A sample Celery project; the workers of the tests run it."""

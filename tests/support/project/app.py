@@ -1,6 +1,6 @@
 """The Celery app.  Where it connects to comes from the environment:
 
-PROJECT_BROKER_URL, PROJECT_RESULT_BACKEND, and PROJECT_CONF with any other setting of Celery as a JSON object.
+PROJECT_BROKER_URL, PROJECT_RESULT_BACKEND, and PROJECT_CONF with other settings in JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Real servers, workers and faults for the tests.  Everything runs on 127.0.0.1 and leaves nothing behind."""
+"""Real servers, workers and faults for the tests.
+
+Everything runs on 127.0.0.1 and leaves nothing behind.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
 
 class AlertmanagerServer(Server):
@@ -23,7 +23,7 @@ class AlertmanagerServer(Server):
     def __init__(
         self, config: Mapping[str, Any], templates: Mapping[str, str] | None = None
     ) -> None:
-        self.folder = warden().folder("alertmanager")
+        self.folder = process_reaper().folder("alertmanager")
         for name, text in (templates or {}).items():
             (self.folder / name).write_text(text)
         # JSON is YAML.

@@ -46,7 +46,10 @@ class Runner(Protocol):
 
 
 class Server(ABC):
-    """A real server on 127.0.0.1.  As a context manager it is started, and leaves nothing behind."""
+    """A real server on 127.0.0.1.
+
+    As a context manager it is started, and leaves nothing behind.
+    """
 
     name: str
     port: int
@@ -176,4 +179,4 @@ class BrokerServer(Server):
 
     @abstractmethod
     def namespace(self) -> AbstractContextManager[Broker]:
-        """A namespace that nobody else uses, removed afterwards."""
+        """Yield a new namespace, and remove it afterwards."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Broker
 from .child import Child
+from .process_reaper import process_reaper
 from .waiting import wait_for
-from .warden import warden
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,9 +36,10 @@ def project_environment(broker: Broker, conf: Mapping[str, Any] | None = None) -
 
 
 class CeleryChild:
-    """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves nothing behind.
+    """`celery -A project.app ...` on a broker.  As a context manager it is started, and leaves
+    nothing behind.
 
-    CELERY_VITALS_TEST_WORKER_PYTHON names the Python whose Celery runs, when that is to be another than the tests' own.
+    CELERY_VITALS_TEST_WORKER_PYTHON names the Python of the workers, by default that of the tests.
     """
 
     ready_line: str
@@ -54,7 +55,7 @@ class CeleryChild:
     ) -> None:
         self.name = name
         self.broker = broker
-        folder = warden().folder(name.partition("@")[0])
+        folder = process_reaper().folder(name.partition("@")[0])
         python = os.environ.get("CELERY_VITALS_TEST_WORKER_PYTHON", sys.executable)
         argv = [python, "-m", "celery", "-A", "project.app", *arguments]
         # What its pool writes to the temporary folder goes with it, even when it is killed.
@@ -86,22 +87,22 @@ class CeleryChild:
         return self
 
     def wait_ready(self) -> Self:
-        """Wait until it says that it is ready; RuntimeError with its output when it does not."""
+        """Wait for its ready line; RuntimeError with its output after the timeout."""
         try:
             wait_for(
-                lambda: self._says_ready() or not self.alive,
+                lambda: self._is_ready() or not self.alive,
                 self.start_timeout,
                 what=f"{self.name} ready",
             )
         except AssertionError as exc:
             raise RuntimeError(f"{exc}\n{self.log}") from exc
-        if not self._says_ready():
+        if not self._is_ready():
             raise RuntimeError(
                 f"{self.name} ended with {self.child.exit_code} while it started:\n{self.log}"
             )
         return self
 
-    def _says_ready(self) -> bool:
+    def _is_ready(self) -> bool:
         return self.ready_line in self.log[self._seen :]
 
     def start(self) -> Self:

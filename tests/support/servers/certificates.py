@@ -8,7 +8,7 @@ from typing import Any
 import trustme
 
 from .finding import HOST
-from .warden import warden
+from .process_reaper import process_reaper
 
 CLIENT = "vitals-client"
 """The common name of the client's certificate."""
@@ -18,7 +18,7 @@ class Certificates:
     """Made anew for each server; the files go with the tests."""
 
     def __init__(self) -> None:
-        self.folder = warden().folder("certificates")
+        self.folder = process_reaper().folder("certificates")
         self.folder.chmod(0o755)
         (
             self.authority,
@@ -26,15 +26,15 @@ class Certificates:
             self.key,
             self.client_certificate,
             self.client_key,
-            self.stranger,
+            self.other_authority,
         ) = (
             self.folder / f"{name}.pem"
-            for name in ("ca", "server", "server-key", "client", "client-key", "stranger")
+            for name in ("ca", "server", "server-key", "client", "client-key", "other_authority")
         )
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.authority))
         trustme.CA().cert_pem.write_to_path(
-            str(self.stranger)
+            str(self.other_authority)
         )  # an authority that has signed nothing here
         self._issue(authority.issue_cert(HOST, "localhost"), self.certificate, self.key)
         self._issue(
@@ -50,7 +50,7 @@ class Certificates:
         key.chmod(0o644)  # a server in a container reads it as another user
 
     def redis_options(self) -> dict[str, Any]:
-        """What `broker_use_ssl` is for Redis, as JSON can say it."""
+        """Return `broker_use_ssl` for Redis, with values that JSON has."""
         return {
             "ssl_ca_certs": str(self.authority),
             "ssl_certfile": str(self.client_certificate),

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import psutil
 
+from .process_reaper import kill_session, members, process_reaper
 from .waiting import wait_for
-from .warden import kill_session, members, warden
 
 
 class Child:
-    """One program in a session of its own, its output in a file.  It can be started again after it has ended."""
+    """One program in a session of its own, its output in a file.
+
+    It can be started again after it has ended.
+    """
 
     def __init__(
         self, name: str, argv: Sequence[str], env: Mapping[str, str], folder: Path
@@ -27,7 +30,7 @@ class Child:
         self.folder = folder
         self._log = folder / "output.log"
         self._process: subprocess.Popen[bytes] | None = None
-        warden().children.add(self)
+        process_reaper().children.add(self)
 
     @property
     def pid(self) -> int:
@@ -69,7 +72,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        warden().watch(self._process.pid)
+        process_reaper().watch(self._process.pid)
 
     def send_signal(self, number: int) -> None:
         """A signal to the program itself."""
@@ -94,7 +97,7 @@ class Child:
         session = self._process.pid
         wait_for(lambda: not kill_session(session), 10.0, what=f"{self.name} killed")
         self._process.wait()
-        warden().forget(session)
+        process_reaper().forget(session)
 
     def remove(self) -> None:
         """SIGKILL to all of it, and remove its folder."""

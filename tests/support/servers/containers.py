@@ -1,4 +1,4 @@
-"""The same servers in containers, where their programs are not on the machine but a Docker engine answers."""
+"""The servers in containers, for machines with a Docker engine and without their programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def docker_answers() -> bool:
 class Container:
     """A server in a container whose ports are published on 127.0.0.1 (`ports`: inside -> outside).
 
-    Without `ports` it shares the network of the host.  `volumes` maps folders outside to folders inside, read-only.
+    Without `ports` it has the host's network.  `volumes` maps outer to inner folders, read-only.
     """
 
     def __init__(

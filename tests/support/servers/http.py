@@ -15,7 +15,7 @@ def request(
     credentials: tuple[str, str] | None = None,
     timeout: float = 10.0,
 ) -> bytes:
-    """The body of the answer.  OSError (urllib.error.HTTPError among others) when there is none or it is an error."""
+    """Return the body of the response; OSError (e.g. urllib.error.HTTPError) on failure."""
     headers = {"Content-Type": "application/json"} if data is not None else {}
     if credentials is not None:
         headers["Authorization"] = (

@@ -2,8 +2,8 @@
 
     python -m tests.support.servers.install [PROGRAM ...]
 
-More programs can be named, such as those that draw pictures (chromium, node, npm).
-On Debian and its descendants, as root.  Needs nothing but the standard library, and does nothing when nothing is
+More programs can be named, such as those that draw pictures (chromium, node, npm). On Debian and
+its descendants, as root.  Needs nothing but the standard library, and does nothing when nothing is
 missing.  Exit code 0: the tests can run; 1: one line says what to install.
 """
 
@@ -59,7 +59,7 @@ def docker_answers() -> bool:
 
 
 def install(packages: list[str]) -> bool:
-    """Install packages without starting any service; whether it worked.  One retry, for mirrors that hiccup."""
+    """Install packages without starting services, with one retry; return whether it worked."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     steps = (
         ["apt-get", "update", "-q"],
@@ -76,7 +76,7 @@ def _run(command: list[str], environment: dict[str, str]) -> bool:
 
 
 def main(more: Sequence[str] = ()) -> int:
-    """Do what is needed and say so."""
+    """Install the missing packages and print their names."""
     packages = missing_packages(more)
     if not packages:
         return 0

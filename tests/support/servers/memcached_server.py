@@ -9,7 +9,7 @@ from .base import Runner, Server
 from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
-from .warden import warden
+from .process_reaper import process_reaper
 
 
 class MemcachedServer(Server):
@@ -22,8 +22,8 @@ class MemcachedServer(Server):
     def _runner(self, port: int) -> Runner:
         program = find_program("memcached")
         if program is not None:
-            folder = warden().folder("memcached")
-            # As root it insists on another user; "root" is one it accepts, and as anybody else it ignores the option.
+            folder = process_reaper().folder("memcached")
+            # memcached refuses to run as root without this option, and ignores it for other users.
             argv = [str(program), "-l", HOST, "-p", str(port), "-U", "0", "-m", "16", "-u", "root"]
             return Child("memcached", argv, os.environ, folder)
         if docker_answers():
@@ -36,7 +36,7 @@ class MemcachedServer(Server):
         return f"cache+memcached://{HOST}:{self.port}/"
 
     def ready(self) -> bool:
-        """It says its version."""
+        """Return whether it answers the version command."""
         with socket.create_connection((HOST, self.port), timeout=5.0) as connection:
             connection.sendall(b"version\r\n")
             return connection.recv(100).startswith(b"VERSION")

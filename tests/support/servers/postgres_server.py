@@ -15,7 +15,7 @@ from .base import Runner, Server
 from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
-from .warden import warden
+from .process_reaper import process_reaper
 
 USER = "vitals"
 PASSWORD = "vitals-secret"
@@ -33,7 +33,7 @@ class PostgresServer(Server):
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         program = programs[-1] if programs else find_program("postgres")
         if program is not None:
-            folder = warden().folder("postgres")
+            folder = process_reaper().folder("postgres")
             become = _become(folder)
             data = _initialized(program, folder, become)
             options = {
@@ -64,7 +64,8 @@ class PostgresServer(Server):
         database: str = "",
     ) -> str:
         """The same with something else in it."""
-        return f"db+postgresql+{driver}://{user}:{password}@{HOST}:{self.port}/{database or self._database}"
+        name = database or self._database
+        return f"db+postgresql+{driver}://{user}:{password}@{HOST}:{self.port}/{name}"
 
     @property
     def _database(self) -> str:
@@ -72,7 +73,7 @@ class PostgresServer(Server):
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection of the test's own; what it does is committed at once, or with its transaction."""
+        """Open a connection of the test in autocommit mode, or with a transaction."""
         import psycopg
 
         where: dict[str, Any] = {
@@ -101,7 +102,7 @@ class PostgresServer(Server):
 
 
 def _become(folder: Path) -> list[str]:
-    """The words before a command that run it as somebody to whom the folder now belongs: it refuses to run as root."""
+    """Return the command prefix that changes the user: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
     known = {one.pw_name for one in pwd.getpwall()}

@@ -15,7 +15,7 @@ from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
 
 def promtool() -> Path:
@@ -29,8 +29,8 @@ def promtool() -> Path:
 class PrometheusServer(Server):
     """A Prometheus that scrapes `targets` ("host:port") every `interval` seconds.
 
-    `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules` are groups of rules,
-    and alerts go to the Alertmanagers at these addresses ("host:port").
+    `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules`
+    are groups of rules, and alerts go to the Alertmanagers at these addresses ("host:port").
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PrometheusServer(Server):
         rules: Sequence[Mapping[str, Any]] = (),
         alertmanagers: Sequence[str] = (),
     ) -> None:
-        self.folder = warden().folder("prometheus")
+        self.folder = process_reaper().folder("prometheus")
         every = _duration(interval)
         config = {
             "global": {

@@ -24,7 +24,7 @@ class Fault(Enum):
     NONE = "none"
     REFUSE = "refuse"
     """New connections are refused, the established ones are reset."""
-    MUTE = "mute"
+    SILENT = "silent"
     """Connections are accepted, and nothing is ever answered."""
     BLACKHOLE = "blackhole"
     """Packets are lost: even connecting hangs."""
@@ -35,8 +35,9 @@ class Fault(Enum):
 class Proxy:
     """Between clients and the server on `target_port`; both on 127.0.0.1.
 
-    What a fault holds back is delivered when the fault is over, as TCP would.  `delay`: seconds that every piece of
-    data is held up in each direction; `byte_interval`: seconds between two bytes under Fault.SLOW.
+    What a fault holds back is delivered when the fault is over, as TCP would.  `delay`: seconds
+    that every piece of data is held up in each direction; `byte_interval`: seconds between two
+    bytes under Fault.SLOW.
     """
 
     def __init__(self, target_port: int, *, delay: float = 0.0, byte_interval: float = 1.0) -> None:
@@ -82,7 +83,7 @@ class Proxy:
         if fault is Fault.REFUSE:
             self.cut()
         elif fault is Fault.BLACKHOLE:
-            self._listen_to_nobody()
+            self._listen_without_accepting()
         elif self._listener is None:
             self._listen()
 
@@ -112,7 +113,7 @@ class Proxy:
         self._listener = listener = _listening(self.port, 128)
         self._spawn(self._accept, listener)
 
-    def _listen_to_nobody(self) -> None:
+    def _listen_without_accepting(self) -> None:
         """A listener that never accepts, its queue full: the kernel then drops what else comes."""
         self._listener = _listening(self.port, 0)
         for _ in range(4):
@@ -172,13 +173,13 @@ class Proxy:
     def _may_pass(self, link: _Link) -> bool:
         """Wait while the fault holds data back; False when the connection is over instead."""
         with self._changed:
-            held = (Fault.MUTE, Fault.BLACKHOLE)
+            held = (Fault.SILENT, Fault.BLACKHOLE)
             while self._fault in held and not self._closed and not link.was_reset:
                 self._changed.wait(0.1)
         return not self._closed and not link.was_reset
 
     def _pump(self, link: _Link, source: socket.socket, sink: socket.socket) -> None:
-        """Pass data one way until either end is gone, then tell the other."""
+        """Pass data one way until either end closes, then close the other."""
         with suppress(OSError):
             while data := source.recv(65536):
                 self._hold(self.delay)

@@ -1,4 +1,5 @@
-"""Sending tasks from the test process without touching any Celery state that the exporter shares."""
+"""Sending tasks from the test process without touching any Celery state that the exporter
+shares."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Publisher:
-    """Sends the sample project's tasks through an app and a connection of its own; the app never becomes current."""
+    """Sends tasks of the sample project with its own app, which never becomes the current app."""
 
     def __init__(self, broker: Broker, conf: Mapping[str, Any] | None = None) -> None:
         self.app = Celery(
@@ -30,24 +31,25 @@ class Publisher:
     ) -> list[str]:
         """Send `project.<task>` `count` times and return the ids.
 
-        `options` are those of apply_async (priority, countdown, kwargs ...).  Nobody is to store a result, unless
-        `ignore_result=False` is given.
+        `options` are those of apply_async (priority, countdown, kwargs ...).  Nobody is to store a
+        result, unless `ignore_result=False` is given.
         """
         options.setdefault("ignore_result", True)
         return [self._send(task, args, queue=queue, **options).id for _ in range(count)]
 
     def run(self, task: str, *args: Any, timeout: float = 20.0, **options: Any) -> Any:
-        """Send one and wait for its result; what it raised is raised here, and celery's TimeoutError."""
+        """Send one and wait for its result; what it raised is raised here, and celery's
+        TimeoutError."""
         result = self._send(task, args, **options)
         try:
             return result.get(timeout=timeout)
         finally:
-            # A traceback may keep the result alive for longer than the connections that it would use in the end.
+            # A traceback may keep the result alive after its connections are closed.
             result.backend.remove_pending_result(result)
             result.backend = None
 
     def length(self, queue: str = "celery") -> int:
-        """How many messages wait in a queue, over all its priorities, as the broker says; 0 when it is absent."""
+        """Return the length of a queue over all priorities; 0 when it does not exist."""
         with self._connection.channel() as channel:
             try:
                 return int(channel.queue_declare(queue, passive=True).message_count)
@@ -92,7 +94,8 @@ def publish(
 
 
 def queues_conf(*names: str, **arguments: Any) -> dict[str, Any]:
-    """Celery settings that declare queues with arguments, e.g. queues_conf("q", **{"x-max-priority": 10}).
+    """Celery settings that declare queues with arguments, e.g. queues_conf("q",
+    **{"x-max-priority": 10}).
 
     For `conf` of workers and publishers alike.
     """

@@ -17,9 +17,9 @@ from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
-# The script itself: the wrapper on PATH changes to the user rabbitmq and to the folders of the system's own server.
+# The script itself: the wrapper on PATH changes the user and the folders.
 PLACES = ("/usr/lib/rabbitmq/bin/rabbitmq-server",)
 # Milliseconds between two refreshes of the numbers in the management API (5000 by default).
 STATISTICS = "-rabbit collect_statistics_interval 1000"
@@ -28,7 +28,8 @@ STATISTICS = "-rabbit collect_statistics_interval 1000"
 class RabbitMQServer(BrokerServer):
     """One RabbitMQ node whose data survive restarts.  Every namespace is a virtual host of its own.
 
-    With `tls` it wants TLS, and of its clients a certificate; the user named in that needs no password.
+    With `tls` it wants TLS, and of its clients a certificate; the user named in that needs no
+    password.
     """
 
     kind = "rabbitmq"
@@ -52,7 +53,7 @@ class RabbitMQServer(BrokerServer):
     def _runner(self, port: int) -> Runner:
         program = find_program("rabbitmq-server", *PLACES)
         if program is not None:
-            folder = warden().folder("rabbitmq")
+            folder = process_reaper().folder("rabbitmq")
             self._configure(folder, port)
             return Child("rabbitmq", [str(program)], self._environment(folder, port), folder)
         if docker_answers():
@@ -119,12 +120,12 @@ class RabbitMQServer(BrokerServer):
             "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            # A node that has its name from the start does not start epmd, a daemon that would stay behind.
+            # A node with a fixed name does not start epmd, which would keep running.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 f"-sname {node} -kernel inet_dist_use_interface {{127,0,0,1}}"
                 f" -start_epmd false -erl_epmd_port {distribution} +S 2:2 {STATISTICS}"
             ),
-            # The script then becomes the Erlang VM instead of waiting for it, so that SIGTERM reaches the VM.
+            # With this the script execs the Erlang VM, so that SIGTERM reaches the VM.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -136,12 +137,14 @@ class RabbitMQServer(BrokerServer):
     def url_of(self, vhost: str) -> str:
         """One virtual host."""
         credentials = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"amqp{'s' if self.tls else ''}://{credentials}@{HOST}:{self.port}/{quote(vhost, safe='')}"
+        scheme = "amqps" if self.tls else "amqp"
+        return f"{scheme}://{credentials}@{HOST}:{self.port}/{quote(vhost, safe='')}"
 
     @property
     def management_url(self) -> str:
         """The HTTP API, with credentials."""
-        return f"http://{quote(self.user, safe='')}:{quote(self.password, safe='')}@{HOST}:{self.management_port}"
+        user, password = quote(self.user, safe=""), quote(self.password, safe="")
+        return f"http://{user}:{password}@{HOST}:{self.management_port}"
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the management API, e.g. api("GET", "queues/%2F"); what it answers, decoded.
@@ -154,7 +157,7 @@ class RabbitMQServer(BrokerServer):
         return json.loads(answer) if answer else None
 
     def ready(self) -> bool:
-        """The management API runs and says that the node does, and it takes AMQP connections."""
+        """Return whether the management API reports a running node that accepts AMQP."""
         return all(node["running"] for node in self.api("GET", "nodes")) and self._listens()
 
     def _listens(self) -> bool:

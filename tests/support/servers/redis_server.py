@@ -15,13 +15,14 @@ from .certificates import Certificates
 from .child import Child
 from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_redis, free_port
-from .warden import warden
+from .process_reaper import process_reaper
 
 DATABASES = 4096
 
 
 class RedisServer(BrokerServer):
-    """redis-server without persistence: a restart empties it.  Every namespace is a database of its own.
+    """redis-server without persistence: a restart empties it.  Every namespace is a database of its
+    own.
 
     With `tls` it wants TLS, and of its clients a certificate.
     """
@@ -47,7 +48,7 @@ class RedisServer(BrokerServer):
     def _runner(self, port: int, options: list[str]) -> Runner:
         program = find_redis()
         if program is not None:
-            folder = warden().folder("redis")
+            folder = process_reaper().folder("redis")
             where = [*self._listening(port), "--bind", HOST, "--dir", str(folder)]
             return Child("redis", [str(program), *where, *options], os.environ, folder)
         if docker_answers():

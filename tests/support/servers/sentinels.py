@@ -12,9 +12,9 @@ import redis
 from .base import Broker, Server
 from .child import Child
 from .finding import HOST, MissingProgramError, find_redis, free_port
+from .process_reaper import process_reaper
 from .redis_server import RedisServer
 from .waiting import wait_for
-from .warden import warden
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,7 +31,7 @@ class Sentinel(Server):
         program = find_redis()
         if program is None:
             raise MissingProgramError("redis-server", "redis-server")
-        folder = warden().folder("sentinel")
+        folder = process_reaper().folder("sentinel")
         (folder / "sentinel.conf").write_text(
             f"port {port}\nbind {HOST}\ndir {folder}\n"
             f"sentinel monitor {MASTER} {HOST} {master.port} 2\n"
@@ -47,7 +47,7 @@ class Sentinel(Server):
         return f"sentinel://{HOST}:{self.port}"
 
     def watched(self) -> dict[str, Any]:
-        """What it says of the master."""
+        """Return its view of the master."""
         with redis.Redis(HOST, self.port, socket_timeout=5.0) as client:
             return dict(client.sentinel_master(MASTER))
 

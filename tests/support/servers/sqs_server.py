@@ -15,7 +15,7 @@ from .base import Broker, BrokerServer
 from .child import Child
 from .finding import HOST, free_port
 from .http import request
-from .warden import warden
+from .process_reaper import process_reaper
 
 REGION = "eu-central-1"
 OPTIONS = {"region": REGION, "is_secure": False, "wait_time_seconds": 1, "polling_interval": 0.1}
@@ -30,7 +30,7 @@ class SqsServer(BrokerServer):
 
     def __init__(self) -> None:
         port = free_port()
-        folder = warden().folder("sqs")
+        folder = process_reaper().folder("sqs")
         self._recording = folder / "recording"
         environment = {
             **os.environ,
@@ -70,7 +70,7 @@ class SqsServer(BrokerServer):
         """boto's client, for the test itself; close it."""
         import boto3
 
-        session = boto3.SessionResource(
+        session = boto3.Session(
             aws_access_key_id="test", aws_secret_access_key="secret", region_name=region
         )
         return session.client("sqs", endpoint_url=f"http://{HOST}:{self.port}")

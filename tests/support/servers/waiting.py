@@ -17,10 +17,11 @@ def wait_for(
     ignoring: tuple[type[Exception], ...] = (),
     interval: float = 0.02,
 ) -> T:
-    """The first true value of `condition`, polled every `interval` seconds for at most `timeout` seconds.
+    """Poll `condition` every `interval` seconds, at most `timeout` seconds; return its first true
+    value.
 
-    A failed assertion inside the condition means "not yet", and so does any exception of the kinds in `ignoring`.
-    AssertionError after the timeout, with the last value or exception seen.
+    A failed assertion inside the condition means "not yet", and so does any exception of the kinds
+    in `ignoring`. AssertionError after the timeout, with the last value or exception seen.
     """
     not_yet: tuple[type[Exception], ...] = (AssertionError, *ignoring)
     until = time.monotonic() + timeout

@@ -1,4 +1,4 @@
-"""What cannot work with a broker or a result backend is one line at the start, and exit code 2."""
+"""Invalid options of a broker or result backend are one line at the start, and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from tests.support.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
 SQS = "--broker-url=sqs://key:s3cret@"
-VISIBILITY = "--broker-transport-option: visibility_timeout must be a number of seconds, not "
-TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to verify the certificate"
+VISIBILITY = (
+    "--broker-transport-option: visibility_timeout must be a positive number of seconds, not "
+)
+TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
 
 
 @pytest.mark.parametrize(
@@ -24,29 +26,29 @@ TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to ver
     [
         (
             ["--broker-url=sentinel://:s3cret@h/0"],
-            "--broker-transport-option: Sentinel needs master_name=NAME",
+            "--broker-transport-option: Sentinel requires master_name=NAME",
         ),
         (
             [REDIS, "--event-queue=kept"],
-            "--event-queue: redis keeps no events for anybody who is away; RabbitMQ does",
+            "--event-queue: not supported on redis (requires RabbitMQ)",
         ),
         (
             [REDIS, "--result-backend=sentinel://:s3cret@h/0"],
-            "--result-backend-transport-option: Sentinel needs master",
+            "--result-backend-transport-option: Sentinel requires master",
         ),
         ([REDIS, "--result-backend=rediss://:s3cret@h/0"], TLS_BACKEND),
         ([REDIS, "--result-backend=rediss://h/0?ssl_ca_certs=/ca.pem"], TLS_BACKEND),
         (
             [REDIS, "--result-backend=rediss://h/0?ssl_cert_reqs=perhaps"],
-            "--result-backend: has an ssl_cert_reqs that",
+            "--result-backend: ssl_cert_reqs must be one of",
         ),
         (
             [REDIS, "--broker-ssl-option=ssl_cert_reqs=perhaps"],
-            "--broker-ssl-option: cert_reqs must be one of",
+            "--broker-ssl-option: unknown cert_reqs 'perhaps' (expected one of: none, ",
         ),
         (
             [REDIS, "--broker-ssl-option=ssl_ca_file=/ca.pem"],
-            "--broker-ssl-option: there is no ssl_ca_file; there are",
+            "--broker-ssl-option: unknown option 'ssl_ca_file' (expected one of: ssl_",
         ),
         (
             ["--broker-url=rediss+cluster://:s3cret@h/0"],
@@ -65,7 +67,7 @@ TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to ver
         ([REDIS, "--broker-transport-option=visibility_timeout=[1]"], VISIBILITY),
         (
             [SQS, "--broker-transport-option=region=eu central"],
-            "--broker-transport-option: region 'eu central' is no",
+            "--broker-transport-option: region 'eu central' is not the name",
         ),
         (
             [SQS, "--broker-transport-option=predefined_queues=[1]"],
@@ -77,7 +79,9 @@ TLS_BACKEND = "--result-backend: over TLS Celery wants to be told whether to ver
         ),
     ],
 )
-def test_what_cannot_work(args: Sequence[str], message: str) -> None:
+def test_an_option_that_the_kind_of_broker_rejects_is_one_line(
+    args: Sequence[str], message: str
+) -> None:
     shown = one_line(serve(*args))
     assert shown.startswith(message)
     assert "s3cret" not in shown
@@ -94,7 +98,7 @@ def test_what_cannot_work(args: Sequence[str], message: str) -> None:
         ["--broker-url=sentinel://h/0;sentinel://i/0", "--broker-transport-option=master_name=m"],
     ],
 )
-def test_what_can(args: Sequence[str]) -> None:
+def test_valid_options_are_accepted(args: Sequence[str]) -> None:
     assert serve(*args).exit_code == 0
 
 
@@ -104,31 +108,33 @@ def test_what_can(args: Sequence[str]) -> None:
         (
             "boto3",
             [SQS],
-            "--broker-url: sqs needs the package boto3: pip install 'celery-vitals[sqs]'",
+            "--broker-url: sqs requires the package boto3: pip install 'celery-vitals[sqs]'",
         ),
         (
             "sqlalchemy",
             [REDIS, "--result-backend=db+sqlite:///x"],
-            "--result-backend: db needs the package sqlalchemy: pip install 'celery-vitals[sqlalchemy]'",
+            "--result-backend: db requires the package sqlalchemy:"
+            " pip install 'celery-vitals[sqlalchemy]'",
         ),
         (
             "pymemcache",
             [REDIS, "--result-backend=cache+memcached://h"],
-            "--result-backend: cache needs the package pymemcache: pip install 'celery-vitals[memcached]'",
+            "--result-backend: cache requires the package pymemcache:"
+            " pip install 'celery-vitals[memcached]'",
         ),
         (
             "pymongo",
             [REDIS, "--result-backend=mongodb://u:s3cret@h/d"],
-            "--result-backend: mongodb needs the package pymongo: pip install 'celery[mongodb]'",
+            "--result-backend: mongodb requires the package pymongo: pip install 'celery[mongodb]'",
         ),
         (
             "psycopg",
             [REDIS, "--result-backend=db+postgresql+psycopg://u:s3cret@h/d"],
-            "--result-backend: the database's driver is missing: ",
+            "--result-backend: the database driver is missing: ",
         ),
     ],
 )
-def test_a_library_that_is_missing(
+def test_a_missing_library_is_reported_with_how_to_install_it(
     missing: str, args: Sequence[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
@@ -143,14 +149,14 @@ def test_a_library_that_is_missing(
     assert "s3cret" not in shown
 
 
-def test_a_transport_whose_library_is_missing() -> None:
+def test_a_missing_library_of_a_transport_is_reported() -> None:
     assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
-        "--broker-url: mongodb needs a library that is missing: No module named 'pymongo'"
+        "--broker-url: mongodb requires a library that is missing: No module named 'pymongo'"
     )
 
 
 @pytest.mark.parametrize("backend", ["disabled", "disabled://"])
-def test_a_backend_that_is_disabled_is_none(backend: str) -> None:
+def test_a_disabled_backend_is_not_probed(backend: str) -> None:
     given = Collector(Settings(broker_url=Secret("redis://h"), result_backend=Secret(backend)))
     assert "backend" not in given.names
     assert (
@@ -162,10 +168,10 @@ def test_a_backend_that_is_disabled_is_none(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["django-db", "django-cache"])
-def test_a_backend_that_only_django_can_use_is_not_said_to_be_down(backend: str) -> None:
+def test_a_django_backend_is_a_blind_spot_and_not_down(backend: str) -> None:
     collector = Collector(
         Settings(), Celery("shop", broker="redis://h", backend=backend, set_as_current=False)
     )
     assert "backend" not in collector.names
-    (note,) = (note for note in collector.report().blind_spots if note.subject == "backend")
-    assert (backend in note.text, note.setting) == (True, "--result-backend")
+    (blind_spot,) = (one for one in collector.status().blind_spots if one.subject == "backend")
+    assert (backend in blind_spot.reason, blind_spot.setting) == (True, "--result-backend")

@@ -1,4 +1,4 @@
-"""From what Redis pushes to the bodies of events; the canary; the stream over a receiver that does as it is told."""
+"""Event bodies of messages that Redis pushes; the canary; the stream on a scripted receiver."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from kombu import Connection
 from kombu.transport.virtual import Channel
 from kombu.utils.json import dumps as kombu_dumps
 
-from celery_vitals.brokers import BrokerConnection
-from celery_vitals.brokers.event_receiver import MAX_MESSAGE, Listener, Refused
-from celery_vitals.brokers.redis.events import RedisReceiver, body_of, envelope
+from celery_vitals.brokers.base import BrokerConnection, EventListener
+from celery_vitals.brokers.kombu_message import MAX_MESSAGE, RejectedMessage, read_json_body, write
+from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events.canary import Canary
 from celery_vitals.events.stream import Stream
 from tests.support.event_streams import Recorder, cluster_of
 from tests.support.servers import wait_for
-from tests.support.sockets import BODY, Ear, pair
+from tests.support.sockets import BODY, RecordingListener, pair
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -68,7 +69,7 @@ class TestEnvelope:
         headers=st.dictionaries(st.text(), JSON, max_size=3),
         packed=st.sampled_from(["base64", None]),
     )
-    def test_gives_the_same_as_kombu(
+    def test_json_body_equals_what_kombu_reads(
         self, kombu_channel: Channel, event: Any, headers: dict[str, Any], packed: str | None
     ) -> None:
         body = json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -78,13 +79,13 @@ class TestEnvelope:
             return
         read = kombu_channel.message_to_python(json.loads(written))
         theirs = read.body if isinstance(read.body, bytes) else read.body.encode()
-        assert body_of(written) == theirs == body
+        assert read_json_body(written) == theirs == body
 
     @given(event=JSON)
-    def test_is_what_kombu_reads(self, kombu_channel: Channel, event: Any) -> None:
+    def test_kombu_reads_a_written_message(self, kombu_channel: Channel, event: Any) -> None:
         body = json.dumps(event).encode()
         message = kombu_channel.message_to_python(
-            json.loads(envelope(body, "celeryev", "vitals.canary"))
+            json.loads(write(body, "celeryev", "vitals.canary"))
         )
         message.accept = {"application/json"}
         assert message.payload == event
@@ -100,28 +101,28 @@ class TestEnvelope:
             (b"[1]", "envelope"),
             (b'{"body": "W10="}', "envelope"),
             (b"[" * 100_000, "envelope"),
-            (envelope(BODY, "e", "k").replace(b'"W', b'"!W').replace(b'"e', b'"!', 1), "envelope"),
+            (write(BODY, "e", "k").replace(b'"W', b'"!W').replace(b'"e', b'"!', 1), "envelope"),
             (
-                envelope(BODY, "e", "k").replace(
+                write(BODY, "e", "k").replace(
                     b"application/json", b"application/x-python-serialize"
                 ),
                 "content_type",
             ),
-            (envelope(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "content_type"),
-            (envelope(BODY, "e", "k").replace(b'"application/json"', b"null"), "content_type"),
-            (envelope(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
+            (write(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "content_type"),
+            (write(BODY, "e", "k").replace(b'"application/json"', b"null"), "content_type"),
+            (write(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
         ],
     )
-    def test_is_refused(self, data: bytes, reason: str) -> None:
-        with pytest.raises(Refused, match=reason):
-            body_of(data)
+    def test_unusable_message_is_rejected_with_a_reason(self, data: bytes, reason: str) -> None:
+        with pytest.raises(RejectedMessage, match=reason):
+            read_json_body(data)
 
     @given(st.binary(max_size=100), st.integers(0, 400))
-    def test_noise_is_a_body_or_refused(self, noise: bytes, at: int) -> None:
-        data = envelope(BODY, "e", "k")
+    def test_noise_is_a_body_or_rejected(self, noise: bytes, at: int) -> None:
+        data = write(BODY, "e", "k")
         try:
-            body_of(data[:at] + noise + data[at + len(noise) :])
-        except Refused:
+            read_json_body(data[:at] + noise + data[at + len(noise) :])
+        except RejectedMessage:
             return
 
 
@@ -142,21 +143,31 @@ CONFIRMED = b"*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n"
 
 
 def subscribed(
-    ours: socket.socket, theirs: socket.socket, ear: Ear, answer: bytes = CONFIRMED, **options: Any
+    ours: socket.socket,
+    theirs: socket.socket,
+    ear: RecordingListener,
+    answer: bytes = CONFIRMED,
+    **options: Any,
 ) -> RedisReceiver:
-    """A receiver on a socket, with a Redis at the other end that gives this answer to its subscription."""
+    """A receiver on a socket, with a Redis at the other end that answers the subscription."""
     channel = SimpleNamespace(
         **{
             "global_keyprefix": "",
             "keyprefix_fanout": "/3.",
+            "keyprefix_queue": "_kombu.binding.%s",
             "fanout_patterns": True,
+            "sep": "\x06\x16",
+            "priority_steps": (0, 3, 6, 9),
+            "unacked_key": "unacked",
+            "unacked_index_key": "unacked_index",
+            "ack_emulation": True,
             "socket_timeout": 1.0,
             **options,
         }
     )
-    connection: Any = SimpleNamespace(channel=channel, raw_redis=lambda: RawRedis(ours))
+    connection: Any = SimpleNamespace(channel=channel, dedicated_connection=lambda: RawRedis(ours))
     theirs.sendall(answer)
-    broker: BrokerConnection = connection
+    broker: RedisConnection = connection
     return RedisReceiver(broker, "celeryev", ear, 10**6, Deadline.after(0.2))
 
 
@@ -177,48 +188,50 @@ class TestRedis:
             ({"fanout_patterns": False}, b"/3.celeryev"),
         ],
     )
-    def test_subscribes_as_the_options_say(self, options: dict[str, Any], pattern: bytes) -> None:
+    def test_subscribes_to_the_topic_of_the_transport_options(
+        self, options: dict[str, Any], pattern: bytes
+    ) -> None:
         with pair() as (ours, theirs):
-            subscribed(ours, theirs, Ear(), **options)
+            subscribed(ours, theirs, RecordingListener(), **options)
             assert theirs.recv(1000) == b"PSUBSCRIBE|" + pattern
 
     @pytest.mark.parametrize("kind", [b"*4", b">4"])
-    def test_messages_are_put_together_wherever_they_are_split(self, kind: bytes) -> None:
-        data = pushed(envelope(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
+    def test_messages_are_assembled_wherever_they_are_split(self, kind: bytes) -> None:
+        data = pushed(write(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
         with pair() as (ours, theirs):
-            ear = Ear()
+            ear = RecordingListener()
             receiver = subscribed(ours, theirs, ear)
             for at in range(len(data)):
-                bodies = [*receiver._cut(data[:at]), *receiver._cut(data[at:])]
+                bodies = [*receiver._parse(data[:at]), *receiver._parse(data[at:])]
                 assert bodies == [BODY]
-            assert ear.refused == ["envelope"] * len(data)
+            assert ear.rejected == ["envelope"] * len(data)
 
-    def test_an_error_of_redis_ends_it_after_what_came_before(self) -> None:
+    def test_an_error_of_redis_is_raised_after_the_messages_before_it(self) -> None:
         with pair() as (ours, theirs):
-            ear = Ear()
+            ear = RecordingListener()
             receiver = subscribed(ours, theirs, ear)
-            theirs.sendall(pushed(envelope(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
+            theirs.sendall(pushed(write(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
             with pytest.raises(Exception, match="NOPERM") as caught:
                 receiver.receive(1)
             assert reason_of(caught.value) is Reason.PERMISSION
             assert ear.bodies == [BODY]
 
-    def test_a_subscription_that_is_refused_or_not_answered_is_an_error(self) -> None:
+    def test_a_refused_or_unanswered_subscription_is_an_error(self) -> None:
         with pair() as (ours, theirs):
             theirs.sendall(b"-NOPERM\r\n")
             with pytest.raises(Exception, match="NOPERM"):
-                subscribed(ours, theirs, Ear(), answer=b"")
+                subscribed(ours, theirs, RecordingListener(), answer=b"")
         with pair() as (ours, theirs), pytest.raises(ProbeError, match="does not answer"):
-            subscribed(ours, theirs, Ear(), answer=b":1\r\n")
+            subscribed(ours, theirs, RecordingListener(), answer=b":1\r\n")
 
-    def test_a_message_without_end_is_not_collected(self) -> None:
+    def test_an_endless_message_is_not_buffered(self) -> None:
         with pair() as (ours, theirs):
-            ear = Ear()
+            ear = RecordingListener()
             receiver = subscribed(ours, theirs, ear)
-            receiver._cut(pushed(b"")[:-6] + b"$500000000\r\n")
+            receiver._parse(pushed(b"")[:-6] + b"$500000000\r\n")
             for _ in range(40):
-                receiver._cut(b"x" * 1024 * 1024)
-            assert ear.refused[:1] == ["too_large"]
+                receiver._parse(b"x" * 1024 * 1024)
+            assert ear.rejected[:1] == ["too_large"]
             theirs.sendall(b"x")
             with pytest.raises(ProbeError):
                 receiver.receive(1)
@@ -227,7 +240,7 @@ class TestRedis:
 class TestCanary:
     def test_finds_its_own_and_ignores_those_of_others(self) -> None:
         mine, other = Canary(), Canary()
-        assert mine.catch([BODY, mine.body(), other.body(), BODY]) == [BODY, BODY]
+        assert mine.remove([BODY, mine.body(), other.body(), BODY]) == [BODY, BODY]
         assert (mine.returned, other.returned) == (1, 0)
         assert mine.lag is not None
         assert 0 <= mine.lag < 1
@@ -247,14 +260,14 @@ class TestCanary:
         ],
     )
     def test_leaves_everything_else(self, body: bytes) -> None:
-        assert Canary().catch([body]) == [body]
+        assert Canary().remove([body]) == [body]
 
 
 class Scripted:
-    """A receiver that hears its own canary, as long as it is not muted."""
+    """A receiver that delivers its own canaries, as long as it is not blocked."""
 
-    def __init__(self, listener: Listener) -> None:
-        self.muted = False
+    def __init__(self, listener: EventListener) -> None:
+        self.blocked = False
         self.published: list[tuple[str, str]] = []
         self._listener = listener
 
@@ -266,7 +279,7 @@ class Scripted:
         self._listener.deliver([body], time.time())
 
     def close(self, deadline: Deadline) -> None:
-        self.muted = True
+        self.blocked = True
 
 
 class TestStream:
@@ -275,27 +288,27 @@ class TestStream:
         made: list[Scripted] = []
 
         def subscribe(stream: Stream, connection: BrokerConnection, deadline: Deadline) -> Scripted:
-            made.append(Scripted(stream._ear))
+            made.append(Scripted(stream._listener))
             return made[-1]
 
         monkeypatch.setattr(Stream, "_subscribe", subscribe)
         return made
 
-    def test_a_broker_that_takes_no_messages_is_not_left(self, receivers: list[Scripted]) -> None:
+    def test_a_blocked_broker_is_not_disconnected(self, receivers: list[Scripted]) -> None:
         with streaming() as stream:
             wait_for(lambda: stream.up)
             (receiver,) = receivers
-            receiver.muted = True
+            receiver.blocked = True
             time.sleep(0.1)
-            said = len(receiver.published)
+            published = len(receiver.published)
             wait_for(lambda: not stream.up)
             time.sleep(0.5)
-            assert len(receiver.published) == said
-            receiver.muted = False
+            assert len(receiver.published) == published
+            receiver.blocked = False
             wait_for(lambda: stream.up)
             assert receivers == [receiver]
 
-    def test_workers_are_told_of_events_once_however_many_come(
+    def test_enable_events_is_sent_once_for_many_new_workers(
         self, receivers: list[Scripted]
     ) -> None:
         with streaming(enable_events=True) as stream:
@@ -308,7 +321,7 @@ class TestStream:
             assert receiver.published.count(("celery.pidbox", "")) == 1
             wait_for(lambda: receiver.published.count(("celery.pidbox", "")) == 2)
 
-    def test_there_is_none_where_nothing_can_be_broadcast(self) -> None:
+    def test_no_stream_on_a_broker_without_broadcast(self) -> None:
         stream = Stream(cluster_of("sqla+sqlite://"), Recorder())
         stream.start()
         assert not stream._thread.is_alive()
@@ -319,7 +332,7 @@ class TestStream:
 @contextmanager
 def streaming(**options: Any) -> Iterator[Stream]:
     stream = Stream(
-        cluster_of("memory://"), Recorder(), canary_every=0.05, deaf_after=0.3, **options
+        cluster_of("memory://"), Recorder(), canary_every=0.05, silence_timeout=0.3, **options
     )
     stream.start()
     yield stream

@@ -1,4 +1,4 @@
-"""Bytes taken off a socket, and the frames of AMQP cut out of them: whole, in pieces, too large, foreign, broken."""
+"""The bytes of a socket, and AMQP frames in them: whole, in pieces, too large, foreign, broken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_vitals.brokers.event_receiver import MAX_MESSAGE
+from celery_vitals.brokers.kombu_message import MAX_MESSAGE
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.errors import Reason, reason_of
@@ -21,7 +21,7 @@ from tests.support.sockets import BODY, pair
 
 
 def fill(sock: socket.socket) -> int:
-    """Send until the kernel takes no more; returns how much that was."""
+    """Send until the kernel buffers no more; return how much that was."""
     sent = 0
     with suppress(BlockingIOError):
         while True:
@@ -29,39 +29,39 @@ def fill(sock: socket.socket) -> int:
     return sent
 
 
-class TestWire:
-    def test_gives_what_was_sent_and_then_why_it_ended(self) -> None:
+class TestSocketReader:
+    def test_returns_what_was_sent_and_then_raises_why_it_ended(self) -> None:
         with pair() as (ours, theirs):
-            wire = SocketReader(ours, 10**6, 1.0)
+            reader = SocketReader(ours, 10**6, 1.0)
             theirs.sendall(b"hello")
-            assert wire.read(1)[0] == b"hello"
-            assert wire.read(0.01)[0] == b""
+            assert reader.read(1)[0] == b"hello"
+            assert reader.read(0.01)[0] == b""
             theirs.sendall(b"bye")
             theirs.close()
-            assert wire.read(1)[0] == b"bye"
+            assert reader.read(1)[0] == b"bye"
             with pytest.raises(EOFError):
-                wire.read(1)
+                reader.read(1)
 
-    def test_empties_the_socket_before_anything_is_taken(
+    def test_empties_the_socket_before_returning_a_block(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("celery_vitals.brokers.socket_reader.BLOCK", 1024)
         with pair() as (ours, theirs):
             theirs.setblocking(False)
-            wire = SocketReader(ours, 10**8, 1.0)
+            reader = SocketReader(ours, 10**8, 1.0)
             for _ in range(5):
                 assert fill(theirs) > 20 * 1024
-                assert len(wire.read(1)[0]) == 1024
+                assert len(reader.read(1)[0]) == 1024
 
     def test_reads_no_more_than_its_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("celery_vitals.brokers.socket_reader.BLOCK", 1024)
         with pair() as (ours, theirs):
             theirs.setblocking(False)
-            wire = SocketReader(ours, 10 * 1024, 1.0)
+            reader = SocketReader(ours, 10 * 1024, 1.0)
             for _ in range(5):
                 fill(theirs)
-                assert len(wire.read(1)[0]) == 1024
-                assert wire._held <= 10 * 1024
+                assert len(reader.read(1)[0]) == 1024
+                assert reader._buffered <= 10 * 1024
 
     def test_a_wait_ends_in_time(self) -> None:
         with pair() as (ours, _):
@@ -69,15 +69,19 @@ class TestWire:
             assert SocketReader(ours, 10**6, 1.0).read(0.1)[0] == b""
             assert 0.09 < time.monotonic() - started < 1
 
-    def test_sending_to_who_does_not_read_ends_in_time(self) -> None:
+    def test_sending_to_a_peer_that_does_not_read_times_out(self) -> None:
         with pair() as (ours, _), pytest.raises(TimeoutError):
             SocketReader(ours, 10**6, 0.1).send(b"x" * 10**8)
 
 
 def delivery(
-    body: bytes, tag: int = 1, kind: str = "application/json", encoding: str = "utf-8", cut: int = 0
+    body: bytes,
+    tag: int = 1,
+    kind: str = "application/json",
+    encoding: str = "utf-8",
+    piece: int = 0,
 ) -> bytes:
-    """A message as RabbitMQ delivers it; `cut`: the most bytes of it in one frame."""
+    """A message as RabbitMQ delivers it; `piece`: the most bytes of it in one frame."""
     method = pack(">HH", 60, 60) + frames.short("amq.ctag-x") + pack(">QB", tag, 0)
     method += frames.short("celeryev") + frames.short("task.multi")
     flags, texts = (0x8000 if kind else 0) | (0x4000 if encoding else 0) | 0x1000, [kind, encoding]
@@ -86,7 +90,7 @@ def delivery(
         + b"".join(frames.short(text) for text in texts if text)
         + b"\1"
     )
-    size = cut or max(1, len(body))
+    size = piece or max(1, len(body))
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     return b"".join(
         [frames.frame(frames.METHOD, 1, method), frames.frame(frames.HEADER, 1, header)]
@@ -94,25 +98,25 @@ def delivery(
     )
 
 
-class Cutting:
-    """A cutter, and what it tells besides bodies."""
+class Parsing:
+    """A parser, and what it reports besides bodies."""
 
     def __init__(self, frame_max: int = 131072) -> None:
         self.methods: list[tuple[frames.Method, bytes]] = []
-        self.refused: list[str] = []
-        self.cutter = frames.FrameParser(
-            frame_max, lambda *method: self.methods.append(method), self.refused.append
+        self.rejected: list[str] = []
+        self.parser = frames.FrameParser(
+            frame_max, lambda *method: self.methods.append(method), self.rejected.append
         )
 
     def all(self, *blocks: bytes) -> list[bytes]:
-        return [body for block in blocks for body in self.cutter.cut(block)]
+        return [body for block in blocks for body in self.parser.parse(block)]
 
 
 MIXED = b"".join(
     [
         delivery(BODY, 1),
         frames.heartbeat(),
-        delivery(b"[" + b"1," * 50 + b"1]", 2, cut=30),
+        delivery(b"[" + b"1," * 50 + b"1]", 2, piece=30),
         frames.frame(frames.METHOD, 0, pack(">HH", *frames.UNBLOCKED)),
         delivery(b"\x80\x04K\x01.", 3, kind="application/x-python-serialize", encoding="binary"),
         delivery(b"{}", 4, encoding=""),
@@ -121,73 +125,73 @@ MIXED = b"".join(
 
 
 class TestFrames:
-    def test_are_put_together_wherever_they_are_split(self) -> None:
-        whole = Cutting()
+    def test_frames_are_assembled_wherever_they_are_split(self) -> None:
+        whole = Parsing()
         bodies = whole.all(MIXED)
         assert bodies == [BODY, b"[" + b"1," * 50 + b"1]", b"{}"]
-        assert whole.cutter.tag == 4
+        assert whole.parser.tag == 4
         for at in range(len(MIXED)):
-            split = Cutting()
+            split = Parsing()
             assert split.all(MIXED[:at], MIXED[at:]) == bodies
             assert (
-                (split.methods, split.refused)
-                == (whole.methods, whole.refused)
+                (split.methods, split.rejected)
+                == (whole.methods, whole.rejected)
                 == (
                     [(frames.UNBLOCKED, b"")],
                     ["content_type"],
                 )
             )
 
-    def test_come_byte_by_byte_over_a_socket(self) -> None:
+    def test_frames_arrive_byte_by_byte_over_a_socket(self) -> None:
         with pair() as (ours, theirs):
-            wire, cutting, bodies = SocketReader(ours, 10**6, 1.0), Cutting(), []
+            reader, parsing, bodies = SocketReader(ours, 10**6, 1.0), Parsing(), []
             for byte in MIXED[:60]:
                 theirs.sendall(bytes([byte]))
-                bodies += cutting.all(wire.read(1)[0])
+                bodies += parsing.all(reader.read(1)[0])
             theirs.sendall(MIXED[60:])
             theirs.close()
             with suppress(EOFError):
                 while True:
-                    bodies += cutting.all(wire.read(1)[0])
+                    bodies += parsing.all(reader.read(1)[0])
             assert len(bodies) == 3
 
-    def test_a_tag_is_told_when_the_message_is_complete(self) -> None:
-        cutting, message = Cutting(), delivery(BODY, 7)
-        cutting.all(message[:-1])
-        assert cutting.cutter.tag == 0
-        cutting.all(message[-1:])
-        assert cutting.cutter.tag == 7
+    def test_delivery_tag_is_set_when_the_message_is_complete(self) -> None:
+        parsing, message = Parsing(), delivery(BODY, 7)
+        parsing.all(message[:-1])
+        assert parsing.parser.tag == 0
+        parsing.all(message[-1:])
+        assert parsing.parser.tag == 7
 
     def test_a_body_of_megabytes_in_many_frames(self) -> None:
         body = json.dumps(["x" * 5_000_000]).encode()
-        message = delivery(body, cut=131064)
-        cutting = Cutting()
-        assert cutting.all(*(message[at : at + 16384] for at in range(0, len(message), 16384))) == [
+        message = delivery(body, piece=131064)
+        parsing = Parsing()
+        assert parsing.all(*(message[at : at + 16384] for at in range(0, len(message), 16384))) == [
             body
         ]
 
-    def test_one_that_is_too_large_is_not_kept(self) -> None:
-        cutting = Cutting()
-        message = delivery(b"[" + b" " * MAX_MESSAGE + b"]", cut=131064)
+    def test_a_message_that_is_too_large_is_not_buffered(self) -> None:
+        parsing = Parsing()
+        message = delivery(b"[" + b" " * MAX_MESSAGE + b"]", piece=131064)
         for at in range(0, len(message), 65536):
-            assert cutting.all(message[at : at + 65536]) == []
-            assert sum(map(len, cutting.cutter._blocks)) < 300_000
-        assert cutting.refused == ["too_large"]
-        assert cutting.all(delivery(BODY)) == [BODY]
+            assert parsing.all(message[at : at + 65536]) == []
+            assert sum(map(len, parsing.parser._blocks)) < 300_000
+        assert parsing.rejected == ["too_large"]
+        assert parsing.all(delivery(BODY)) == [BODY]
 
     @pytest.mark.parametrize(
         "noise", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\1\0\1\xff\xff\xff\xff" + b"x" * 9]
     )
-    def test_what_is_no_frame_is_an_error(self, noise: bytes) -> None:
+    def test_bytes_that_are_no_frame_are_an_error(self, noise: bytes) -> None:
         with pytest.raises(amqp.exceptions.AMQPError) as caught:
-            Cutting().all(noise * 3)
+            Parsing().all(noise * 3)
         assert reason_of(caught.value) is Reason.PROTOCOL
 
     @given(st.binary(max_size=200), st.integers(0, len(MIXED)))
     def test_noise_ends_in_bodies_or_an_error_of_amqp(self, noise: bytes, at: int) -> None:
-        cutting = Cutting(1000)
+        parsing = Parsing(1000)
         try:
-            cutting.all(MIXED[:at] + noise, MIXED[at:])
+            parsing.all(MIXED[:at] + noise, MIXED[at:])
         except amqp.exceptions.AMQPError:
             return
 
@@ -197,8 +201,8 @@ class TestFrames:
     def test_any_content_of_a_frame_ends_in_bodies_or_an_error_of_amqp(
         self, content: bytes, kind: int
     ) -> None:
-        cutting = Cutting(1000)
+        parsing = Parsing(1000)
         try:
-            cutting.all(frames.frame(kind, 1, content), MIXED)
+            parsing.all(frames.frame(kind, 1, content), MIXED)
         except amqp.exceptions.AMQPError:
             return

@@ -1,4 +1,4 @@
-"""The commands, inside this process and as real ones, alone and under `celery`."""
+"""The commands, in this process and in child processes, alone and under `celery`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from click.testing import CliRunner, Result
 
 from celery_vitals import cli
 from celery_vitals._version import __version__
+from celery_vitals.cli import serve as serve_command
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Settings
 from celery_vitals.settings.click_options import all_options
 from tests.support.command_line import BROKER, invoke, one_line, run, serve
 
-# `celery` with the command that the entry point of the installed package adds.
+# `celery` with the command that the entry point of the package adds.
 CELERY = (
     "from celery.bin.celery import celery; from celery_vitals.cli import vitals;"
     "celery.add_command(vitals); celery(auto_envvar_prefix='CELERY', prog_name='celery')"
@@ -47,18 +48,18 @@ def test_version(args: list[str]) -> None:
     assert invoke(*args).output == f"celery-vitals {__version__}\n"
 
 
-def test_alone_it_shows_its_help() -> None:
+def test_without_a_command_help_is_shown() -> None:
     result = invoke()
     assert result.exit_code == 0
     assert "serve" in result.output
 
 
-def test_check_says_that_all_is_well() -> None:
+def test_config_check_of_valid_settings() -> None:
     result = serve("--broker-url", BROKER)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "configuration is valid\n", "")
 
 
-def test_check_reads_the_web_configuration(tmp_path: Path) -> None:
+def test_config_check_of_invalid_web_configuration(tmp_path: Path) -> None:
     path = tmp_path / "web.yml"
     path.write_text("nonsense: 1\n")
     assert one_line(serve("--broker-url", BROKER, "--web.config.file", str(path))).startswith(
@@ -67,10 +68,10 @@ def test_check_reads_the_web_configuration(tmp_path: Path) -> None:
 
 
 class Started(tuple[Any, ...]):
-    """In place of a collector: what it was made with."""
+    """A fake collector: its arguments."""
 
     def start(self) -> None:
-        """As a collector can."""
+        """Do nothing."""
 
 
 def started(monkeypatch: pytest.MonkeyPatch, serve_web: Any) -> Result:
@@ -87,11 +88,11 @@ def test_serve_starts_the_server_and_passes_its_exit_code_on(
 ) -> None:
     seen: list[Any] = []
 
-    def note(*args: object) -> int:
+    def record(*args: object) -> int:
         seen.append(args)
         return 3
 
-    result = started(monkeypatch, note)
+    result = started(monkeypatch, record)
     assert result.exit_code == 3
     ((settings, app), same, _) = seen[0]
     assert settings is same
@@ -99,11 +100,11 @@ def test_serve_starts_the_server_and_passes_its_exit_code_on(
     assert app is None
 
 
-def test_a_wrong_setting_found_late_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_at_startup_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
-        raise ConfigError("port 1 is in use,\nsaid redis://:s3cret@h (s3cret)")
+        raise ConfigError("port 1 is in use,\nerror redis://:s3cret@h (s3cret)")
 
-    assert one_line(started(monkeypatch, fail)) == "port 1 is in use, said *** (***)"
+    assert one_line(started(monkeypatch, fail)) == "port 1 is in use, error *** (***)"
 
 
 def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +133,7 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_server_that_cannot_listen_leaves_the_broker_alone() -> None:
+def test_server_that_cannot_listen_does_not_connect_to_the_broker() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as broker,
         socket.create_server(("127.0.0.1", 0)) as taken,
@@ -146,7 +147,7 @@ def test_a_server_that_cannot_listen_leaves_the_broker_alone() -> None:
                 f"--broker-url=redis://{url}/0",
                 f"--web.listen-address={address}",
             ),
-            f"--web.listen-address: {address} is already in use",
+            f"--web.listen-address: {address}: already in use",
         )
         broker.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -164,7 +165,7 @@ def check(process: subprocess.CompletedProcess[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--broker-url", "redis://:s3cret@h:port"], "--broker-url: has a bad host or port"),
+        (["--broker-url", "redis://:s3cret@h:port"], "--broker-url: invalid host or port"),
         (["--app", "bad"], "--app: cannot import bad: RuntimeError: no redis://***@h"),
         (["--app", "leaves"], "--app: cannot import leaves: SystemExit: 0"),
         (["--app", "badconf"], "--app: cannot read the configuration of c: "),
@@ -210,7 +211,7 @@ def test_an_app_gives_the_broker(project: Path, command: list[str]) -> None:
     )
 
 
-def test_options_that_an_app_adds_to_every_command_do_no_harm(project: Path) -> None:
+def test_options_that_an_app_adds_to_every_command_are_ignored(project: Path) -> None:
     (project / "more.py").write_text(
         "import click\nfrom celery import Celery\n"
         f"app = Celery('more', broker='{BROKER}')\n"
@@ -220,27 +221,27 @@ def test_options_that_an_app_adds_to_every_command_do_no_harm(project: Path) -> 
     assert (process.returncode, process.stdout) == (0, "configuration is valid\n"), process.stderr
 
 
-def test_options_that_celery_hands_on_to_the_group_do_no_harm() -> None:
+def test_options_that_celery_passes_to_the_group_are_ignored() -> None:
     group = copy.copy(cli.vitals)
     group.params = [*group.params, click.Option(["--stage"])]
     assert CliRunner().invoke(group, ["--stage=test"]).exit_code == 0
 
 
-def test_the_app_of_the_flag_beats_the_one_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_app_of_the_flag_precedes_the_app_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     from celery.bin.base import CLIContext
 
     outer, other = (
         Celery("outer", broker=BROKER, set_as_current=False),
         Celery("other", set_as_current=False),
     )
-    monkeypatch.setattr(cli, "load_app", lambda _: other)
+    monkeypatch.setattr(serve_command, "load_app", lambda _: other)
     monkeypatch.setattr("celery_vitals.logging.set_up", lambda *_: None)
     got: list[Celery | None] = []
 
     def check(_: Settings, app: Celery | None) -> None:
         got.append(app)
 
-    monkeypatch.setattr(cli, "_check", check)
+    monkeypatch.setattr(serve_command, "_check", check)
 
     @click.group()
     @click.option("--app")
@@ -261,6 +262,7 @@ def test_importing_the_package_starts_nothing() -> None:
     code = (
         "import threading, logging, sys; hook = sys.excepthook;"
         "import celery_vitals.cli, celery_vitals.settings, celery_vitals.logging;"
-        "assert threading.active_count() == 1; assert sys.excepthook is hook; assert not logging.getLogger().handlers"
+        "assert threading.active_count() == 1; assert sys.excepthook is hook;"
+        "assert not logging.getLogger().handlers"
     )
     assert run("-c", code).returncode == 0

@@ -1,4 +1,4 @@
-"""All that is kept is bounded, whatever comes and whatever does not."""
+"""All state is bounded, whichever events arrive or are missing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import time
 import pytest
 
 from celery_vitals import Secret, Settings
-from celery_vitals.brokers import BrokerClient, target_of
+from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import target_of
 from celery_vitals.collectors.tasks import TasksCollector
-from celery_vitals.workers import WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
 from tests.support.scene import WORKER, Scene
 
 
@@ -20,46 +21,46 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_flood_of_workers() -> None:
-    scene = Scene(hosts=20)
+def test_number_of_tracked_workers_is_limited() -> None:
+    scene = Scene(max_workers=20)
     for number in range(2000):
-        scene.tell("task-started", f"u{number}", hostname=f"w{number}@h{number}")
-        scene.tell("worker-heartbeat", hostname=f"w{number}@h{number}", processed=1, active=1)
+        scene.send("task-started", f"u{number}", hostname=f"w{number}@h{number}")
+        scene.send("worker-heartbeat", hostname=f"w{number}@h{number}", processed=1, active=1)
         scene.sent(f"v{number}", hostname=f"gen@p{number}")
-    assert len(scene.processor._hosts) <= 21
-    assert len(scene.processor._producers) <= 21
+    assert len(scene.processor._workers.workers) <= 21
+    assert len(scene.processor._workers._producers) <= 21
     assert len(scene.labels("exporter_events_missed_total", "worker")) <= 21
     assert scene.total("task_started_total") == 2000
 
 
-def test_a_flood_of_workers_starts_no_threads() -> None:
-    """A large cluster that is heard for the first time."""
+def test_many_new_workers_call_the_callback_once_and_start_no_threads() -> None:
+    """As when the exporter connects to a large cluster."""
     settings = Settings(broker_url=Secret("redis://localhost/0"))
-    came: list[None] = []
-    follower = TasksCollector(
+    calls: list[None] = []
+    collector = TasksCollector(
         BrokerClient(target_of(settings, None), 1.0),
         WorkerRegistry(120.0, 3600.0),
         settings,
-        lambda: came.append(None),
+        lambda: calls.append(None),
     )
     before, scene = threading.active_count(), Scene()
     bodies = [
         json.dumps(scene.event("worker-heartbeat", hostname=f"w@{number}")).encode()
         for number in range(200)
     ]
-    follower._processor.feed(bodies, time.time())
-    assert len(came) == 200
+    collector._processor.feed(bodies, time.time())
+    assert len(calls) == 1
     assert threading.active_count() == before
 
 
-def test_the_number_of_tasks_is_bounded_and_what_runs_is_kept() -> None:
-    scene = Scene(limit=100)
+def test_number_of_tracked_tasks_is_limited_and_running_tasks_are_kept() -> None:
+    scene = Scene(max_tasks=100)
     for number in range(10):
         scene.received(f"run{number}", "slow")
         scene.started(f"run{number}")
     for number in range(5000):
         scene.sent(f"u{number}")
-        assert scene.records <= 100
+        assert scene.tracked_tasks <= 100
     assert scene.tasks.evicted >= 4900
     assert scene.value("exporter_tasks_in_flight_evicted_total") == scene.tasks.evicted
     for number in range(10):
@@ -68,9 +69,9 @@ def test_the_number_of_tasks_is_bounded_and_what_runs_is_kept() -> None:
     assert len(scene.tasks._deferred) <= 100
 
 
-def test_tasks_that_never_end_are_given_up_for_their_age() -> None:
-    """Sent and never received; ignored; on a worker that was killed."""
-    scene = Scene(idle=1e9)
+def test_tasks_that_never_end_are_evicted_by_age() -> None:
+    """Sent and never received; ignored; or on a worker that was killed."""
+    scene = Scene(idle_after=1e9)
     scene.heartbeat(0, 0)
     for number in range(20):
         scene.sent(f"sent{number}")
@@ -82,11 +83,11 @@ def test_tasks_that_never_end_are_given_up_for_their_age() -> None:
     scene.heartbeat(0, 0, pid=11)
     for _ in range(5):
         scene.idle(3601)
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
     assert scene.task()["sent"] == 20
 
 
-def test_old_tasks_are_given_up_though_the_oldest_run() -> None:
+def test_old_tasks_are_evicted_although_the_oldest_run() -> None:
     scene = Scene(forget_after=100)
     scene.heartbeat(0, 0)
     for number in range(1100):
@@ -95,43 +96,43 @@ def test_old_tasks_are_given_up_though_the_oldest_run() -> None:
         scene.sent(f"u{number}")
     for _ in range(5):
         scene.idle(101)
-    assert scene.records == 1100
+    assert scene.tracked_tasks == 1100
 
 
-def test_ignored_tasks_do_not_pile_up() -> None:
-    scene = Scene(limit=100_000, forget_after=7 * 86400)
+def test_ignored_tasks_do_not_accumulate() -> None:
+    scene = Scene(max_tasks=100_000, forget_after=7 * 86400)
     for number in range(2000):
         scene.received(f"u{number}")
         scene.started(f"u{number}")
         if number % 100 == 99:
             scene.heartbeat(number, 0, after=2)
             scene.idle(6)
-    assert scene.records <= 200
+    assert scene.tracked_tasks <= 200
 
 
-def test_what_waits_is_bounded_behind_a_head_that_does_not_move(scene: Scene) -> None:
+def test_waiting_tasks_are_bounded_behind_one_that_waits_for_long(scene: Scene) -> None:
     scene.consumes(WORKER, "q")
     scene.sent("stuck")
     head = scene.now
     for number in range(20_000):
         scene.sent(f"u{number}", after=0.001)
         scene.run(f"u{number}", after=0.001)
-    assert scene.records == 1
+    assert scene.tracked_tasks == 1
     assert dict(scene.tasks.oldest_waiting()) == {"q": head}
     assert len(scene.tasks._waiting["q"]) < 5000
 
 
-def test_what_lingers_is_bounded() -> None:
-    scene = Scene(limit=100_000)
+def test_number_of_ended_tasks_kept_is_limited() -> None:
+    scene = Scene(max_tasks=100_000)
     for number in range(25_000):
-        scene.tell("task-failed", f"u{number}", exception="E()", after=0.0)
-    assert scene.records <= 20_001
+        scene.send("task-failed", f"u{number}", exception="E()", after=0.0)
+    assert scene.tracked_tasks <= 20_001
     scene.idle(6)
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
     assert len(scene.tasks._ended) == 0
 
 
-def test_nothing_is_left_of_what_is_over(scene: Scene) -> None:
+def test_no_state_is_left_of_ended_tasks(scene: Scene) -> None:
     scene.heartbeat(0, 0)
     for number in range(200):
         queue, uuid = f"q{number % 7}", f"u{number}"
@@ -140,13 +141,13 @@ def test_nothing_is_left_of_what_is_over(scene: Scene) -> None:
         scene.started(uuid)
         (scene.succeeded, scene.failed)[number % 2](uuid)
     scene.idle(10)
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
     assert not any(
         (
             scene.tasks._deferred,
-            scene.tasks._patient,
+            scene.tasks._deferred._deadlines,
             scene.tasks._ended,
             *scene.tasks._waiting.values(),
         )
     )
-    assert not scene.host().running
+    assert not scene.tracker().running

@@ -1,4 +1,4 @@
-"""Decoding, against what Python's own JSON says: that is what kombu uses."""
+"""Decoding of events, compared with Python's own JSON parser, which kombu uses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FLAGS = ("terminated", "expired", "requeue")
 NUMBERS = ("runtime", "utcoffset")
 
 
-def everything(body: bytes) -> list[Event | str]:
-    """As `Ingest` does it: quickly, and part by part when that fails."""
+def decode_all(body: bytes) -> list[Event | str]:
+    """Decode as `EventProcessor` does: the whole message, or part by part when that fails."""
     try:
         return list(decode(body))
     except BROKEN:
@@ -37,8 +37,8 @@ def is_number(value: Any) -> bool:
     return is_whole(value) or isinstance(value, float)
 
 
-def usable(part: Any) -> bool:
-    """Whether an event as Python reads it is one: every field that is used has its type."""
+def is_event(part: Any) -> bool:
+    """Return whether a value is an event: every field in use has its type."""
     return (
         isinstance(part, dict)
         and isinstance(part.get("type"), str)
@@ -52,13 +52,13 @@ def usable(part: Any) -> bool:
     )
 
 
-def oracle(body: bytes) -> list[dict[str, Any] | str]:
+def decode_as_kombu(body: bytes) -> list[dict[str, Any] | str]:
     try:
         read = kombu_loads(body, "application/json", "utf-8")
     except Exception:
         return ["not_json"]
     return [
-        part if usable(part) else "malformed"
+        part if is_event(part) else "malformed"
         for part in (read if isinstance(read, list) else [read])
     ]
 
@@ -73,8 +73,8 @@ def same(found: Event | str, expected: dict[str, Any] | str) -> bool:
     )
 
 
-def assert_like_the_oracle(body: bytes) -> None:
-    found, expected = everything(body), oracle(body)
+def assert_decoded_as_by_kombu(body: bytes) -> None:
+    found, expected = decode_all(body), decode_as_kombu(body)
     assert len(found) == len(expected), (found, expected)
     assert all(same(one, other) for one, other in zip(found, expected, strict=True)), (
         found,
@@ -118,33 +118,33 @@ odd_events = st.lists(fields | odd_fields, max_size=6).map(lambda pairs: EVENT |
 
 
 @given(events, st.booleans())
-def test_every_event_that_celery_could_send_is_read(
-    event: dict[str, Any], ascii_only: bool
-) -> None:
+def test_every_valid_celery_event_is_decoded(event: dict[str, Any], ascii_only: bool) -> None:
     body = json.dumps(event, ensure_ascii=ascii_only).encode(errors="replace")
-    (found,) = everything(body)
+    (found,) = decode_all(body)
     assert isinstance(found, Event)
-    assert_like_the_oracle(body)
+    assert_decoded_as_by_kombu(body)
 
 
 @given(st.lists(odd_events | values, max_size=4) | odd_events | values)
-def test_any_json_is_read_as_the_oracle_reads_it(value: Any) -> None:
-    assert_like_the_oracle(json.dumps(value).encode())
+def test_any_json_is_decoded_as_by_kombu(value: Any) -> None:
+    assert_decoded_as_by_kombu(json.dumps(value).encode())
 
 
 @given(st.binary() | st.binary().map(lambda tail: json.dumps(EVENT).encode()[:-1] + tail))
 def test_any_bytes_never_crash(body: bytes) -> None:
-    for part in everything(body):
+    for part in decode_all(body):
         assert isinstance(part, Event) or part in {"not_json", "malformed"}
 
 
 @given(events, st.data())
-def test_an_event_cut_or_changed_never_crashes(event: dict[str, Any], data: st.DataObject) -> None:
+def test_truncated_or_corrupted_event_never_crashes(
+    event: dict[str, Any], data: st.DataObject
+) -> None:
     body = bytearray(json.dumps(event).encode())
     at = data.draw(st.integers(0, len(body) - 1))
     body[at] = data.draw(st.integers(0, 255))
     for piece in (bytes(body), bytes(body[:at]), bytes(body[at:])):
-        everything(piece)
+        decode_all(piece)
 
 
 def with_field(text: str) -> bytes:
@@ -168,9 +168,9 @@ def with_field(text: str) -> bytes:
         with_field('"pid": 99999999999999999999'),
     ],
 )
-def test_what_kombu_takes_is_taken(body: bytes) -> None:
-    assert_like_the_oracle(body)
-    assert all(isinstance(part, Event) for part in everything(body))
+def test_json_accepted_by_kombu_is_decoded(body: bytes) -> None:
+    assert_decoded_as_by_kombu(body)
+    assert all(isinstance(part, Event) for part in decode_all(body))
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_what_kombu_takes_is_taken(body: bytes) -> None:
         (with_field('"x": ' + '{"a":' * 200_000 + "1" + "}" * 200_000), ["not_json"]),
     ],
 )
-def test_what_is_no_event_is_told_apart(body: bytes, reasons: list[str]) -> None:
-    assert everything(body) == reasons
+def test_invalid_events_are_rejected_with_a_reason(body: bytes, reasons: list[str]) -> None:
+    assert decode_all(body) == reasons
 
 
-def test_a_bad_part_costs_only_itself() -> None:
+def test_malformed_event_in_a_batch_rejects_only_itself() -> None:
     good = json.dumps(EVENT).encode()
-    found = everything(b"[" + good + b', {"type": 3}, ' + good + b"]")
+    found = decode_all(b"[" + good + b', {"type": 3}, ' + good + b"]")
     assert [part if isinstance(part, str) else part.uuid for part in found] == [
         "u",
         "malformed",
@@ -215,8 +215,8 @@ def test_a_bad_part_costs_only_itself() -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "9" * 400, "9" * 5000])
 @pytest.mark.parametrize("name", ["timestamp", "runtime", "utcoffset"])
-def test_times_without_measure_never_crash(name: str, number: str) -> None:
-    for part in everything(with_field(f'"{name}": {number}')):
+def test_non_finite_times_never_crash(name: str, number: str) -> None:
+    for part in decode_all(with_field(f'"{name}": {number}')):
         assert isinstance(part, Event) or part in {"not_json", "malformed"}
 
 

@@ -1,4 +1,4 @@
-"""The class of an exception, whatever its repr and its traceback look like."""
+"""The class of an exception, from any repr and traceback."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ WRAPPED = "ExceptionWithTraceback()"
 
 
 class OwnReprError(Exception):
-    """One whose repr does not show its class."""
+    """An exception whose repr does not contain its class."""
 
     def __repr__(self) -> str:
         return f"<own {self.args}>"
 
 
 class StärkeError(Exception):
-    """One with a name that is not ASCII."""
+    """An exception with a name that is not ASCII."""
 
 
 def text_of(raises: Callable[[], Any]) -> str:
-    """The traceback of what this raises."""
+    """Return the traceback of the exception that this raises."""
     try:
         raises()
     except BaseException:
@@ -47,7 +47,7 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
 
 
 def billiard_text(error: BaseException) -> str:
-    """The traceback as a pool tells of what happened to its child, not in it."""
+    """Return the traceback as a pool reports a failure of a child process, not in it."""
     try:
         raise error
     except BaseException:
@@ -79,7 +79,7 @@ def billiard_text(error: BaseException) -> str:
         ("reject requeue=False: (1)", "unknown"),
     ],
 )
-def test_from_the_repr_alone(text: str | None, name: str) -> None:
+def test_class_from_the_repr(text: str | None, name: str) -> None:
     assert exception_class(text, None) == name
 
 
@@ -137,7 +137,7 @@ def noted() -> None:
         (noted, "ValueError"),
     ],
 )
-def test_from_a_real_traceback(raises: Callable[[], Any], name: str) -> None:
+def test_class_from_the_traceback(raises: Callable[[], Any], name: str) -> None:
     assert exception_class(WRAPPED, text_of(raises)) == name
     assert exception_class("<no class>", text_of(raises)) == name
 
@@ -149,7 +149,7 @@ def test_an_exception_group() -> None:
     assert exception_class(WRAPPED, text_of(raising(group))) in {"ExceptionGroup", "unknown"}
 
 
-def test_what_only_says_that_there_was_one() -> None:
+def test_wrapper_without_a_traceback_is_unknown() -> None:
     assert (
         exception_class(
             WRAPPED,
@@ -162,7 +162,7 @@ def test_what_only_says_that_there_was_one() -> None:
 
 
 @given(st.none() | st.text(), st.none() | st.text())
-def test_any_text(text: str | None, trace: str | None) -> None:
+def test_any_text_gives_a_valid_exception_label(text: str | None, trace: str | None) -> None:
     name = exception_class(text, trace)
     assert name
     assert len(name) <= 100

@@ -1,4 +1,4 @@
-"""Any events in any order: nothing breaks, nothing grows without bound, and nothing senseless is shown."""
+"""Any events in any order: no crash, no unbounded state, and no invalid sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_vitals.events.task_labels import KwargLabel
+from celery_vitals.events.kwarg_label import KwargLabel
 from tests.support.scene import NOW, PRODUCER, WORKER, Scene
 
 KINDS = (
@@ -26,7 +26,7 @@ KINDS = (
     "cancelled",
 )
 EXACT = ("sent", "received", "started", "retried")
-"""Kinds whose every event counts, whatever else is told."""
+"""Kinds whose every event counts, whichever other events arrive."""
 NAMES = [
     "add",
     "mul",
@@ -101,32 +101,32 @@ event = st.fixed_dictionaries(
     },
 )
 action = (
-    st.tuples(st.just("tell"), st.lists(event, min_size=1, max_size=3))
-    | st.tuples(st.just("tell"), st.lists(event, min_size=1, max_size=3))
-    | st.tuples(st.just("again"), few)
+    st.tuples(st.just("send"), st.lists(event, min_size=1, max_size=3))
+    | st.tuples(st.just("send"), st.lists(event, min_size=1, max_size=3))
+    | st.tuples(st.just("repeat"), few)
     | st.tuples(st.just("garbage"), st.sampled_from(GARBAGE) | st.binary(max_size=20))
     | st.tuples(st.just("pass"), st.sampled_from([0.1, 1.0, 6.0, 61.0, 400.0]))
 )
 
 
 class Fuzz:
-    """Does what it is told, and counts by itself what is accepted."""
+    """Performs actions on a scene, and counts the accepted events independently."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.told: list[bytes] = []
+        self.sent: list[bytes] = []
         self.accepted: Counter[str] = Counter()
         self.before: dict[Any, float] = {}
-        self.own_rows = 0
-        """The most rows at a time that shared no series, which the caps bound."""
+        self.own_series = 0
+        """Peak number of series that are not aggregated, which the limits bound."""
 
     def do(self, what: str, subject: Any) -> None:
         scene = self.scene
         scene.now += 0.01
-        if what == "tell":
-            self.tell(json.dumps([self.event(one) for one in subject]).encode())
-        elif what == "again" and self.told:
-            self.tell(self.told[-1 - subject % len(self.told)])
+        if what == "send":
+            self.send(json.dumps([self.event(one) for one in subject]).encode())
+        elif what == "repeat" and self.sent:
+            self.send(self.sent[-1 - subject % len(self.sent)])
         elif what == "garbage":
             scene.feed(subject)
         elif what == "pass":
@@ -136,8 +136,8 @@ class Fuzz:
         fields = dict(drawn)
         return {**fields, "timestamp": self.scene.now + fields.pop("offset")}
 
-    def tell(self, body: bytes) -> None:
-        self.told.append(body)
+    def send(self, body: bytes) -> None:
+        self.sent.append(body)
         self.scene.feed(body)
         self.accepted.update(
             one["type"]
@@ -146,7 +146,7 @@ class Fuzz:
         )
 
     def check(self) -> None:
-        """What must hold at any moment."""
+        """Check what must hold at any moment."""
         scene, samples = self.scene, self.scene.samples()
         for (name, pairs), value in samples.items():
             assert all(isinstance(text, str) and text.encode() is not None for _, text in pairs)
@@ -160,16 +160,17 @@ class Fuzz:
         for _, since in scene.tasks.oldest_waiting():
             assert math.isfinite(since)
 
-    def check_bounds(self, limit: int, kept: int, hosts: int) -> None:
-        tasks, rows, processor = self.scene.tasks, self.scene.rows, self.scene.processor
-        assert len(tasks) <= limit
-        assert len(tasks._deferred) <= limit
-        assert len(rows._names) <= kept
-        self.own_rows = max(self.own_rows, sum(not row.folded for row in rows._rows.values()))
-        assert len(rows._rows) <= max(kept, 2 * self.own_rows)
-        assert len(processor._hosts) <= hosts + 1
-        assert len(processor._producers) <= hosts + 1
-        assert sum(len(host.running) for host in processor._hosts.values()) <= limit * 2
+    def check_bounds(self, max_tasks: int, capacity: int, max_workers: int) -> None:
+        tasks, index, workers = self.scene.tasks, self.scene.index, self.scene.processor._workers
+        assert len(tasks) <= max_tasks
+        assert len(tasks._deferred) <= max_tasks
+        assert len(index._names) <= capacity
+        own = sum(not series.aggregated for series in index._series.values())
+        self.own_series = max(self.own_series, own)
+        assert len(index._series) <= max(capacity, 2 * self.own_series)
+        assert len(workers.workers) <= max_workers + 1
+        assert len(workers._producers) <= max_workers + 1
+        assert sum(len(one.running) for one in workers.workers.values()) <= max_tasks * 2
         for name in ("task_running", "task_received_total", "task_last_sent_timestamp_seconds"):
             assert len(self.scene.labels(name, "task")) <= 5 + 2, name
 
@@ -181,7 +182,7 @@ relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[Healt
 @relaxed
 @given(actions, st.booleans())
 def test_every_event_counts(actions: list[tuple[str, Any]], known: bool) -> None:
-    fuzz = Fuzz(Scene(idle=1e9, forget_after=1e9))
+    fuzz = Fuzz(Scene(idle_after=1e9, forget_after=1e9))
     if known:
         fuzz.scene.consumes(WORKER, "q")
     for number, (what, subject) in enumerate(actions):
@@ -201,14 +202,14 @@ def test_every_event_counts(actions: list[tuple[str, Any]], known: bool) -> None
 
 @relaxed
 @given(actions)
-def test_all_is_bounded(actions: list[tuple[str, Any]]) -> None:
+def test_all_state_is_bounded(actions: list[tuple[str, Any]]) -> None:
     fuzz = Fuzz(
         Scene(
-            limit=10,
-            kept=12,
-            hosts=5,
+            max_tasks=10,
+            capacity=12,
+            max_workers=5,
             forget_after=100,
-            idle=300,
+            idle_after=300,
             caps={"task": 5, "queue": 3, "exception": 3, "worker": 4, "tenant": 2},
             worker_label=True,
             kwarg_label=KwargLabel("tenant", "customer"),

@@ -1,4 +1,7 @@
-"""The counters against a model: tasks whose events all come, in order, from clocks that are right."""
+"""The counters compared with a model.
+
+Only for tasks whose events all arrive in order, from accurate clocks.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +44,9 @@ life = st.fixed_dictionaries(
 
 
 def events_of(uuid: str, life: dict[str, Any]) -> list[dict[str, Any]]:
-    """All that is told of a task, in order."""
+    """Return all events of a task, in order."""
     worker = {"uuid": uuid, "hostname": WORKER, "pid": 10}
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     for attempt in range(life["retries"] + 1):
         sent = {
             "uuid": uuid,
@@ -52,13 +55,16 @@ def events_of(uuid: str, life: dict[str, Any]) -> list[dict[str, Any]]:
             "queue": life["queue"],
             "retries": attempt,
         }
-        told.append({"type": "task-sent", **sent})
+        events.append({"type": "task-sent", **sent})
         if life["end"] in {"expired", "revoked"} and attempt == life["retries"]:
-            told += [{"type": "task-retried", **worker}] * bool(attempt)
-            return [*told, {"type": "task-revoked", **worker, "expired": life["end"] == "expired"}]
-        told.append({"type": "task-received", **worker, "name": life["name"], "retries": attempt})
-        told += [{"type": "task-retried", **worker}] * bool(attempt)
-        told.append({"type": "task-started", **worker})
+            events += [{"type": "task-retried", **worker}] * bool(attempt)
+            return [
+                *events,
+                {"type": "task-revoked", **worker, "expired": life["end"] == "expired"},
+            ]
+        events.append({"type": "task-received", **worker, "name": life["name"], "retries": attempt})
+        events += [{"type": "task-retried", **worker}] * bool(attempt)
+        events.append({"type": "task-started", **worker})
     failed = {"type": "task-failed", **worker, "exception": f"{life['exception']}('x')"}
     end: dict[str, list[dict[str, Any]]] = {
         "succeeded": [{"type": "task-succeeded", **worker, "runtime": life["runtime"]}],
@@ -67,14 +73,14 @@ def events_of(uuid: str, life: dict[str, Any]) -> list[dict[str, Any]]:
         "terminated": [{"type": "task-revoked", **worker, "terminated": True}],
         "rejected": [{"type": "task-rejected", **worker, "requeue": False}],
     }
-    return told + end.get(life["end"], [])
+    return events + end.get(life["end"], [])
 
 
-def model(told: list[dict[str, Any]]) -> dict[str, dict[tuple[str, ...], float]]:
-    """The counters, as one would count with paper and pencil, a whole task at a time."""
+def model(events: list[dict[str, Any]]) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the expected counters, computed from all events of one task after another."""
     counts: dict[str, Counter[tuple[str, ...]]] = {}
     by_uuid: dict[str, list[dict[str, Any]]] = {}
-    for one in told:
+    for one in events:
         by_uuid.setdefault(one["uuid"], []).append(one)
     for story in by_uuid.values():
         labels = (story[0]["name"], story[0]["queue"])
@@ -93,19 +99,19 @@ def model(told: list[dict[str, Any]]) -> dict[str, dict[tuple[str, ...], float]]
                 key = (*labels, reason)
                 counts.setdefault("revoked", Counter())[key] += 1
         failures = [one for one in story if one["type"] == "task-failed"]
-        begun = [one["timestamp"] for one in story if one["type"] == "task-started"]
+        starts = [one["timestamp"] for one in story if one["type"] == "task-started"]
         if failures:
             exception = failures[0]["exception"].partition("(")[0]
             key = (*labels, exception)
             counts.setdefault("failed", Counter())[key] += 1
             counts.setdefault("failed_runtime", Counter())[labels] += (
-                failures[0]["timestamp"] - begun[-1]
+                failures[0]["timestamp"] - starts[-1]
             )
         sent = [one["timestamp"] for one in story if one["type"] == "task-sent"]
         counts.setdefault("wait", Counter())[labels] += sum(
-            start - since for since, start in zip(sent, begun, strict=False)
+            start - since for since, start in zip(sent, starts, strict=False)
         )
-        counts.setdefault("waits", Counter())[labels] += len(begun)
+        counts.setdefault("waits", Counter())[labels] += len(starts)
         counts.setdefault("runtime", Counter())[labels] += sum(
             one.get("runtime", 0) for one in story
         )
@@ -148,26 +154,26 @@ def shown(scene: Scene) -> dict[str, dict[tuple[str, ...], float]]:
     st.randoms(use_true_random=False),
     st.sampled_from([0.5, 3.0, 50.0]),
 )
-def test_against_a_model(lives: list[dict[str, Any]], random: Any, pace: float) -> None:
-    scene = Scene(idle=1e9, forget_after=1e9)
+def test_counters_match_a_model(lives: list[dict[str, Any]], random: Any, pace: float) -> None:
+    scene = Scene(idle_after=1e9, forget_after=1e9)
     scene.heartbeat(0, 1)
     left = [events_of(f"u{number}", life) for number, life in enumerate(lives)]
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     while left := [story for story in left if story]:
         story = random.choice(left)
         scene.now += random.choice([0.001, 0.1, pace])
         batch = [{**story.pop(0), "timestamp": scene.now}]
         while story and (
             random.random() < 0.3 or batch[-1]["type"] == story[0]["type"]
-        ):  # told twice, at once
+        ):  # an end that is reported twice, at once
             batch.append({**story.pop(0), "timestamp": scene.now})
-        told += batch
+        events += batch
         scene.feed(json.dumps(batch if len(batch) > 1 else batch[0]).encode())
         if random.random() < 0.2:
             scene.idle()
-    expected = model(told)
+    expected = model(events)
     found = shown(scene)
     assert found == expected
     finished = sum(life["end"] not in {"ignored", "none"} for life in lives)
     scene.idle(10)
-    assert scene.records == len(lives) - finished
+    assert scene.tracked_tasks == len(lives) - finished

@@ -1,4 +1,4 @@
-"""The sink of the stream: what it takes, what it rejects."""
+"""The sink of the event stream: which events it accepts and rejects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_batch(scene: Scene) -> None:
+def test_batch_of_events_in_one_message(scene: Scene) -> None:
     kinds = ("task-received", "task-started", "task-succeeded")
     scene.feed(
         json.dumps([scene.event(kind, "u", name="add", runtime=0.5) for kind in kinds]).encode()
@@ -26,7 +26,7 @@ def test_a_batch(scene: Scene) -> None:
         assert scene.value("exporter_events_received_total", type=kind) == 1
 
 
-def test_as_kombu_writes_it(scene: Scene) -> None:
+def test_event_serialized_by_kombu_is_counted(scene: Scene) -> None:
     scene.feed(kombu_dumps(scene.event("task-received", "u", name="é\u2028\ud800")).encode())
     assert scene.total("task_received_total") == 1
     assert scene.rejected == {}
@@ -52,7 +52,7 @@ def test_as_kombu_writes_it(scene: Scene) -> None:
         (b'{"type": "", "hostname": "h"}', "unknown_type"),
     ],
 )
-def test_rejected(scene: Scene, body: bytes, reason: str) -> None:
+def test_invalid_message_is_rejected_with_a_reason(scene: Scene, body: bytes, reason: str) -> None:
     scene.feed(body)
     assert scene.rejected == {reason: 1}
     assert scene.total("exporter_events_received_total") == 0
@@ -60,7 +60,7 @@ def test_rejected(scene: Scene, body: bytes, reason: str) -> None:
     assert scene.total("task_succeeded_total") == 1
 
 
-def test_messages_that_could_not_be_opened(scene: Scene) -> None:
+def test_messages_rejected_by_the_receiver_are_counted(scene: Scene) -> None:
     scene.processor.rejected("too_large", 3)
     scene.processor.rejected("too_large")
     assert scene.rejected == {"too_large": 4}
@@ -72,13 +72,17 @@ def test_messages_that_could_not_be_opened(scene: Scene) -> None:
 def test_a_huge_field_is_not_kept(scene: Scene, field: str) -> None:
     huge = "x" * 10_000_000
     for kind in ("task-sent", "task-received", "task-started", "task-failed", "worker-heartbeat"):
-        scene.tell(kind, after=0.01, **{"uuid": "u", "name": "add", field: huge})
+        scene.send(kind, after=0.01, **{"uuid": "u", "name": "add", field: huge})
     scene.idle(1)
     assert len(scene.text()) < 100_000
-    assert all(len(uuid) <= 1000 for uuid in scene.tasks._records)
+    assert all(len(uuid) <= 1000 for uuid in scene.tasks._tasks)
     assert all(
         len(name) <= 1000
-        for name in (*scene.rows._names, *scene.processor._hosts, *scene.processor._producers)
+        for name in (
+            *scene.index._names,
+            *scene.processor._workers.workers,
+            *scene.processor._workers._producers,
+        )
     )
     assert all(len(queue) <= 1000 for queue in scene.tasks._waiting)
     assert all(
@@ -88,8 +92,8 @@ def test_a_huge_field_is_not_kept(scene: Scene, field: str) -> None:
 
 
 @pytest.mark.parametrize("timestamp", [0, -1, 1.0, 1e9 - 1, 1e11, 1e300, 4e9, NOW * 1000])
-def test_a_senseless_time(scene: Scene, timestamp: float) -> None:
-    """It happened when it arrived, and is no reason to doubt the worker's clock."""
+def test_invalid_timestamp_is_replaced_by_the_arrival_time(scene: Scene, timestamp: float) -> None:
+    """And is not used to correct the worker's clock."""
     scene.heartbeat(0, 0, timestamp=timestamp)
     scene.sent("u", timestamp=timestamp)
     scene.received("u", timestamp=timestamp)
@@ -104,15 +108,15 @@ def test_a_senseless_time(scene: Scene, timestamp: float) -> None:
     assert scene.total("task_failed_runtime_seconds_sum") < 1
 
 
-def test_a_runtime_below_zero_is_none(scene: Scene) -> None:
-    scene.tell("task-succeeded", "u", runtime=-1.0)
-    scene.tell("task-succeeded", "v", runtime=None)
+def test_negative_runtime_is_not_observed(scene: Scene) -> None:
+    scene.send("task-succeeded", "u", runtime=-1.0)
+    scene.send("task-succeeded", "v", runtime=None)
     assert scene.total("task_succeeded_total") == 2
     assert scene.total("task_runtime_seconds_count") == 0
 
 
 @pytest.mark.parametrize("runtime", ["NaN", "1e999", "Infinity"])
-def test_a_runtime_without_measure_spoils_no_sum(scene: Scene, runtime: str) -> None:
+def test_non_finite_runtime_is_not_observed(scene: Scene, runtime: str) -> None:
     scene.feed(
         f'{{"type": "task-succeeded", "hostname": "h", "uuid": "u", "runtime": {runtime}}}'.encode()
     )
@@ -121,7 +125,7 @@ def test_a_runtime_without_measure_spoils_no_sum(scene: Scene, runtime: str) -> 
 
 
 @pytest.mark.parametrize("value", [2**63, 2**64, 10**30, -1])
-def test_counts_without_measure(scene: Scene, value: int) -> None:
+def test_huge_counts_do_not_crash(scene: Scene, value: int) -> None:
     scene.run("u")
     for _ in range(3):
         scene.heartbeat(value, value, pid=value)
@@ -133,16 +137,15 @@ def test_counts_without_measure(scene: Scene, value: int) -> None:
 
 
 def test_producers_are_no_workers() -> None:
-    scene = Scene(settled=False)
+    scene = Scene(queues_known=False)
     scene.sent("u")
     assert scene.registry.workers() == ()
-    assert PRODUCER not in scene.processor._hosts
+    assert PRODUCER not in scene.processor._workers.workers
 
 
-def test_a_heartbeat_makes_a_worker_known() -> None:
-    scene = Scene(settled=False)
-    came: list[int] = []
-    scene.processor.came = lambda: came.append(1)
+def test_heartbeat_registers_a_worker() -> None:
+    calls: list[int] = []
+    scene = Scene(queues_known=False, on_new_worker=lambda: calls.append(1))
     scene.heartbeat(0, 3, sw_ver="5.7.0")
     scene.heartbeat(0, 2)
     (worker,) = scene.registry.workers()
@@ -152,20 +155,20 @@ def test_a_heartbeat_makes_a_worker_known() -> None:
         "5.7.0",
         False,
     )
-    assert len(came) == 1
-    scene.tell("worker-offline", processed=0, active=0)
+    assert len(calls) == 1
+    scene.send("worker-offline", processed=0, active=0)
     assert scene.registry.workers()[0].offline
-    scene.tell("worker-online", processed=0, active=0)
+    scene.send("worker-online", processed=0, active=0)
     assert not scene.registry.workers()[0].offline
-    assert len(came) == 2
+    assert len(calls) == 2
 
 
-def test_a_warm_shutdown(scene: Scene) -> None:
-    """What ends after its worker has said goodbye is counted, and does not bring it back."""
+def test_tasks_that_end_during_warm_shutdown_are_counted(scene: Scene) -> None:
+    """Events after the offline event count, and do not make the worker online again."""
     scene.heartbeat(0, 0)
     scene.received("u")
     scene.started("u")
-    scene.tell("worker-offline", processed=1, active=1)
+    scene.send("worker-offline", processed=1, active=1)
     assert scene.running() == 1
     scene.succeeded("u", after=8)
     assert scene.total("task_succeeded_total", task="add") == 1
@@ -173,8 +176,8 @@ def test_a_warm_shutdown(scene: Scene) -> None:
     assert scene.registry.workers()[0].offline
 
 
-def test_a_worker_without_heartbeats_keeps_what_it_runs() -> None:
-    scene = Scene(settled=False)
+def test_worker_without_heartbeats_keeps_its_running_tasks() -> None:
+    scene = Scene(queues_known=False)
     scene.received("u")
     scene.started("u")
     scene.idle(2)
@@ -189,16 +192,15 @@ def test_a_worker_without_heartbeats_keeps_what_it_runs() -> None:
     ("queues", "queue"),
     [(["mine"], "mine"), (["a", "b"], "unknown"), ([], "unknown"), (None, "unknown")],
 )
-def test_a_new_workers_first_tasks_wait_for_its_queues(
+def test_events_of_a_new_worker_are_deferred_until_its_queues_are_known(
     queues: list[str] | None, queue: str
 ) -> None:
-    scene = Scene(settled=False)
-    came: list[int] = []
-    scene.processor.came = lambda: came.append(1)
+    calls: list[int] = []
+    scene = Scene(queues_known=False, on_new_worker=lambda: calls.append(1))
     scene.run("u")
     assert scene.total("task_received_total") == 0
     scene.idle(0.2)
-    assert came, "whoever asks the workers should ask this one soon"
+    assert calls, "the collector of workers is to ask this one soon"
     if queues is not None:
         scene.registry.queues_replied(WORKER, [{"name": name} for name in queues])
     scene.idle(3)
@@ -220,17 +222,17 @@ def test_missed_events_of_a_worker(scene: Scene) -> None:
     assert scene.value("worker_task_events", worker=WORKER) == 1
 
 
-def test_a_worker_that_does_not_tell(scene: Scene) -> None:
+def test_worker_without_task_events_is_detected(scene: Scene) -> None:
     for processed in range(0, 50, 5):
         scene.heartbeat(processed, 1)
-    assert scene.processor.silent() == [WORKER]
+    assert scene.processor.workers_without_task_events() == [WORKER]
     assert scene.value("worker_task_events", worker=WORKER) == 0
-    scene.tell("worker-offline", processed=50, active=0)
+    scene.send("worker-offline", processed=50, active=0)
     scene.idle()
-    assert scene.processor.silent() == [], "it runs nothing any more"
+    assert scene.processor.workers_without_task_events() == [], "it is offline"
 
 
-def test_the_oldest_task_that_waits_is_shown(scene: Scene) -> None:
+def test_oldest_waiting_task_of_a_queue(scene: Scene) -> None:
     scene.consumes(WORKER, "q")
     scene.sent("a")
     first = scene.now
@@ -245,8 +247,8 @@ def test_the_oldest_task_that_waits_is_shown(scene: Scene) -> None:
     assert scene.value("queue_oldest_message_timestamp_seconds", queue="q") is None
 
 
-def test_of_a_queue_whose_worker_tells_nothing_it_is_not_known_what_waits(scene: Scene) -> None:
-    """Producers tell of what they send, and the worker takes it unheard."""
+def test_oldest_waiting_task_is_absent_where_a_worker_sends_no_task_events(scene: Scene) -> None:
+    """Producers send task-sent events, and the worker takes the tasks without any event."""
     scene.consumes(WORKER, "q")
     for number in range(20):
         scene.sent(f"u{number}")
@@ -262,5 +264,30 @@ def test_of_a_queue_whose_worker_tells_nothing_it_is_not_known_what_waits(scene:
 
 def test_an_event_of_every_type_is_counted(scene: Scene) -> None:
     for kind in scene.tasks.handlers:
-        scene.tell(kind, "u")
+        scene.send(kind, "u")
         assert scene.value("exporter_events_received_total", type=kind) == 1
+
+
+def test_partly_read_samples_hold_no_lock(scene: Scene) -> None:
+    samples = iter(scene.processor.samples())
+    next(samples)
+    assert not scene.limiter.update_lock.locked()
+    scene.run("u")
+    assert scene.total("task_succeeded_total") == 1
+    assert list(samples)
+
+
+def test_new_worker_callback_is_called_without_the_event_lock() -> None:
+    """It starts a run of the collector of workers, which takes locks and starts a thread."""
+    locked: list[bool] = []
+
+    def record() -> None:
+        locked.append(new.limiter.update_lock.locked())
+
+    new = Scene(queues_known=False, on_new_worker=record)
+    new.heartbeat(0, 0)
+    assert locked == [False]
+    new.send("worker-online")
+    assert locked == [False, False]
+    new.idle()
+    assert locked == [False, False, False]

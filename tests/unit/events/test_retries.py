@@ -1,4 +1,4 @@
-"""Retries: the attempts of a task overlap, and what is told of them comes in any order."""
+"""Retries: the attempts of a task overlap, and their events arrive in any order."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_retry(scene: Scene) -> None:
-    """The next attempt is sent before this one ends."""
+def test_wait_and_counters_of_a_retry(scene: Scene) -> None:
+    """The next attempt is sent before the present one ends."""
     scene.sent("u")
     scene.received("u")
     scene.started("u", after=1)
     eta = datetime.fromtimestamp(scene.now + 60, timezone.utc).isoformat()
     scene.sent("u", retries=1, eta=eta)
     scene.received("u", retries=1, eta=eta)
-    scene.tell("task-retried", "u", exception="KeyError(1)")
+    scene.send("task-retried", "u", exception="KeyError(1)")
     assert scene.running() == 0
     assert scene.waits() == (1, 1.01)
     scene.started("u", after=64)
@@ -34,15 +34,15 @@ def test_a_retry(scene: Scene) -> None:
     scene.succeeded("u")
     assert scene.task() == {"sent": 2, "received": 2, "started": 2, "succeeded": 1, "retried": 1}
     assert scene.running() == 0
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
 
 
-def test_a_retry_with_no_sent_told(scene: Scene) -> None:
+def test_retry_without_task_sent_events(scene: Scene) -> None:
     scene.consumes(WORKER, "q")
     for retries in range(3):
         scene.received("u", retries=retries)
         scene.started("u", retries=retries)
-        scene.tell("task-retried", "u", exception="KeyError(1)")
+        scene.send("task-retried", "u", exception="KeyError(1)")
     scene.received("u", retries=3)
     scene.started("u")
     scene.failed("u", after=2)
@@ -51,14 +51,14 @@ def test_a_retry_with_no_sent_told(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["before the next is received", "after it is received", "after it has started"]
+    "arrival", ["before the next is received", "after it is received", "after it has started"]
 )
-def test_a_producer_that_tells_only_after_the_retry(scene: Scene, told: str) -> None:
+def test_task_sent_event_that_arrives_after_the_retry(scene: Scene, arrival: str) -> None:
     scene.consumes(WORKER, "q")
     began = scene.now
     scene.received("u", after=1)
     scene.started("u")
-    scene.tell("task-retried", "u")
+    scene.send("task-retried", "u")
     late: dict[str, Any] = {
         "name": "add",
         "queue": "q",
@@ -66,15 +66,15 @@ def test_a_producer_that_tells_only_after_the_retry(scene: Scene, told: str) -> 
         "timestamp": began,
         "retries": 0,
     }
-    if told == "before the next is received":
-        scene.tell("task-sent", "u", **late)
+    if arrival == "before the next is received":
+        scene.send("task-sent", "u", **late)
     scene.sent("u", retries=1)
     scene.received("u", retries=1)
-    if told == "after it is received":
-        scene.tell("task-sent", "u", **late)
+    if arrival == "after it is received":
+        scene.send("task-sent", "u", **late)
     scene.started("u")
-    if told == "after it has started":
-        scene.tell("task-sent", "u", **late)
+    if arrival == "after it has started":
+        scene.send("task-sent", "u", **late)
     count, seconds = scene.waits()
     assert count == 2
     assert seconds == pytest.approx(1.03, abs=0.02)
@@ -84,7 +84,7 @@ def test_a_producer_that_tells_only_after_the_retry(scene: Scene, told: str) -> 
     assert scene.running() == 0
 
 
-def test_a_retry_that_is_told_after_the_next_attempt_has_begun(scene: Scene) -> None:
+def test_task_retried_event_arrives_after_the_next_attempt_started(scene: Scene) -> None:
     scene.consumes(WORKER, "q")
     scene.sent("u")
     scene.received("u")
@@ -92,9 +92,9 @@ def test_a_retry_that_is_told_after_the_next_attempt_has_begun(scene: Scene) -> 
     retried = scene.event("task-retried", "u")
     scene.received("u", retries=1, after=1)
     scene.started("u")
-    scene.tell(**{"kind": "task-retried", **{key: retried[key] for key in ("uuid", "timestamp")}})
+    scene.send(**{"kind": "task-retried", **{key: retried[key] for key in ("uuid", "timestamp")}})
     assert scene.running() == 1
-    scene.sent("u", retries=1)  # its clock is right, but it tells late
+    scene.sent("u", retries=1)  # from an accurate clock, but late
     assert scene.waits()[0] == 2
     scene.succeeded("u")
     assert scene.running() == 0
@@ -102,8 +102,8 @@ def test_a_retry_that_is_told_after_the_next_attempt_has_begun(scene: Scene) -> 
 
 
 @pytest.mark.parametrize("other", [WORKER, "v@three"])
-def test_a_retry_that_happens_after_the_next_attempt_has_begun(scene: Scene, other: str) -> None:
-    """A worker sends the next attempt first, and then keeps the state in a result backend that is slow."""
+def test_retry_happens_after_the_next_attempt_started(scene: Scene, other: str) -> None:
+    """A worker sends the next attempt before it stores the state in a slow result backend."""
     scene.consumes(other, "q", "r")
     scene.sent("u")
     scene.received("u")
@@ -111,7 +111,7 @@ def test_a_retry_that_happens_after_the_next_attempt_has_begun(scene: Scene, oth
     scene.sent("u", retries=1)
     scene.received("u", retries=1, hostname=other)
     scene.started("u", hostname=other)
-    scene.tell("task-retried", "u")
+    scene.send("task-retried", "u")
     assert scene.running() == 1
     scene.failed("u", after=2, hostname=other)
     assert scene.running() == 0
@@ -122,7 +122,7 @@ def test_a_retry_that_happens_after_the_next_attempt_has_begun(scene: Scene, oth
 
 
 def test_three_attempts_that_overlap(scene: Scene) -> None:
-    """As two real workers with a slow result backend have told of them."""
+    """As recorded from two real workers with a slow result backend."""
     scene.consumes("v@three", "q", "r")
     scene.sent("u")
     scene.received("u")
@@ -133,8 +133,8 @@ def test_three_attempts_that_overlap(scene: Scene) -> None:
     scene.received("u", retries=2)
     scene.started("u", hostname="v@three")
     scene.started("u")
-    scene.tell("task-retried", "u")
-    scene.tell("task-retried", "u", hostname="v@three")
+    scene.send("task-retried", "u")
+    scene.send("task-retried", "u", hostname="v@three")
     scene.failed("u")
     assert scene.task() == {"sent": 3, "received": 3, "started": 3, "retried": 2, "failed": 1}
     assert scene.waits()[0] == 3
@@ -142,10 +142,10 @@ def test_three_attempts_that_overlap(scene: Scene) -> None:
     assert scene.running() == 0
 
 
-def test_a_retry_that_is_received_before_its_former_attempt_is_told_to_have_begun(
+def test_retry_is_received_before_the_start_event_of_the_previous_attempt(
     scene: Scene,
 ) -> None:
-    """The worker's own process hears of the new message from the broker, and of the start from its pool."""
+    """A worker receives the new message from the broker, and the start from its pool."""
     scene.sent("u")
     scene.received("u")
     for retries in (1, 2):
@@ -154,7 +154,7 @@ def test_a_retry_that_is_received_before_its_former_attempt_is_told_to_have_begu
         scene.received("u", retries=retries, eta=eta)
         scene.started("u")
         assert scene.running() == 1
-        scene.tell("task-retried", "u")
+        scene.send("task-retried", "u")
         assert scene.running() == 0
         scene.now += 2
     scene.started("u", after=1)
@@ -166,22 +166,22 @@ def test_a_retry_that_is_received_before_its_former_attempt_is_told_to_have_begu
 
 
 @pytest.mark.parametrize("first", ["the retry", "its message"])
-def test_a_retry_of_an_attempt_that_was_not_heard_to_begin(scene: Scene, first: str) -> None:
+def test_retry_of_an_attempt_whose_start_event_was_lost(scene: Scene, first: str) -> None:
     scene.sent("u")
     scene.received("u")
     if first == "the retry":
-        scene.tell("task-retried", "u", after=60)
+        scene.send("task-retried", "u", after=60)
     scene.sent("u", retries=1, after=60 if first == "its message" else 0.01)
     scene.received("u", retries=1)
     if first == "its message":
-        scene.tell("task-retried", "u")
+        scene.send("task-retried", "u")
     scene.started("u", after=1)
     count, seconds = scene.waits()
     assert count == 1
     assert seconds == pytest.approx(1.02, abs=0.02)
 
 
-def test_a_task_that_is_sent_twice_over_has_waited_once(scene: Scene) -> None:
+def test_task_sent_twice_has_one_wait(scene: Scene) -> None:
     scene.sent("u")
     scene.received("u")
     scene.started("u")

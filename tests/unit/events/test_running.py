@@ -1,4 +1,4 @@
-"""What runs, by the events and by what the workers say of themselves."""
+"""Running tasks, by the task events and by the counts in heartbeats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from celery_vitals.workers import State
+from celery_vitals.workers.state import State
 from tests.support.scene import WORKER, Scene
 
 
@@ -33,7 +33,7 @@ def test_a_restart_in_a_container_is_seen_though_the_pid_is_the_same() -> None:
 
 
 def test_an_idle_worker_runs_nothing() -> None:
-    """An ignored task never tells of its end."""
+    """An ignored task sends no event at its end."""
     scene = Scene()
     scene.run("v")
     scene.received("u")
@@ -53,8 +53,8 @@ def test_a_heartbeat_ahead_of_a_start_does_not_end_it() -> None:
     assert scene.running() == 1
 
 
-def test_a_busy_worker_runs_no_more_than_it_says() -> None:
-    """Ends that were lost must not pile up on a worker that is never idle."""
+def test_running_tasks_are_limited_to_the_active_count_of_a_busy_worker() -> None:
+    """Tasks whose end events were lost must not accumulate on a worker that is never idle."""
     scene = Scene()
     scene.heartbeat(0, 0)
     for number in range(50):
@@ -68,59 +68,57 @@ def test_a_busy_worker_runs_no_more_than_it_says() -> None:
     )
 
 
-class Ticking:
-    """A scene whose fleet goes by the same clock."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.scene = Scene()
-        clock = SimpleNamespace(monotonic=lambda: self.scene.now, time=lambda: self.scene.now)
-        monkeypatch.setattr("celery_vitals.workers.registry.time", clock)
-        self.scene.heartbeat(0, 0)
-        self.scene.received("u")
-        self.scene.started("u")
-        self.scene.heartbeat(1, 1)
-
-    def silence(self, seconds: float) -> float:
-        """Nobody but another worker is heard for so long; what runs then."""
-        self.scene.heartbeat(0, 0, hostname="other@one", after=seconds)
-        self.scene.idle()
-        return self.scene.running()
-
-
 @pytest.fixture
-def ticking(monkeypatch: pytest.MonkeyPatch) -> Ticking:
-    return Ticking(monkeypatch)
+def one_running(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A scene with one running task, whose registry uses the clock of the scene."""
+    scene = Scene()
+    clock = SimpleNamespace(monotonic=lambda: scene.now, time=lambda: scene.now)
+    monkeypatch.setattr("celery_vitals.workers.registry.time", clock)
+    scene.heartbeat(0, 0)
+    scene.received("u")
+    scene.started("u")
+    scene.heartbeat(1, 1)
+    return scene
 
 
-def test_on_a_worker_that_is_down_nothing_runs(ticking: Ticking) -> None:
-    assert ticking.silence(100) == 1
-    assert ticking.silence(100) == 0
-    assert ticking.scene.value("task_oldest_running_start_timestamp_seconds", task="add") is None
+def running_after_silence(scene: Scene, seconds: float) -> float:
+    """Return how many tasks run after no event but a heartbeat of another worker."""
+    scene.heartbeat(0, 0, hostname="other@one", after=seconds)
+    scene.idle()
+    return scene.running()
 
 
-def test_on_one_that_was_only_frozen_it_runs_again_and_ends(ticking: Ticking) -> None:
-    assert ticking.silence(200) == 0
-    ticking.scene.heartbeat(1, 1)
-    ticking.scene.idle()
-    assert ticking.scene.running() == 1
-    ticking.scene.succeeded("u")
-    assert ticking.scene.running() == 0
-    assert ticking.scene.task(queue="unknown") == {"received": 1, "started": 1, "succeeded": 1}
+def test_no_task_runs_on_a_lost_worker(one_running: Scene) -> None:
+    assert running_after_silence(one_running, 100) == 1
+    assert running_after_silence(one_running, 100) == 0
+    assert one_running.value("task_oldest_running_start_timestamp_seconds", task="add") is None
+
+
+def test_task_runs_again_on_a_worker_that_was_frozen(one_running: Scene) -> None:
+    assert running_after_silence(one_running, 200) == 0
+    one_running.heartbeat(1, 1)
+    one_running.idle()
+    assert one_running.running() == 1
+    one_running.succeeded("u")
+    assert one_running.running() == 0
+    assert one_running.task(queue="unknown") == {"received": 1, "started": 1, "succeeded": 1}
 
 
 @pytest.mark.parametrize("pid", [10, 11])
-def test_on_one_that_was_killed_and_came_back_it_does_not(ticking: Ticking, pid: int) -> None:
-    """Also in a container, where the new process has the same number."""
-    assert ticking.silence(200) == 0
+def test_task_does_not_run_on_a_worker_that_was_killed_and_restarted(
+    one_running: Scene, pid: int
+) -> None:
+    """Also in a container, where the new process has the same pid."""
+    assert running_after_silence(one_running, 200) == 0
     for _ in range(2):
-        ticking.scene.heartbeat(0, 0, pid=pid, after=2)
-    ticking.scene.idle()
-    assert ticking.scene.running() == 0
+        one_running.heartbeat(0, 0, pid=pid, after=2)
+    one_running.idle()
+    assert one_running.running() == 0
 
 
-def test_on_one_that_shuts_down_it_runs_until_it_ends(ticking: Ticking) -> None:
-    scene = ticking.scene
-    scene.tell("worker-offline", processed=1, active=1)
+def test_task_runs_until_it_ends_during_warm_shutdown(one_running: Scene) -> None:
+    scene = one_running
+    scene.send("worker-offline", processed=1, active=1)
     scene.idle()
     assert scene.running() == 1
     assert [scene.registry.state(worker) for worker in scene.registry.workers()] == [State.DRAINING]
@@ -130,20 +128,20 @@ def test_on_one_that_shuts_down_it_runs_until_it_ends(ticking: Ticking) -> None:
     assert scene.task(queue="unknown") == {"received": 1, "started": 1, "succeeded": 1}
 
 
-def test_what_a_forgotten_worker_ran_can_be_given_up(ticking: Ticking) -> None:
-    """Else it would be followed for ever."""
-    scene = ticking.scene
-    ticking.silence(200)
+def test_tasks_of_a_dropped_worker_are_evicted(one_running: Scene) -> None:
+    """Otherwise they would be tracked forever."""
+    scene = one_running
+    running_after_silence(one_running, 200)
     for _ in range(10):
         scene.heartbeat(0, 0, hostname="other@one", after=1000)
         scene.registry.begin_round(scene.now)
         scene.idle()
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
 
 
 @pytest.fixture
-def mute() -> Scene:
-    """A worker without heartbeats, which has told by remote control that it has two slots."""
+def no_heartbeats() -> Scene:
+    """A scene whose worker sends no heartbeats; by remote control, it has reported two slots."""
     scene = Scene(forget_after=86400)
     pool = {
         "implementation": "celery.concurrency.prefork:TaskPool",
@@ -156,21 +154,23 @@ def mute() -> Scene:
     return scene
 
 
-def ignore(scene: Scene, count: int) -> None:
-    """Tasks whose ends are not told."""
+def start_ignored(scene: Scene, count: int) -> None:
+    """Start tasks that send no event at their end."""
     for number in range(count):
         scene.received(f"u{number}")
         scene.started(f"u{number}")
 
 
-def test_without_heartbeats_no_more_runs_than_there_are_slots(mute: Scene) -> None:
-    ignore(mute, 5000)
-    mute.idle(61)
-    assert mute.running() == 2
-    assert len(mute.host().running) == 2
-    mute.succeeded("u4")
-    mute.failed("u4999")
-    assert mute.task(queue="unknown") == {
+def test_without_heartbeats_running_tasks_are_capped_at_the_concurrency(
+    no_heartbeats: Scene,
+) -> None:
+    start_ignored(no_heartbeats, 5000)
+    no_heartbeats.idle(61)
+    assert no_heartbeats.running() == 2
+    assert len(no_heartbeats.tracker().running) == 2
+    no_heartbeats.succeeded("u4")
+    no_heartbeats.failed("u4999")
+    assert no_heartbeats.task(queue="unknown") == {
         "received": 5000,
         "started": 5000,
         "succeeded": 1,
@@ -178,34 +178,34 @@ def test_without_heartbeats_no_more_runs_than_there_are_slots(mute: Scene) -> No
     }
 
 
-def test_what_is_given_up_for_its_number_is_not_kept_as_running() -> None:
-    scene = Scene(limit=1000)
-    ignore(scene, 5000)
+def test_evicted_tasks_are_not_running() -> None:
+    scene = Scene(max_tasks=1000)
+    start_ignored(scene, 5000)
     assert scene.running() <= 1000
     scene.idle(61)
-    assert len(scene.host().running) == scene.running() <= 1000
+    assert len(scene.tracker().running) == scene.running() <= 1000
 
 
-def test_without_heartbeats_nothing_runs_for_ever(mute: Scene) -> None:
-    ignore(mute, 1)
-    mute.idle(80_000)
-    assert mute.running() == 1
-    mute.idle(7000)
-    assert mute.running() == 0
-    mute.idle(86_401)
-    assert mute.records == 0
+def test_without_heartbeats_running_tasks_expire(no_heartbeats: Scene) -> None:
+    start_ignored(no_heartbeats, 1)
+    no_heartbeats.idle(80_000)
+    assert no_heartbeats.running() == 1
+    no_heartbeats.idle(7000)
+    assert no_heartbeats.running() == 0
+    no_heartbeats.idle(86_401)
+    assert no_heartbeats.tracked_tasks == 0
 
 
-def test_without_heartbeats_what_ran_before_a_gap_is_not_known_to_run(mute: Scene) -> None:
-    mute.heartbeat(0, 0, hostname="other@one")
-    mute.consumes("other@one", "q", "r")
+def test_without_heartbeats_running_tasks_are_unknown_after_a_gap(no_heartbeats: Scene) -> None:
+    no_heartbeats.heartbeat(0, 0, hostname="other@one")
+    no_heartbeats.consumes("other@one", "q", "r")
     for uuid, worker in (("u", WORKER), ("v", "other@one")):
-        mute.received(uuid, hostname=worker)
-        mute.started(uuid, hostname=worker)
-    mute.processor.connected()
-    assert mute.running() == 1
+        no_heartbeats.received(uuid, hostname=worker)
+        no_heartbeats.started(uuid, hostname=worker)
+    no_heartbeats.processor.connected()
+    assert no_heartbeats.running() == 1
     for uuid, worker in (("u", WORKER), ("v", "other@one")):
-        mute.failed(uuid, hostname=worker)
-    assert mute.task(queue="unknown") == {"received": 2, "started": 2, "failed": 2}
-    assert mute.total("task_failed_runtime_seconds_count") == 1
-    assert mute.running() == 0
+        no_heartbeats.failed(uuid, hostname=worker)
+    assert no_heartbeats.task(queue="unknown") == {"received": 2, "started": 2, "failed": 2}
+    assert no_heartbeats.total("task_failed_runtime_seconds_count") == 1
+    assert no_heartbeats.running() == 0

@@ -1,4 +1,4 @@
-"""Two processes that share a node name: what either says of itself is not held against the other."""
+"""Two processes that share a node name: the counts of one do not apply to the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from celery_vitals.events.worker_tracker import WorkerTracker
 from tests.support.scene import NOW, WORKER, Scene
 
 
-def test_two_processes_that_take_turns_miss_nothing() -> None:
+def test_alternating_heartbeats_of_two_processes_count_no_missed_events() -> None:
     scene = Scene()
     for turn in range(50):
         scene.heartbeat(5000 + turn, 0, pid=10, after=1)
@@ -21,25 +21,27 @@ def test_two_processes_that_take_turns_miss_nothing() -> None:
 
 
 @given(st.lists(st.sampled_from([10, 11]), max_size=60))
-def test_in_any_order_in_which_both_are_heard_every_few_heartbeats(pids: list[int]) -> None:
-    host, processed = WorkerTracker("w@one", NOW), {10: 5000, 11: 7}
+def test_heartbeats_of_two_processes_in_any_order_count_no_missed_events(pids: list[int]) -> None:
+    worker, processed = WorkerTracker("w@one", NOW), {10: 5000, 11: 7}
     for number, pid in enumerate(pids):
-        host.heard = NOW + number
+        worker.last_event_at = NOW + number
         for one in (pid, 21 - pid):
-            host.process(one)
+            worker.set_process(one)
             processed[one] += 1
-            host.saw_start()
-            host.heartbeat(processed[one])
-    assert host.missed == 0
+            worker.count_start()
+            worker.count_missed(processed[one])
+    assert worker.missed == 0
 
 
-def test_in_containers_the_workers_answers_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process has the same number; that two answer is known to the fleet."""
+def test_shared_name_in_containers_is_detected_by_the_registry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each process has the same pid; the registry knows that two replied."""
     scene = Scene()
     scene.run("u", pid=1)
     scene.heartbeat(5000, 0, pid=1)
     shared: Callable[[], frozenset[str]] = lambda: frozenset({WORKER})  # noqa: E731
-    monkeypatch.setattr(scene.registry, "shared", shared)
+    monkeypatch.setattr(scene.registry, "shared_names", shared)
     scene.idle(1)
     for processed in (7, 5000) * 10:
         for _ in range(5):
@@ -47,7 +49,7 @@ def test_in_containers_the_workers_answers_tell(monkeypatch: pytest.MonkeyPatch)
     assert scene.value("exporter_events_missed_total", worker=WORKER) == 0
 
 
-def test_what_both_run_is_shown_and_ends_by_its_own_event() -> None:
+def test_tasks_of_both_processes_run_until_their_end_events() -> None:
     scene = Scene()
     for pid in (10, 11, 10):
         scene.heartbeat(0, 0, pid=pid)
@@ -62,7 +64,7 @@ def test_what_both_run_is_shown_and_ends_by_its_own_event() -> None:
     assert scene.task(queue="unknown")["succeeded"] == 1
 
 
-def test_once_one_is_gone_what_is_missed_counts_again() -> None:
+def test_missed_events_count_again_after_one_process_is_gone() -> None:
     scene = Scene()
     for _ in range(5):
         scene.heartbeat(5000, 0, pid=10, after=1)

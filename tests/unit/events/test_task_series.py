@@ -1,4 +1,4 @@
-"""Names and rows: capped, found again, expired."""
+"""Series of tasks: cardinality limits, lookup and expiry."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_vitals.events.decode import Event
-from celery_vitals.events.task_labels import KwargLabel
+from celery_vitals.events.kwarg_label import KwargLabel
+from celery_vitals.metrics.definitions import DEFINITIONS
+from celery_vitals.metrics.tables import HistogramTable, ValueTable
 from tests.support.scene import WORKER, Scene
 
 TENANT = KwargLabel("tenant", "customer")
 HOUR = 3600.0
 
 
-def of(kwargs: str | None) -> str:
-    return TENANT.of(Event("task-sent", "h", kwargs=kwargs))
+def label_value(kwargs: str | None) -> str:
+    return TENANT.value_of(Event("task-sent", "h", kwargs=kwargs))
 
 
 @pytest.mark.parametrize(
@@ -45,8 +47,8 @@ def of(kwargs: str | None) -> str:
         ("<MyKwargs object>", ""),
     ],
 )
-def test_the_tenant(kwargs: str | None, value: str) -> None:
-    assert of(kwargs) == value
+def test_kwarg_label_value(kwargs: str | None, value: str) -> None:
+    assert label_value(kwargs) == value
 
 
 @given(
@@ -54,26 +56,30 @@ def test_the_tenant(kwargs: str | None, value: str) -> None:
     st.integers(),
     st.booleans(),
 )
-def test_the_tenant_as_celery_writes_it(text: str, number: int, first: bool) -> None:
+def test_kwarg_label_of_any_arguments_written_by_celery(
+    text: str, number: int, first: bool
+) -> None:
     others = {"a": [1, "x"], "z": {"q": None}}
     for value in (text, number):
         mine = {"customer": value}
-        assert of(saferepr({**mine, **others} if first else {**others, **mine})) == str(value)
+        assert label_value(saferepr({**mine, **others} if first else {**others, **mine})) == str(
+            value
+        )
 
 
 @given(st.text(max_size=200))
-def test_any_arguments(text: str) -> None:
-    assert len(of(text)) <= len(text)
-    assert len(of("{'customer': '" + text)) <= len(text)
+def test_kwarg_label_of_any_text(text: str) -> None:
+    assert len(label_value(text)) <= len(text)
+    assert len(label_value("{'customer': '" + text)) <= len(text)
 
 
-def test_a_huge_tenant_is_nobodys_name() -> None:
+def test_kwarg_label_value_is_truncated() -> None:
     scene = Scene(kwarg_label=TENANT, caps={"tenant": 3})
     scene.sent("u", kwargs="{'customer': '" + "x" * 1_000_000 + "'}")
     assert max(map(len, scene.labels("task_sent_total", "tenant"))) <= 200
 
 
-def test_tenants_are_capped() -> None:
+def test_number_of_kwarg_label_values_is_limited() -> None:
     scene = Scene(kwarg_label=TENANT, caps={"tenant": 3})
     for number in range(20):
         scene.sent(f"u{number}", kwargs=f"{{'customer': 'c{number}'}}")
@@ -113,8 +119,8 @@ def test_any_name_of_a_queue(queue: str | None) -> None:
     assert max(map(len, scene.labels("task_sent_total", "queue"))) <= 200
 
 
-def test_a_flood_of_names() -> None:
-    scene = Scene(kept=100)
+def test_number_of_task_and_queue_names_is_limited() -> None:
+    scene = Scene(capacity=100)
     for number in range(3000):
         scene.sent(f"u{number}", f"task-{number}", f"queue-{number}")
         scene.received(f"u{number}", f"task-{number}")
@@ -130,13 +136,13 @@ def test_a_flood_of_names() -> None:
         assert len(scene.labels(name, "task")) <= 51, name
     assert len(scene.labels("task_sent_total", "queue")) <= 21
     assert scene.total("task_sent_total") == scene.total("task_running") == 3000
-    assert len(scene.rows._names) <= 100
-    assert len(scene.rows._rows) <= 100
+    assert len(scene.index._names) <= 100
+    assert len(scene.index._series) <= 100
     assert len(scene.tasks._waiting) <= 100
     assert len(dict(scene.tasks.oldest_waiting())) <= 21
 
 
-def test_a_flood_of_exceptions() -> None:
+def test_number_of_exceptions_is_limited() -> None:
     scene = Scene()
     for number in range(200):
         scene.received(f"u{number}")
@@ -146,9 +152,9 @@ def test_a_flood_of_exceptions() -> None:
     assert scene.total("task_failed_total") == 200
 
 
-def test_idle_rows_expire_and_counting_goes_on() -> None:
-    scene = Scene(idle=HOUR, forget_after=10 * HOUR)
-    before = scene.limiter.series
+def test_idle_series_expire_and_later_events_are_counted() -> None:
+    scene = Scene(idle_after=HOUR, forget_after=10 * HOUR)
+    before = scene.limiter.series_count
     scene.heartbeat(0, 0)
     scene.sent("waits", "slow")
     scene.sent("u", "slow")
@@ -165,19 +171,19 @@ def test_idle_rows_expire_and_counting_goes_on() -> None:
     scene.idle(61)
     scene.idle(HOUR + 61)
     assert "slow" not in scene.text()
-    assert scene.limiter.series == before
+    assert scene.limiter.series_count == before
 
 
-def test_what_is_counted_stays() -> None:
-    scene = Scene(idle=HOUR)
+def test_active_series_do_not_expire() -> None:
+    scene = Scene(idle_after=HOUR)
     for number in range(10):
         scene.run(f"u{number}")
         scene.idle(HOUR / 2)
     assert scene.total("task_succeeded_total", task="add") == 10
 
 
-def test_a_new_row_does_not_expire_at_the_next_look() -> None:
-    scene = Scene(idle=HOUR, worker_label=True)
+def test_new_series_do_not_expire_at_the_next_check() -> None:
+    scene = Scene(idle_after=HOUR, worker_label=True)
     scene.heartbeat(0, 0)
     scene.consumes(WORKER, "q")
     scene.received("u")
@@ -186,9 +192,9 @@ def test_a_new_row_does_not_expire_at_the_next_look() -> None:
     assert {key for key in before if key[0].startswith("celery_task_")} <= set(scene.samples())
 
 
-def test_expiry_frees_the_places_of_names() -> None:
-    """Though their exceptions were folded."""
-    scene = Scene(idle=HOUR, caps={"task": 5, "exception": 2})
+def test_expiry_makes_room_for_new_names() -> None:
+    """Also where their exceptions were aggregated as `_other`."""
+    scene = Scene(idle_after=HOUR, caps={"task": 5, "exception": 2})
     for life in range(5):
         for number in range(5):
             uuid, name = f"u{life}.{number}", f"task-{life}-{number}"
@@ -204,10 +210,10 @@ def test_expiry_frees_the_places_of_names() -> None:
     assert scene.labels("task_failed_total", "task") <= {"_other"}
 
 
-def test_a_row_that_only_begins_below_the_cap_of_series_keeps_its_count() -> None:
-    """The last series that there is room for are one of some of its counters."""
+def test_series_partly_within_the_limit_keep_their_counts() -> None:
+    """The limit of series is reached between two counters of one task."""
     for room in range(1, 8):
-        scene = Scene(series=Scene().limiter.series + room)
+        scene = Scene(max_series=Scene().limiter.series_count + room)
         for number in range(3):
             scene.sent(f"u{number}")
             scene.run(f"u{number}")
@@ -216,8 +222,8 @@ def test_a_row_that_only_begins_below_the_cap_of_series_keeps_its_count() -> Non
             assert scene.total(f"task_{kind}_total") == 3, (room, kind)
 
 
-def test_folded_names_make_room_when_places_are_free() -> None:
-    scene = Scene(idle=HOUR, caps={"task": 5}, kept=20)
+def test_aggregated_names_are_dropped_after_expiry() -> None:
+    scene = Scene(idle_after=HOUR, caps={"task": 5}, capacity=20)
     for number in range(100):
         scene.run(f"u{number}", f"once-{number}")
     for minute in range(150):
@@ -225,13 +231,15 @@ def test_folded_names_make_room_when_places_are_free() -> None:
         scene.idle(61)
     for number in range(3):
         scene.run(f"w{number}", "steady")
-    assert len(scene.rows._names) <= 10
+    assert len(scene.index._names) <= 10
 
 
-def test_more_rows_than_are_kept_for_quick_finding() -> None:
-    """With labels of one's own there are more rows than names; they expire all the same."""
-    scene = Scene(worker_label=True, kept=10, idle=HOUR, hosts=1000, caps={"worker": 1000})
-    before = scene.limiter.series
+def test_more_series_than_the_capacity_of_the_index_expire() -> None:
+    """Opt-in labels give more series than names; they expire like the others."""
+    scene = Scene(
+        worker_label=True, capacity=10, idle_after=HOUR, max_workers=1000, caps={"worker": 1000}
+    )
+    before = scene.limiter.series_count
     for number in range(100):
         worker = f"w{number}@one"
         scene.heartbeat(0, 0, hostname=worker)
@@ -241,10 +249,10 @@ def test_more_rows_than_are_kept_for_quick_finding() -> None:
     for _ in range(3):
         scene.idle(HOUR + 61)
     assert scene.total("task_succeeded_total", task="add") == 0
-    assert scene.limiter.series == before
+    assert scene.limiter.series_count == before
 
 
-def test_the_worker_as_a_label() -> None:
+def test_worker_label() -> None:
     scene = Scene(worker_label=True)
     scene.sent("u")
     scene.run("u")
@@ -257,7 +265,7 @@ def test_the_worker_as_a_label() -> None:
     assert scene.total("task_queue_wait_seconds_count") == 1
 
 
-def test_the_worker_as_a_label_of_a_wait_told_late() -> None:
+def test_worker_label_of_a_wait_observed_late() -> None:
     scene = Scene(worker_label=True)
     scene.consumes(WORKER, "q")
     scene.received("u")
@@ -268,9 +276,23 @@ def test_the_worker_as_a_label_of_a_wait_told_late() -> None:
     assert scene.value("task_succeeded_total", task="add", queue="q", worker=WORKER) == 1
 
 
-def test_the_tenant_stays_with_the_task() -> None:
+def test_kwarg_label_is_kept_for_all_events_of_a_task() -> None:
     scene = Scene(kwarg_label=TENANT)
     scene.sent("u", kwargs="{'customer': 'acme'}")
     scene.run("u")
     for kind in ("sent", "received", "started", "succeeded"):
         assert scene.value(f"task_{kind}_total", task="add", queue="q", tenant="acme") == 1
+
+
+def test_families_are_those_of_the_tables_in_the_order_of_their_declaration() -> None:
+    tables = Scene().tables
+    tables.comment = "an attribute that is no table"  # type: ignore[attr-defined]
+    shown = [family.name for family in tables.families()]
+    held = {
+        table.metric.name
+        for table in vars(tables).values()
+        if isinstance(table, ValueTable | HistogramTable)
+    }
+    declared = [definition.name for definition in DEFINITIONS]
+    assert {name.removesuffix("_total") for name in held} == set(shown)
+    assert shown == [name.removesuffix("_total") for name in declared if name in held]

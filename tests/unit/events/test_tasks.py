@@ -1,4 +1,4 @@
-"""What becomes of a task's events: in any order, told twice, halfway, or not at all."""
+"""A task's events: in any order, repeated, incomplete or missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tests.support.scene import PRODUCER, WORKER, Scene
 
 OTHER_WORKER = "v@three"
 WHOLE: dict[str, float] = {"sent": 1, "received": 1, "started": 1, "succeeded": 1}
-TIME_LIMIT = 'Traceback (most recent call last):\n  File "a", line 1\n    x\nbilliard.exceptions.TimeLimitExceeded: 1\n'
+TRACEBACK = 'Traceback (most recent call last):\n  File "a", line 1\n    x\n'
+TIME_LIMIT = f"{TRACEBACK}billiard.exceptions.TimeLimitExceeded: 1\n"
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def scene() -> Scene:
 
 
 @pytest.fixture
-def knowing() -> Scene:
-    """One whose producers are known to tell of what they send."""
+def seeded() -> Scene:
+    """A scene whose producers are known to send task-sent events."""
     scene = Scene()
     scene.sent("first")
     scene.run("first")
@@ -28,7 +29,7 @@ def knowing() -> Scene:
 
 
 def expect(scene: Scene, before: Mapping[str, float] | None = None, **counts: float) -> None:
-    """The counters of `add` in `q` besides those of the fixture's first task; nothing is under `unknown`."""
+    """Assert the counters of `add` in `q`, without those of the fixture's task, and no unknown."""
     first = dict.fromkeys(WHOLE, 1.0) if before is None else before
     found = scene.task()
     assert {
@@ -47,36 +48,36 @@ ORDERS = [
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_sent_may_come_at_any_time(knowing: Scene, order: tuple[str, ...]) -> None:
+def test_task_sent_event_may_arrive_at_any_time(seeded: Scene, order: tuple[str, ...]) -> None:
     for kind in order:
-        getattr(knowing, kind)("u")
-    expect(knowing, None, **WHOLE)
-    assert knowing.running() == 0
-    count, total = knowing.waits()
+        getattr(seeded, kind)("u")
+    expect(seeded, None, **WHOLE)
+    assert seeded.running() == 0
+    count, total = seeded.waits()
     assert count == 2
     assert 0 <= total < 1
-    assert list(knowing.tasks.oldest_waiting()) == []
-    knowing.idle(10)
-    assert knowing.records == 0
+    assert list(seeded.tasks.oldest_waiting()) == []
+    seeded.idle(10)
+    assert seeded.tracked_tasks == 0
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_first_task_of_a_name_may_come_in_any_order_too(
+def test_first_task_of_a_name_with_events_in_any_order(
     scene: Scene, order: tuple[str, ...]
 ) -> None:
-    """Nobody knows yet that producers will tell: the queue may be unknown, but nothing is lost or left behind."""
+    """No task-sent event is expected yet: the queue may be unknown, but no event is lost."""
     for kind in order:
         getattr(scene, kind)("u")
     scene.idle(10)
     found = {kind: scene.total(f"task_{kind}_total", task="add") for kind in WHOLE}
     assert found == WHOLE
     assert list(scene.tasks.oldest_waiting()) == []
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
     assert scene.total("task_queue_wait_seconds_sum") < 1
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_worker_of_one_queue(order: tuple[str, ...]) -> None:
+def test_worker_with_one_queue_determines_the_queue(order: tuple[str, ...]) -> None:
     scene = Scene()
     scene.consumes(WORKER, "q")
     for kind in order:
@@ -92,48 +93,48 @@ def test_the_wait_is_from_sent_to_started(scene: Scene) -> None:
     assert list(scene.tasks.oldest_waiting()) == []
 
 
-def test_a_new_name_has_its_queue_where_producers_are_known_to_tell(knowing: Scene) -> None:
-    knowing.received("v", "mul")
-    knowing.started("v")
-    knowing.sent("v", "mul")
-    assert knowing.task("mul") == {"sent": 1, "received": 1, "started": 1}
+def test_events_of_a_new_name_are_deferred_when_producers_send_events(seeded: Scene) -> None:
+    seeded.received("v", "mul")
+    seeded.started("v")
+    seeded.sent("v", "mul")
+    assert seeded.task("mul") == {"sent": 1, "received": 1, "started": 1}
 
 
-def test_a_late_sent_shows_the_wait_once(knowing: Scene) -> None:
-    knowing.tell("task-received", "u", name="add")
-    knowing.tell("task-started", "u", after=0.3)
-    knowing.tell(
-        "task-sent", "u", name="add", queue="q", hostname=PRODUCER, timestamp=knowing.now - 0.2
+def test_late_task_sent_event_observes_the_wait_once(seeded: Scene) -> None:
+    seeded.send("task-received", "u", name="add")
+    seeded.send("task-started", "u", after=0.3)
+    seeded.send(
+        "task-sent", "u", name="add", queue="q", hostname=PRODUCER, timestamp=seeded.now - 0.2
     )
-    assert knowing.waits() == (2, 0.22)
+    assert seeded.waits() == (2, 0.22)
 
 
-def test_nobody_waits_longer_than_the_patience_for_a_sent(knowing: Scene) -> None:
-    knowing.heartbeat()
-    knowing.received("u")
-    knowing.started("u")
-    assert knowing.task()["received"] == 1
-    knowing.idle(0.5)
-    assert knowing.task()["received"] == 1
-    knowing.idle(2)
-    assert knowing.task(queue="unknown") == {"received": 1, "started": 1}
-    assert knowing.running() == 1
-    knowing.sent("u")
-    knowing.succeeded("u")
-    assert knowing.task() == {"sent": 2, "received": 1, "started": 1, "succeeded": 2}
+def test_deferral_for_a_task_sent_event_times_out(seeded: Scene) -> None:
+    seeded.heartbeat()
+    seeded.received("u")
+    seeded.started("u")
+    assert seeded.task()["received"] == 1
+    seeded.idle(0.5)
+    assert seeded.task()["received"] == 1
+    seeded.idle(2)
+    assert seeded.task(queue="unknown") == {"received": 1, "started": 1}
+    assert seeded.running() == 1
+    seeded.sent("u")
+    seeded.succeeded("u")
+    assert seeded.task() == {"sent": 2, "received": 1, "started": 1, "succeeded": 2}
 
 
-def test_what_was_held_back_counts_when_patience_ends(knowing: Scene) -> None:
-    knowing.received("u")
-    knowing.started("u")
-    knowing.failed("u")
-    knowing.idle(2.5)
-    assert knowing.task(queue="unknown") == {"received": 1, "started": 1, "failed": 1}
-    assert knowing.running() == 0
+def test_deferred_events_are_counted_after_the_timeout(seeded: Scene) -> None:
+    seeded.received("u")
+    seeded.started("u")
+    seeded.failed("u")
+    seeded.idle(2.5)
+    assert seeded.task(queue="unknown") == {"received": 1, "started": 1, "failed": 1}
+    assert seeded.running() == 0
 
 
 @pytest.mark.parametrize("runtime", [1e308, -1.0, float("inf"), float("nan")])
-def test_a_runtime_that_cannot_be_does_not_spoil_the_sum(scene: Scene, runtime: float) -> None:
+def test_invalid_runtime_is_not_observed(scene: Scene, runtime: float) -> None:
     for number in range(2):
         scene.run(f"u{number}", runtime=runtime)
     scene.run("good", runtime=3.0)
@@ -141,27 +142,27 @@ def test_a_runtime_that_cannot_be_does_not_spoil_the_sum(scene: Scene, runtime: 
     assert scene.total("task_runtime_seconds_sum") == 3
 
 
-def test_a_hard_time_limit_is_told_twice(scene: Scene) -> None:
+def test_hard_time_limit_reported_twice_is_one_failure(scene: Scene) -> None:
     scene.sent("u")
     scene.received("u")
     scene.started("u")
     for _ in range(2):
-        scene.tell("task-failed", "u", exception="ExceptionWithTraceback()", traceback=TIME_LIMIT)
+        scene.send("task-failed", "u", exception="ExceptionWithTraceback()", traceback=TIME_LIMIT)
     assert (
         scene.value("task_failed_total", task="add", queue="q", exception="TimeLimitExceeded") == 1
     )
     assert scene.total("task_failed_runtime_seconds_count") == 1
     scene.idle(6)
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
 
 
-def test_a_hard_time_limit_of_a_task_never_heard_of(scene: Scene) -> None:
+def test_hard_time_limit_of_an_unknown_task_is_one_failure(scene: Scene) -> None:
     for _ in range(2):
-        scene.tell("task-failed", "u", exception="ExceptionWithTraceback()", traceback=TIME_LIMIT)
+        scene.send("task-failed", "u", exception="ExceptionWithTraceback()", traceback=TIME_LIMIT)
     assert scene.total("task_failed_total") == 1
 
 
-REJECT = "Traceback (most recent call last):\n  File \"a\", line 1\n    x\ncelery.exceptions.Reject: ('no', False)\n"
+REJECT = f"{TRACEBACK}celery.exceptions.Reject: ('no', False)\n"
 
 
 @pytest.mark.parametrize("failed_too", [True, False], ids=["5.7", "5.6"])
@@ -171,16 +172,16 @@ def test_a_task_that_rejects_itself(scene: Scene, failed_too: bool, last: str) -
     scene.received("u")
     scene.started("u")
     if failed_too and last == "rejected":
-        scene.tell("task-failed", "u", exception="reject requeue=False: no", traceback=REJECT)
-    scene.tell("task-rejected", "u", requeue=False)
+        scene.send("task-failed", "u", exception="reject requeue=False: no", traceback=REJECT)
+    scene.send("task-rejected", "u", requeue=False)
     if failed_too and last == "failed":
-        scene.tell("task-failed", "u", exception="reject requeue=False: no", traceback=REJECT)
+        scene.send("task-failed", "u", exception="reject requeue=False: no", traceback=REJECT)
     assert scene.task() == {"sent": 1, "received": 1, "started": 1, "rejected": 1}
     assert scene.total("task_failed_total") == 0
     assert scene.running() == 0
 
 
-def test_an_exception_of_ones_own_called_reject_is_a_failure(scene: Scene) -> None:
+def test_user_exception_named_reject_is_a_failure(scene: Scene) -> None:
     scene.sent("u")
     scene.received("u")
     scene.started("u")
@@ -188,21 +189,21 @@ def test_an_exception_of_ones_own_called_reject_is_a_failure(scene: Scene) -> No
     assert scene.value("task_failed_total", task="add", queue="q", exception="Reject") == 1
 
 
-def test_a_requeued_task_keeps_its_queue(knowing: Scene) -> None:
-    knowing.sent("u")
-    knowing.received("u")
-    knowing.started("u")
-    knowing.tell("task-rejected", "u", requeue=True)
-    assert knowing.running() == 0
-    knowing.run("u")
-    expect(knowing, sent=1, received=2, started=2, rejected=1, succeeded=1)
+def test_a_requeued_task_keeps_its_queue(seeded: Scene) -> None:
+    seeded.sent("u")
+    seeded.received("u")
+    seeded.started("u")
+    seeded.send("task-rejected", "u", requeue=True)
+    assert seeded.running() == 0
+    seeded.run("u")
+    expect(seeded, sent=1, received=2, started=2, rejected=1, succeeded=1)
 
 
-def test_an_unknown_task_fails_without_being_received(scene: Scene) -> None:
-    scene.sent("u", "nobody.knows")
-    scene.tell("task-failed", "u", exception="NotRegistered('nobody.knows')")
-    assert scene.task("nobody.knows") == {"sent": 1, "failed": 1}
-    scene.tell("task-failed", "v", exception="NotRegistered('x')")
+def test_unregistered_task_fails_without_being_received(scene: Scene) -> None:
+    scene.sent("u", "not.registered")
+    scene.send("task-failed", "u", exception="NotRegistered('not.registered')")
+    assert scene.task("not.registered") == {"sent": 1, "failed": 1}
+    scene.send("task-failed", "v", exception="NotRegistered('x')")
     assert (
         scene.value("task_failed_total", task="unknown", queue="unknown", exception="NotRegistered")
         == 1
@@ -223,13 +224,13 @@ def test_an_unknown_task_fails_without_being_received(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "life", [(), ("sent",), ("sent", "received"), ("sent", "received", "started")]
 )
-def test_a_revoked_task(
+def test_revoked_task_is_counted_by_reason(
     scene: Scene, flags: dict[str, bool], reason: str, life: tuple[str, ...]
 ) -> None:
     scene.consumes(WORKER, "q")
     for kind in life:
         getattr(scene, kind)("u")
-    scene.tell("task-revoked", "u", **flags)
+    scene.send("task-revoked", "u", **flags)
     assert (
         scene.value(
             "task_revoked_total", task="add" if life else "unknown", queue="q", reason=reason
@@ -239,23 +240,22 @@ def test_a_revoked_task(
     assert scene.running() == 0
     assert list(scene.tasks.oldest_waiting()) == []
     scene.idle(6)
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0
 
 
-def test_halfway(scene: Scene) -> None:
-    """The exporter starts while tasks run."""
+def test_exporter_starts_while_tasks_run(scene: Scene) -> None:
     scene.started("a")
     assert scene.running("unknown") == 1
     scene.succeeded("a")
     scene.succeeded("b")
-    scene.tell("task-retried", "c", exception="x")
+    scene.send("task-retried", "c", exception="x")
     assert scene.task("unknown", "unknown") == {"started": 1, "succeeded": 2, "retried": 1}
     assert scene.running("unknown") == 0
     assert "None" not in scene.labels("task_started_total", "task")
 
 
-def test_a_name_that_comes_late(scene: Scene) -> None:
-    """Acknowledged late, received again after the exporter missed the first time."""
+def test_task_name_that_arrives_late(scene: Scene) -> None:
+    """Acknowledged late, and received again after the first events were lost."""
     scene.started("u")
     scene.received("u")
     scene.started("u")
@@ -289,7 +289,7 @@ def test_a_task_that_ends_twice_after_redelivery(scene: Scene) -> None:
 def test_a_cancelled_task_does_not_run(scene: Scene) -> None:
     scene.received("u")
     scene.started("u")
-    scene.tell("task-cancelled", "u")
+    scene.send("task-cancelled", "u")
     assert scene.running() == 0
     scene.idle(3601)
-    assert scene.records == 0
+    assert scene.tracked_tasks == 0

@@ -33,36 +33,36 @@ def limiter(caps: dict[str, int], series: int = 10_000) -> CardinalityLimiter:
 def test_a_value_over_its_cap_is_other_in_every_table() -> None:
     shared = limiter({"task": 2})
     sent, failed = ValueTable(SENT, shared), ValueTable(FAILED, shared)
-    sent.row("a", "q")
-    failed.row("b", "q", "ValueError")
-    assert sent.row("c", "q").labels == (OTHER, "q")
-    assert failed.row("c", "r", "KeyError").labels == (OTHER, "r", "KeyError")
-    assert failed.row("a", "q", "KeyError").labels == ("a", "q", "KeyError")
-    assert sent.row("c", "q") is sent.row("d", "q")
-    assert dict(shared.folded) == {SENT.name: 3, FAILED.name: 1}
+    sent.series("a", "q")
+    failed.series("b", "q", "ValueError")
+    assert sent.series("c", "q").labels == (OTHER, "q")
+    assert failed.series("c", "r", "KeyError").labels == (OTHER, "r", "KeyError")
+    assert failed.series("a", "q", "KeyError").labels == ("a", "q", "KeyError")
+    assert sent.series("c", "q") is sent.series("d", "q")
+    assert dict(shared.aggregated) == {SENT.name: 3, FAILED.name: 1}
 
 
 def test_over_the_cap_of_series_all_capped_labels_are_other() -> None:
     shared = limiter({"task": 10, "queue": 10}, series=8)
     runtime, failed = HistogramTable(RUNTIME, shared, lambda _: BUCKETS), ValueTable(FAILED, shared)
-    known = runtime.row("a", "q")  # six series
-    failed.row("a", "q", "ValueError")
-    assert runtime.row("b", "q").labels == (OTHER, OTHER)
-    assert runtime.row("a", "q") is known
-    assert failed.row("b", "q", "KeyError").labels == (OTHER, OTHER, "KeyError")
-    assert dict(shared.folded) == {RUNTIME.name: 1, FAILED.name: 1}
-    assert shared.series == 6 + 1 + 6 + 1
+    known = runtime.series("a", "q")  # six series
+    failed.series("a", "q", "ValueError")
+    assert runtime.series("b", "q").labels == (OTHER, OTHER)
+    assert runtime.series("a", "q") is known
+    assert failed.series("b", "q", "KeyError").labels == (OTHER, OTHER, "KeyError")
+    assert dict(shared.aggregated) == {RUNTIME.name: 1, FAILED.name: 1}
+    assert shared.series_count == 6 + 1 + 6 + 1
     runtime.clear()
-    assert failed.row("b", "q", "KeyError").labels == ("b", "q", "KeyError")
+    assert failed.series("b", "q", "KeyError").labels == ("b", "q", "KeyError")
 
 
 def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
     shared = limiter({"task": 1})
     table = ValueTable(SENT, shared)
-    row = table.row("a\udfff", "q")
+    row = table.series("a\udfff", "q")
     assert row.labels == ("a?", "q")
-    assert table.row("a?", "q") is table.row("a\ud800", "q") is row
-    assert shared.folded == {}
+    assert table.series("a?", "q") is table.series("a\ud800", "q") is row
+    assert shared.aggregated == {}
 
 
 @given(
@@ -83,11 +83,11 @@ def test_caps_hold_and_totals_stay_right(
     expected: Counter[str] = Counter()
     for kind, task, queue in events:
         if kind == "sent":
-            sent.row(task, queue).value += 1
+            sent.series(task, queue).value += 1
         elif kind == "runtime":
-            runtime.row(task, queue).observe(1)
+            runtime.series(task, queue).observe(1)
         else:
-            row = sent.row(task, queue)
+            row = sent.series(task, queue)
             expected["sent"] -= int(row.value)
             sent.remove(row)
             sent.remove(row)
@@ -95,7 +95,7 @@ def test_caps_hold_and_totals_stay_right(
     samples = [*sent.family().samples, *runtime.family().samples]
     tasks = {sample.labels["task"] for sample in samples}
     assert len(tasks - {OTHER}) <= cap
-    assert len(samples) == shared.series
+    assert len(samples) == shared.series_count
     others = sum(1 for sample in samples if sample.labels["task"] == OTHER)
     assert len(samples) <= series + others
     assert sum(sample.value for sample in samples if sample.name == SENT.name) == expected["sent"]
@@ -105,20 +105,20 @@ def test_caps_hold_and_totals_stay_right(
     )
     sent.clear()
     runtime.clear()
-    assert shared.series == 0
+    assert shared.series_count == 0
     if cap and series:
-        assert sent.row("new", "q").labels == ("new", "q")
+        assert sent.series("new", "q").labels == ("new", "q")
 
 
 def test_what_is_removed_frees_its_labels() -> None:
     shared = limiter({"task": 1})
     sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
-    row, timer = sent.row("a", "q"), runtime.row("a", "q")
+    row, timer = sent.series("a", "q"), runtime.series("a", "q")
     sent.remove(row)
-    assert sent.row("b", "q").labels == (OTHER, "q")  # the histogram has the name still
+    assert sent.series("b", "q").labels == (OTHER, "q")  # the histogram has the name still
     runtime.remove(timer)
-    assert sent.row("b", "q").labels == ("b", "q")
-    assert (len(runtime), shared.series) == (0, 2)
+    assert sent.series("b", "q").labels == ("b", "q")
+    assert (len(runtime), shared.series_count) == (0, 2)
 
 
 def test_whoever_waits_for_the_lock_is_next() -> None:

@@ -19,9 +19,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.utils import floatToGoString
 
-from celery_vitals.metrics.base import MetricGroup
+from celery_vitals.metrics.base import MetricGroup, Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
-from celery_vitals.metrics.encoder import SampleFamily, generate, number
+from celery_vitals.metrics.encoder import format_value, generate
+from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.metrics.tables import HistogramTable, TableFamily, ValueTable
 
 # What Prometheus 3 sends.
@@ -84,7 +85,7 @@ def gauge(name: str, value: object) -> GaugeMetricFamily:
 
 @given(numbers)
 def test_numbers(value: float) -> None:
-    assert number(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
+    assert format_value(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_numbers(value: float) -> None:
 )
 def test_numbers_at_the_edges(value: float) -> None:
     for near in (value, math.nextafter(value, math.inf), math.nextafter(value, -math.inf)):
-        assert number(near) == floatToGoString(near)  # type: ignore[no-untyped-call]
+        assert format_value(near) == floatToGoString(near)  # type: ignore[no-untyped-call]
 
 
 def counter_family(value: str, amount: float) -> Metric:
@@ -119,7 +120,7 @@ def info_family(value: str, amount: float) -> Metric:
 
 def table_family(value: str, amount: float) -> Metric:
     own = table()
-    own.row(value).value = amount
+    own.series(value).value = amount
     return own.family()
 
 
@@ -130,27 +131,32 @@ def table_histogram(value: str, amount: float) -> Metric:
     own = HistogramTable(
         metric, CardinalityLimiter({}, 100, threading.Lock()), lambda _: (0.5, 1.0)
     )
-    own.row(value).observe(amount)
+    own.series(value).observe(amount)
     return own.family()
+
+
+def sample_family(*samples: Sample) -> Metric:
+    (family,) = SampleEncoder([samples[0].metric]).families(samples)
+    return family
 
 
 def sampled_gauge(value: str, amount: float) -> Metric:
     metric = MetricGroup("workers").gauge(
         "celery_worker_state", "worker", "state", help='A "state"\\of.'
     )
-    return SampleFamily(metric, [metric(amount, value, "up"), metric(True, "b", value)])
+    return sample_family(metric(amount, value, "up"), metric(True, "b", value))
 
 
 def sampled_counter(value: str, amount: float) -> Metric:
     metric = MetricGroup("workers").counter(
         "celery_worker_restarts_total", "worker", help="Restarts."
     )
-    return SampleFamily(metric, [metric(amount, value)])
+    return sample_family(metric(amount, value))
 
 
 def sampled_info(value: str, amount: float) -> Metric:
     metric = MetricGroup("workers").info("celery_worker_info", "worker", "pool", help="Facts.")
-    return SampleFamily(metric, [metric(1, value, "solo")])
+    return sample_family(metric(1, value, "solo"))
 
 
 MAKERS: list[Callable[[str, float], Metric]] = [
@@ -242,7 +248,7 @@ def test_a_foreign_encoder_writes_everything() -> None:
 
 def test_families_of_tables_can_be_registered_elsewhere() -> None:
     own = table()
-    own.row("a").value = 3
+    own.series("a").value = 3
     registry = CollectorRegistry(auto_describe=True)
     registry.register(Families([own.family()]))
     assert registry.get_sample_value("celery_task_sent_total", {"task": "a"}) == 3

@@ -90,7 +90,7 @@ def test_values_are_written_as_prometheus_client_does(
     model: dict[tuple[str, ...], float] = {}
     for number, value, look in writes:
         labels = sets[number % len(sets)]
-        table.row(*labels).value = value
+        table.series(*labels).value = value
         model[written(labels)] = float(value)
         if look:  # so that text is kept from here
             table.family().text(number % 2 == 0)
@@ -120,7 +120,7 @@ def test_histograms_are_written_as_prometheus_client_does(
     model: dict[tuple[str, ...], list[float]] = {}
     for number, value, more, look in observations:
         labels = sets[number % len(sets)]
-        row = table.row(*labels)
+        row = table.series(*labels)
         cells = model.setdefault(written(labels), [0] * (len(bounds) + 1) + [0.0])
         row.observe(value)
         where = next((place for place, bound in enumerate(bounds) if value <= bound), len(bounds))
@@ -141,7 +141,7 @@ def test_histograms_are_written_as_prometheus_client_does(
 
 def test_a_histogram_without_observations_shows_zeros() -> None:
     table = HistogramTable(RUNTIME, limiter(), lambda _: BUCKETS)
-    table.row("a", "q")
+    table.series("a", "q")
     lines = [line for line in table.family().text(False).splitlines() if not line.startswith("#")]
     assert len(lines) == len(BUCKETS) + 3
     assert all(line.endswith(" 0.0") for line in lines)
@@ -151,8 +151,8 @@ def test_a_task_may_have_its_own_buckets() -> None:
     table = HistogramTable(
         RUNTIME, limiter(), lambda labels: (60.0,) if labels[0] == "slow" else BUCKETS
     )
-    table.row("slow", "q").observe(60)
-    table.row("fast", "q").observe(60)
+    table.series("slow", "q").observe(60)
+    table.series("fast", "q").observe(60)
     text = table.family().text(False)
     assert 'bucket{le="60.0",queue="q",task="slow"} 1.0' in text
     assert 'bucket{le="2.5",queue="q",task="fast"} 0.0' in text
@@ -160,7 +160,7 @@ def test_a_task_may_have_its_own_buckets() -> None:
 
 def test_a_row_that_has_not_changed_keeps_its_text() -> None:
     table = ValueTable(SENT, limiter())
-    rows = [table.row("a", "q"), table.row("b", "q")]
+    rows = [table.series("a", "q"), table.series("b", "q")]
     table.family().text(False)
     before = [row.text for row in rows]
     rows[1].value += 1
@@ -172,7 +172,7 @@ def test_a_row_that_has_not_changed_keeps_its_text() -> None:
 @pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (-1.0,), (math.inf,), (math.nan,)])
 def test_buckets_that_cannot_be(bounds: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="buckets have to ascend"):
-        HistogramTable(RUNTIME, limiter(), lambda _: bounds).row("a", "q")
+        HistogramTable(RUNTIME, limiter(), lambda _: bounds).series("a", "q")
 
 
 def test_declarations_that_cannot_be() -> None:
@@ -190,16 +190,16 @@ def test_declarations_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="label le"):
         HistogramTable(EVENTS.histogram("a", "le", help=""), limiter(), lambda _: BUCKETS)
     with pytest.raises(ValueError, match="takes the labels"):
-        ValueTable(SENT, limiter()).row("a")
+        ValueTable(SENT, limiter()).series("a")
 
 
 def test_a_row_that_was_removed_does_not_take_its_successor_along() -> None:
     table = ValueTable(SENT, limiter())
-    old = table.row("a", "q")
+    old = table.series("a", "q")
     table.remove(old)
-    new = table.row("a", "q")
+    new = table.series("a", "q")
     table.remove(old)
-    assert table.row("a", "q") is new
+    assert table.series("a", "q") is new
     table.remove(new)
     assert len(table) == 0
 
@@ -207,30 +207,30 @@ def test_a_row_that_was_removed_does_not_take_its_successor_along() -> None:
 class CountedMeanwhile(ValueTable):
     """Counts one more each time between reading a row and writing it."""
 
-    def _write(self, copies: Iterable[Copy[ValueSeries]]) -> None:
+    def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
         copies = list(copies)
         for row, _, _ in copies:
             row.value += 1
-        super()._write(copies)
+        super()._encode(copies)
 
 
 def test_what_is_counted_while_text_is_made_is_in_the_next() -> None:
     table = CountedMeanwhile(SENT, limiter())
-    table.row("a", "q")
+    table.series("a", "q")
     assert [table.family().text(False).split()[-1] for _ in range(3)] == ["0.0", "1.0", "2.0"]
 
 
 class LockWatcher(ValueTable):
     """Fails when text is made under the lock that ingestion waits for."""
 
-    def _write(self, copies: Iterable[Copy[ValueSeries]]) -> None:
-        assert not self._limiter.lock.locked()
-        super()._write(copies)
+    def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
+        assert not self._limiter.update_lock.locked()
+        super()._encode(copies)
 
 
 def test_text_is_not_made_under_the_lock() -> None:
     table = LockWatcher(SENT, limiter())
-    table.row("a", "q")
+    table.series("a", "q")
     assert "} 0.0\n" in table.family().text(False)
 
 
@@ -257,10 +257,10 @@ class Shop:
         for number in count():
             if self.stopping.is_set():
                 return
-            with self.limiter.lock:
+            with self.limiter.update_lock:
                 for task in range(number % 50, number % 50 + 50):
-                    self.sent.row(f"task{task}", "q").value += 1
-                    self.runtime.row(f"task{task}", "q").observe(0.5)
+                    self.sent.series(f"task{task}", "q").value += 1
+                    self.runtime.series(f"task{task}", "q").observe(0.5)
 
     def look(self) -> None:
         """Note what went back, and numbers that do not belong together."""

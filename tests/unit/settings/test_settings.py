@@ -1,4 +1,4 @@
-"""Settings: the names of options, where values come from, and what a value may be."""
+"""Settings: names of options, sources of values, valid values."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.reference_pages import options_markdown
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Address, Secret, Settings
 from celery_vitals.settings.click_options import all_options
 from celery_vitals.settings.options import options_of
 from tests.support.command_line import BROKER, read
+from tools.reference_pages import options_markdown
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_names_follow_from_the_flag() -> None:
     assert option.variable == "CELERY_VITALS_WEB_LISTEN_ADDRESS"
 
 
-def test_every_name_is_there_once() -> None:
+def test_names_are_unique() -> None:
     options = list(all_options())
     for names in (
         [one.flag for one in options],
@@ -42,7 +42,7 @@ def test_every_name_is_there_once() -> None:
 
 
 def test_no_variable_is_one_that_kubernetes_sets() -> None:
-    # For a Service called celery-vitals it sets CELERY_VITALS_PORT... and CELERY_VITALS_SERVICE_... in every container.
+    # For a Service called celery-vitals, in every container.
     taken = ("CELERY_VITALS_PORT", "CELERY_VITALS_SERVICE_")
     assert not [one.variable for one in all_options() if one.variable.startswith(taken)]
 
@@ -73,7 +73,7 @@ def test_defaults() -> None:
     assert dict(settings.broker_transport_options) == {}
 
 
-def test_values_are_made_what_they_should_be() -> None:
+def test_values_are_converted() -> None:
     settings = Settings(
         broker_url="redis://localhost",  # type: ignore[arg-type]
         web_listen_address=("[::1]:0", "localhost:80"),  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_values_are_made_what_they_should_be() -> None:
     assert isinstance(settings.timeout, float)
 
 
-def test_settings_can_be_replaced_but_not_changed() -> None:
+def test_settings_are_immutable() -> None:
     settings = Settings(queues=("a",))
     assert dataclasses.replace(settings, timeout=2.0).queues == ("a",)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -99,25 +99,28 @@ def test_settings_can_be_replaced_but_not_changed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"worker_timeout": 3600.0}, "--worker-forget-after: must be more than --worker-timeout"),
+        (
+            {"worker_timeout": 3600.0},
+            "--worker-forget-after: must be greater than --worker-timeout",
+        ),
         (
             {"collectors": {"queue"}},
-            "--collector: there is no 'queue'; there are broker, backend, workers, queues, tasks",
+            "--collector: unknown collector 'queue' (expected one of: broker, backend, workers, ",
         ),
         ({"web_listen_address": ()}, "--web.listen-address: must not be empty"),
         ({"web_listen_address": (":x",)}, "--web.listen-address: must be :PORT"),
         ({"timeout": 0}, "--timeout: must be a number of seconds"),
         ({"timeout": None}, "--timeout: must be a number of seconds from 0.1 to 300, not nothing"),
         ({"timeout": True}, "--timeout: must be a number of seconds"),
-        ({"web_max_requests": "4x"}, "--web.max-requests: must be a whole number"),
+        ({"web_max_requests": "4x"}, "--web.max-requests: must be an integer"),
         ({"log_level": "trace"}, "--log.level: must be one of"),
         ({"app": "proj.app:"}, "--app: must be MODULE or MODULE:APP"),
-        ({"queue_limits": {"q": -1}}, "--queue-limit: must be a whole number"),
-        ({"queue_limits": {"q": "many"}}, "--queue-limit: must be a whole number"),
-        ({"queues": ("a\nb",)}, "--queue: must not hold control characters"),
+        ({"queue_limits": {"q": -1}}, "--queue-limit: must be an integer"),
+        ({"queue_limits": {"q": "many"}}, "--queue-limit: must be an integer"),
+        ({"queues": ("a\nb",)}, "--queue: must not contain control characters"),
     ],
 )
-def test_wrong_values_name_the_option(values: dict[str, Any], message: str) -> None:
+def test_invalid_values_name_the_option(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Settings(**values)
     assert str(raised.value).startswith(message)
@@ -128,7 +131,7 @@ def test_a_secret_file_that_is_a_folder(tmp_path: Path) -> None:
         Settings(web_config_file=tmp_path)
 
 
-# Where values come from
+# Sources of values
 
 
 def test_flag_beats_environment_beats_file_beats_default(config: Path) -> None:
@@ -214,15 +217,19 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         -A proj:app --broker-url {BROKER} --result-backend rpc:// --queue q1 --queue q2
         --broker-transport-option a=1 --broker-transport-option b=text --broker-ssl-option c=[1]
         --result-backend-transport-option d={{"e":null}} --rabbitmq-management-url http://h:15672
-        --queue-include shop-* --queue-exclude tmp-* --queue-limit a=b=5 --queue-limit *=100 --queue-priorities
-        --worker-timeout 20 --worker-forget-after 30 --timeout 3 --timeout-offset .25 --min-interval 0
+        --queue-include shop-* --queue-exclude tmp-* --queue-limit a=b=5 --queue-limit *=100
+        --queue-priorities
+        --worker-timeout 20 --worker-forget-after 30 --timeout 3
+        --timeout-offset .25 --min-interval 0
         --no-collector.broker --collector.backend --no-collector.workers --no-collector.tasks
         --enable-events --event-queue standby --runtime-buckets 1,2.5 --wait-buckets 3
         --task-runtime-buckets t.slow=60,600 --task-wait-buckets t.slow=7
         --task-labels worker --task-label tenant=kwargs.customer
-        --max-task-names 11 --max-queue-names 12 --max-exceptions 13 --max-label-values 14 --max-workers 15
+        --max-task-names 11 --max-queue-names 12 --max-exceptions 13
+        --max-label-values 14 --max-workers 15
         --max-series 16 --max-tasks 17 --task-forget-after 180 --series-forget-after 190
-        --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m --web.config.file {os.devnull}
+        --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
+        --web.config.file {os.devnull}
         --web.max-requests 7 --web.disable-exporter-metrics --log.level debug --log.format json
     """
     from_flags = read(*flags.split())
@@ -239,7 +246,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
     assert dict(from_file.queue_limits) == {"a=b": 5, "*": 100}
 
 
-def test_an_empty_variable_is_one_that_is_not_given() -> None:
+def test_empty_variable_is_ignored() -> None:
     assert (
         read(CELERY_VITALS_TIMEOUT="", CELERY_VITALS_QUEUE="", CELERY_VITALS_BROKER_URL="")
         == Settings()
@@ -254,7 +261,7 @@ def test_variables_with_several_values() -> None:
     assert dict(settings.broker_transport_options) == {"x": 1, "y": "no", "z": [2]}
 
 
-def test_an_empty_file_is_a_good_file(config: Path) -> None:
+def test_empty_configuration_file_is_valid(config: Path) -> None:
     config.write_text("# nothing yet\n")
     assert (
         read("--config.file", str(config))
@@ -263,7 +270,7 @@ def test_an_empty_file_is_a_good_file(config: Path) -> None:
     )
 
 
-def test_one_value_may_stand_for_a_list_in_the_file(config: Path) -> None:
+def test_single_value_for_a_list_in_the_file(config: Path) -> None:
     config.write_text("queue: long name, with comma\n")
     assert read("--config.file", str(config)).queues == ("long name, with comma",)
 

@@ -17,7 +17,7 @@ from tests.support.web_fakes import FakeCollector
 
 
 class Running:
-    """A server that runs: its collector, its URL, and a client."""
+    """A running server with its collector, its URL and a client."""
 
     def __init__(self, collector: FakeCollector, settings: Settings) -> None:
         self.collector = collector
@@ -48,7 +48,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts servers with the given settings; they end with the test."""
+    """Start servers with the given settings, which stop after the test."""
     with ExitStack() as stack:
 
         def one(collector: FakeCollector | None = None, **options: Any) -> Running:

@@ -1,4 +1,4 @@
-"""Users and headers of the web configuration file, on a running server."""
+"""Authentication and headers of the web configuration file, on a running server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def test_every_path_needs_a_user(server: Running, path: str) -> None:
         ("alice", "x" * 500, 401),
     ],
 )
-def test_who_gets_in(server: Running, user: str, password: str, status: int) -> None:
+def test_valid_credentials_are_accepted(
+    server: Running, user: str, password: str, status: int
+) -> None:
     for _ in range(2):
         assert server.get("/metrics", headers=basic(user, password)).status == status
 
@@ -81,11 +83,11 @@ def test_who_gets_in(server: Running, user: str, password: str, status: int) -> 
         "Basic " + base64.b64encode(b"\xff:\xff").decode(),
     ],
 )
-def test_a_header_without_sense(server: Running, header: str) -> None:
+def test_malformed_authorization_header_is_rejected(server: Running, header: str) -> None:
     assert server.get("/-/healthy", headers={"Authorization": header}).status == 401
 
 
-def test_the_scheme_is_spelled_as_one_likes(server: Running) -> None:
+def test_authorization_scheme_is_case_insensitive(server: Running) -> None:
     header = basic("alice", "right")["authorization"].replace("Basic", "bAsIC")
     assert server.get("/-/healthy", headers={"Authorization": header}).status == 200
 
@@ -102,7 +104,7 @@ def test_users_and_headers_change_without_a_restart(
     answer = server.get("/metrics", headers=new)
     assert answer.status == 200
     assert answer.headers["X-Frame-Options"] == "sameorigin"
-    assert caplog.messages == [f"read {file} again, its new settings are in force"]
+    assert caplog.messages == [f"reloaded {file}"]
 
 
 def test_a_bad_new_file_keeps_the_old_settings_and_is_logged_once(
@@ -116,9 +118,11 @@ def test_a_bad_new_file_keeps_the_old_settings_and_is_logged_once(
     file.unlink()
     for _ in range(3):
         assert server.get("/metrics", headers=basic("alice", "right")).status == 200
-    assert [message.partition(f"{file}: ")[2] for message in caplog.messages] == [
-        "basic_auth_users.alice is not a bcrypt hash (try: htpasswd -nBC 10 NAME); the settings before stay in force",
-        "cannot be read: No such file or directory; the settings before stay in force",
+    kept = "; the previous configuration stays in effect"
+    hint = "(create one with: htpasswd -nBC 10 NAME)"
+    assert caplog.messages == [
+        f"--web.config.file: {file}:1: basic_auth_users: must be a bcrypt hash {hint}{kept}",
+        f"--web.config.file: {file}: cannot read the file: No such file or directory{kept}",
     ]
     file.write_text(good.replace("alice", "carol"))
     assert server.get("/metrics", headers=basic("alice", "right")).status == 401
@@ -126,7 +130,7 @@ def test_a_bad_new_file_keeps_the_old_settings_and_is_logged_once(
 
 
 class Checks:
-    """Counts the bcrypt checks."""
+    """Records the bcrypt checks."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hashes: list[bytes] = []
@@ -137,7 +141,7 @@ class Checks:
 
     def _check(self, password: bytes, hashed: bytes) -> bool:
         self.hashes.append(hashed)
-        assert self._lock.acquire(blocking=False), "two at once"
+        assert self._lock.acquire(blocking=False), "concurrent checks"
         try:
             assert threading.current_thread().name == "bcrypt"
             time.sleep(0.02)
@@ -171,7 +175,7 @@ def test_an_unknown_user_costs_as_much_as_the_costliest(monkeypatch: pytest.Monk
     async def ask() -> list[bool]:
         users, known = Users(), {b"alice": cheap, b"bob": costly}
         header = basic("carol", "right")["authorization"]
-        return [await users.knows(header, known) for _ in range(2)]
+        return [await users.authenticate(header, known) for _ in range(2)]
 
     assert asyncio.run(ask()) == [False, False]
     assert checks.hashes == [costly, costly]
@@ -181,7 +185,7 @@ def test_only_the_first_72_bytes_of_a_password_count() -> None:
     known = {b"alice": bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4))}
 
     async def ask(password: str) -> bool:
-        return await Users().knows(basic("alice", password)["authorization"], known)
+        return await Users().authenticate(basic("alice", password)["authorization"], known)
 
     assert asyncio.run(ask("x" * 90))
     assert not asyncio.run(ask("x" * 71))

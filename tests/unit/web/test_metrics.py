@@ -1,4 +1,4 @@
-"""`/metrics`: formats, compression, choice of collectors, time, limits, faults."""
+"""`/metrics`: formats, compression, selection of collectors, deadline, limits, errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_text_is_the_default(start: Start) -> None:
         ),  # which format depends on the version of prometheus_client
     ],
 )
-def test_an_accept_header_without_sense_is_answered(start: Start, accept: str, kind: str) -> None:
+def test_invalid_accept_header_gets_text_format(start: Start, accept: str, kind: str) -> None:
     answer = start().get("/metrics", headers={"Accept": accept})
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith(kind)
@@ -112,7 +112,7 @@ def test_the_path_of_the_metrics_is_a_setting(start: Start) -> None:
     assert b'href="./celery/vitals"' in server.get("/").data
 
 
-def test_metrics_at_the_root_take_the_place_of_the_page(start: Start) -> None:
+def test_metrics_at_the_root_replace_the_page(start: Start) -> None:
     assert b"celery_broker_up" in start(web_telemetry_path="/").get("/").data
 
 
@@ -127,7 +127,9 @@ def test_metrics_at_the_root_take_the_place_of_the_page(start: Start) -> None:
         ("?other=1", None),
     ],
 )
-def test_collectors_are_chosen(start: Start, query: str, expected: tuple[str, ...] | None) -> None:
+def test_collectors_are_selected(
+    start: Start, query: str, expected: tuple[str, ...] | None
+) -> None:
     server = start()
     assert server.get("/metrics" + query).status == 200
     assert server.collector.asked[0][1] == expected
@@ -137,12 +139,12 @@ def test_collectors_are_chosen(start: Start, query: str, expected: tuple[str, ..
     "query",
     ["?collect[]=brokers", "?exclude[]=", "?collect[]=broker&exclude[]=queues", "?collect[]=a%0Ab"],
 )
-def test_a_wrong_choice_is_refused_in_one_line(start: Start, query: str) -> None:
+def test_invalid_collector_selection_is_one_line(start: Start, query: str) -> None:
     server = start()
     answer = server.get("/metrics" + query)
     assert answer.status == 400
     assert answer.data.count(b"\n") == 1
-    assert b"the collectors are broker, backend, workers, queues." in answer.data
+    assert b"(expected one of: broker, backend, workers, queues)" in answer.data
     assert server.collector.asked == []
 
 
@@ -179,7 +181,7 @@ def test_the_collector_gets_the_deadline(start: Start, header: str | None, expec
     assert expected - 0.1 < remaining <= expected or (expected == 0.1 and 0 <= remaining <= 0.1)
 
 
-def test_too_many_scrapes_are_refused_at_once_and_healthy_still_answers(start: Start) -> None:
+def test_scrapes_over_the_limit_are_rejected_and_healthy_still_responds(start: Start) -> None:
     server = start(web_max_requests=2)
     server.collector.go.clear()
     statuses: list[int] = []
@@ -204,7 +206,7 @@ def test_too_many_scrapes_are_refused_at_once_and_healthy_still_answers(start: S
     assert server.get("/metrics").status == 200
 
 
-def test_a_place_is_held_by_the_scrape_not_by_the_client(start: Start) -> None:
+def test_slot_is_held_by_the_scrape_not_by_the_client(start: Start) -> None:
     server = start(web_max_requests=1)
     server.collector.go.clear()
     with pytest.raises(Exception, match="timed out"):
@@ -217,7 +219,7 @@ def test_a_place_is_held_by_the_scrape_not_by_the_client(start: Start) -> None:
     assert server.get("/metrics").status == 200
 
 
-def test_without_threads_a_scrape_is_refused_and_its_place_is_free_again(
+def test_without_threads_a_scrape_is_rejected_and_its_slot_released(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(web_max_requests=1)
@@ -231,13 +233,15 @@ def test_without_threads_a_scrape_is_refused_and_its_place_is_free_again(
     assert server.get("/metrics").status == 200
 
 
-def test_own_metrics_can_be_left_out(start: Start) -> None:
+def test_process_metrics_can_be_disabled(start: Start) -> None:
     assert start(web_disable_exporter_metrics=True).get("/metrics").data == (
-        b"# HELP celery_broker_up Whether the broker answers.\n# TYPE celery_broker_up gauge\ncelery_broker_up 1.0\n"
+        b"# HELP celery_broker_up Whether the broker answers.\n"
+        b"# TYPE celery_broker_up gauge\n"
+        b"celery_broker_up 1.0\n"
     )
 
 
-def test_an_exception_costs_only_what_it_must_and_is_logged_once(
+def test_exception_keeps_other_samples_and_is_logged_once(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "celery_vitals")
@@ -249,18 +253,18 @@ def test_an_exception_costs_only_what_it_must_and_is_logged_once(
         assert {"celery_broker_up", "process_cpu_seconds"} <= names(
             parse_text(answer.data.decode())
         )
-    assert sum("the scrape failed" in line for line in caplog.messages) == 1
+    assert sum("scrape failed" in line for line in caplog.messages) == 1
     assert "ValueError in scrape (web_fakes.py:" in caplog.text
     assert "hunter2" not in caplog.text
     server.collector.error = None
     server.get("/metrics")
-    assert "the scrape works again" in caplog.messages
+    assert "scrape recovered" in caplog.messages
     server.collector.error = ValueError()
     server.get("/metrics")
-    assert sum("the scrape failed" in line for line in caplog.messages) == 2
+    assert sum("scrape failed" in line for line in caplog.messages) == 2
 
 
-def test_an_own_collector_that_fails_does_not_cost_the_others(
+def test_failed_process_collector_keeps_the_others(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: object) -> Iterable[Metric]:
@@ -273,7 +277,7 @@ def test_an_own_collector_that_fails_does_not_cost_the_others(
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
-def test_a_family_that_cannot_be_written_is_left_out(
+def test_family_that_cannot_be_encoded_is_skipped(
     start: Start, accept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     collector = FakeCollector()
@@ -286,4 +290,4 @@ def test_a_family_that_cannot_be_written_is_left_out(
         assert answer.status == 200
         assert b"celery_good 1.0" in answer.data
         assert b"celery_bad" not in answer.data
-    assert sum("writing celery_bad failed" in line for line in caplog.messages) == 1
+    assert sum("encoding celery_bad failed" in line for line in caplog.messages) == 1

@@ -1,4 +1,4 @@
-"""The page at `/`."""
+"""The status page."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from celery_vitals.errors import Reason
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, QueueStatus, WorkerStatus
 from celery_vitals.web.pages import Page
-from celery_vitals.workers import State
-from tests.support.web_fakes import FakeCollector, cluster_status, healthy_report, make_probe
+from celery_vitals.workers.state import State
+from tests.support.web_fakes import FakeCollector, cluster_status, collector_run, healthy_status
 from tests.unit.web.conftest import Start
 
 NOW = 1_800_000_000.0
@@ -23,7 +23,7 @@ VOID = {"meta", "br", "link"}
 
 
 class Checker(HTMLParser):
-    """Collects the text, and insists that every element is closed in order."""
+    """Collects the text, and checks that every element is closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -51,64 +51,66 @@ class Checker(HTMLParser):
         return " ".join(" ".join(self.parts).split())
 
 
-def render(report: ClusterStatus) -> str:
-    return Page(Settings()).render(report, NOW)
+def render(status: ClusterStatus) -> str:
+    return Page(Settings()).render(status, NOW)
 
 
-def text(report: ClusterStatus) -> str:
-    return Checker(render(report)).text
+def text(status: ClusterStatus) -> str:
+    return Checker(render(status)).text
 
 
-def test_before_the_first_round() -> None:
-    found = text(cluster_status(probes=(make_probe("broker", None), make_probe("backend", None))))
-    assert "Nothing has been looked at yet." in found
-    assert "has not run" in found
-    assert "works" not in found
+def test_page_before_the_first_scrape() -> None:
+    found = text(
+        cluster_status(collectors=(collector_run("broker", None), collector_run("backend", None)))
+    )
+    assert "No data yet: the first scrape" in found
+    assert "not run yet" in found
+    assert "succeeded" not in found
 
 
-def test_what_is_seen() -> None:
-    found = text(healthy_report(NOW))
+def test_page_of_a_healthy_cluster() -> None:
+    found = text(healthy_status(NOW))
     for words in (  # split() has made ordinary spaces of the thin ones in numbers
-        "The broker works.",
-        "The result backend works.",
-        "2 workers are up.",
-        "1 worker is down.",
-        "1 244 messages wait in 2 of 4 queues.",
+        "Broker: up",
+        "Result backend: up",
+        "2 workers up",
+        "1 worker down",
+        "1 244 messages waiting in 2 of 4 queues",
         "redis://broker.example:6379/0",
-        "As of the last round, 7 s ago",
+        "Collected 7 s ago .",
         "celery@mail-7f9c ✓ up prefork 8 mail, celery 48 213",
         "celery@old ✗ down",
-        "celery@reports-1 ✓ busy: no slot is free",
+        f"celery@reports-1 ✓ {State.BUSY.description}",
         "25 min ago",
-        "unknown-length not known 1 not known",
+        "unknown-length unknown 1 unknown",
     ):
         assert words in found, words
 
 
-def test_what_is_not_seen_and_how_to_see_it() -> None:
-    found = text(healthy_report(NOW))
+def test_blind_spots_and_their_settings() -> None:
+    found = text(healthy_status(NOW))
     assert (
-        "Unacknowledged messages. AMQP does not tell them. Setting: --rabbitmq-management-url"
+        "Unacknowledged messages. AMQP does not provide them. Setting: --rabbitmq-management-url"
         in found
     )
 
 
-def test_a_queue_that_nobody_serves_stands_out() -> None:
-    page = render(healthy_report(NOW))
-    assert "1 queue has messages, and nobody serves it." in Checker(page).text
+def test_queue_without_consumers_is_highlighted() -> None:
+    page = render(healthy_status(NOW))
+    assert "1 queue has messages but no consumers" in Checker(page).text
     rows = re.findall(r'<tr class="alarm">\s*<th scope="row"><span class="name">(.*?)</span>', page)
     assert rows == ["reports"]
-    assert page.index(">reports<") < page.index(">celery<"), "it comes first"
+    assert page.index(">reports<") < page.index(">celery<"), "listed first"
 
 
 def test_empty_queues() -> None:
     found = text(
         cluster_status(
             queues=(QueueStatus("q", 0, 1, 1), QueueStatus("r", None, 1, 1)),
-            probes=(make_probe("queues", at=NOW),),
+            collectors=(collector_run("queues", at=NOW),),
         )
     )
-    assert "1 queue is empty." in found
+    assert "1 queue empty" in found
 
 
 @pytest.mark.parametrize(
@@ -124,30 +126,30 @@ def test_empty_queues() -> None:
         (QueueStatus("q", None, 0, 0), False),
     ],
 )
-def test_unknown_is_no_alarm(queue: QueueStatus, alarm: bool) -> None:
+def test_unknown_consumers_are_not_highlighted(queue: QueueStatus, alarm: bool) -> None:
     assert ('class="alarm"' in render(cluster_status(queues=(queue,)))) is alarm
 
 
-def test_the_state_of_each_worker_is_said_in_words() -> None:
+def test_worker_states_are_described() -> None:
     states = [state for state in State if state is not State.UP]
     up = {State.BUSY, State.NOT_CONSUMING, State.STALLED}
     workers = tuple(
         WorkerStatus(f"{one.value}@h", one in up, one, "prefork", 1, ("q",), 0, NOW)
         for one in states
     )
-    page = render(cluster_status(workers=workers, probes=(make_probe("workers", at=NOW),)))
+    page = render(cluster_status(workers=workers, collectors=(collector_run("workers", at=NOW),)))
     found = Checker(page).text
     for words in (
-        "3 workers are up.",
-        "1 of them takes no tasks.",
-        "1 of them is stalled.",
-        "1 worker is shutting down.",
-        "1 worker is down.",
-        "busy@h ✓ busy: no slot is free",
-        "not_consuming@h ✗ up, but takes no tasks",
-        "stalled@h ✗ stalled: tasks wait, slots are free, and it begins none",
-        "draining@h • shuts down, and still ends its tasks",
-        "gone@h ✗ down",
+        "3 workers up",
+        "1 worker up but not consuming",
+        "1 worker up but stalled",
+        "1 worker shutting down",
+        "1 worker down",
+        f"busy@h ✓ {State.BUSY.description}",
+        f"not_consuming@h ✗ {State.NOT_CONSUMING.description}",
+        f"stalled@h ✗ {State.STALLED.description}",
+        f"draining@h • {State.DRAINING.description}",
+        f"gone@h ✗ {State.GONE.description}",
     ):
         assert words in found, words
     alarms = re.findall(
@@ -156,71 +158,72 @@ def test_the_state_of_each_worker_is_said_in_words() -> None:
     assert alarms == ["not_consuming@h", "stalled@h"]
 
 
-def test_failures_are_said_in_words() -> None:
-    refused = make_probe("broker", False, "nothing listens on this address and port", NOW)
-    slow = make_probe("backend", False, "no answer in time", NOW, seconds=1.5)
-    found = text(cluster_status(probes=(refused, slow, make_probe("workers", at=NOW))))
-    assert "The broker does not work: nothing listens on this address and port." in found
-    assert "The result backend does not work: no answer in time." in found
-    assert "backend ✗ fails: no answer in time 1.50 s" in found
-    assert "No worker has been seen." in found
+def test_failures_are_described() -> None:
+    refused = collector_run("broker", False, "connection refused", NOW)
+    slow = collector_run("backend", False, "timeout", NOW, seconds=1.5)
+    found = text(cluster_status(collectors=(refused, slow, collector_run("workers", at=NOW))))
+    assert "Broker: down, connection refused ✗" in found
+    assert "Result backend: down, timeout ?" in found
+    assert "backend ✗ failed: timeout 1.50 s" in found
+    assert "Workers: none observed" in found
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_every_reason_makes_a_sentence(reason: Reason) -> None:
-    found = text(cluster_status(probes=(make_probe("broker", False, reason.words, NOW),)))
-    assert re.search(r"The broker does not work: [^.:]+[^.:?]\. ", found)
+def test_every_reason_has_a_description(reason: Reason) -> None:
+    broker = collector_run("broker", False, reason.description, NOW)
+    found = text(cluster_status(collectors=(broker,)))
+    assert re.search(r"Broker: down, [^.:]+[^.:? ] \?", found)
 
 
-def test_collectors_that_are_off_and_no_backend() -> None:
-    found = text(cluster_status(backend="", probes=(make_probe("queues", at=NOW),)))
+def test_disabled_collectors_and_no_backend() -> None:
+    found = text(cluster_status(backend="", collectors=(collector_run("queues", at=NOW),)))
     for words in (
-        "The broker is not checked.",
-        "No worker is looked for.",
-        "No queue has been seen.",
+        "Broker: not checked",
+        "Workers: not checked",
+        "Queues: none observed",
     ):
         assert words in found
-    assert "Result backend: none is known." in found
+    assert "Result backend: not configured" in found
 
 
-def test_only_the_task_events_are_followed() -> None:
-    found = text(replace(cluster_status(), workers=healthy_report(NOW).workers))
-    assert "2 workers are up." in found
-    assert "No queue is looked for." in found
-    assert "Every probe is off." in found
-    assert "Nothing has been looked at yet." not in found
+def test_only_the_tasks_collector_is_enabled() -> None:
+    found = text(replace(cluster_status(), workers=healthy_status(NOW).workers))
+    assert "2 workers up" in found
+    assert "Queues: not checked" in found
+    assert "All collectors that poll the cluster are disabled." in found
+    assert "No data yet" not in found
 
 
-def test_names_are_untrusted() -> None:
+def test_names_are_escaped() -> None:
     evil = "<script>alert(1)</script>\"'&"
-    report = replace(
-        healthy_report(NOW),
+    status = replace(
+        healthy_status(NOW),
         queues=(QueueStatus(evil, 3, 0, 0),),
         workers=(WorkerStatus(evil, True, State.UP, evil, 1, (evil,), 1, NOW),),
     )
-    page = render(report)
+    page = render(status)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 4
     assert evil in Checker(page).text
 
 
-def test_long_tables_are_cut() -> None:
+def test_long_tables_are_truncated() -> None:
     queues = tuple(QueueStatus(f"q{number:04}", 0, 1, 1) for number in range(1700))
     workers = tuple(
         WorkerStatus(f"w{number:04}", True, State.UP, "solo", 1, (), 0, NOW)
         for number in range(501)
     )
-    page = render(replace(healthy_report(NOW), queues=queues, workers=workers))
+    page = render(replace(healthy_status(NOW), queues=queues, workers=workers))
     found = Checker(page).text
-    assert "1 200 more are left out here" in found
-    assert "1 more are left out here" in found
+    assert "1 200 more not shown" in found
+    assert "1 more not shown" in found
     assert "q0499" in page
     assert "q0500" not in page
 
 
-def test_nothing_is_loaded_from_elsewhere(start: Start) -> None:
+def test_page_loads_no_external_resources(start: Start) -> None:
     collector = FakeCollector()
-    collector.state = healthy_report(time.time())
+    collector.state = healthy_status(time.time())
     answer = start(collector).get("/")
     page = Checker(answer.data.decode())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
@@ -232,11 +235,11 @@ def test_nothing_is_loaded_from_elsewhere(start: Start) -> None:
     assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
 
 
-def test_a_page_that_cannot_be_built_is_one_line(
+def test_page_that_cannot_be_rendered_is_one_line(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     collector = FakeCollector()
     collector.state = cast(ClusterStatus, object())
     answer = start(collector).get("/")
     assert (answer.status, answer.data.count(b"\n")) == (500, 1)
-    assert "the page could not be built: AttributeError" in caplog.text
+    assert "cannot render the status page: AttributeError" in caplog.text

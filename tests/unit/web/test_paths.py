@@ -12,7 +12,7 @@ from starlette.routing import Mount
 from celery_vitals.exporter import Collector
 from celery_vitals.settings import Settings
 from celery_vitals.web import build_app
-from celery_vitals.web.app import Site
+from celery_vitals.web.app import App
 from tests.support.web_fakes import FakeCollector
 from tests.unit.web.conftest import Start
 
@@ -38,11 +38,11 @@ def test_head(start: Start, path: str) -> None:
 def test_everything_else_is_not_found(start: Start, path: str) -> None:
     answer = start().get(path, redirect=False)
     assert answer.status == 404
-    assert answer.data == b"Not found. The paths are / /-/healthy /-/ready /metrics\n"
+    assert answer.data == b"Not found (paths: /, /-/healthy, /-/ready, /metrics)\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
-def test_headers_of_every_answer(start: Start, path: str) -> None:
+def test_security_headers_of_every_response(start: Start, path: str) -> None:
     headers = start().get(path).headers
     assert "Server" not in headers
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -58,11 +58,11 @@ def test_healthy_and_ready(start: Start) -> None:
 
 
 def test_not_ready_while_stopping() -> None:
-    site = Site(cast(Collector, FakeCollector()), Settings())
+    app = App(cast(Collector, FakeCollector()), Settings())
 
     async def ask() -> list[int]:
-        await site.stop(grace=0)
-        return [(await _get(site.app, path))[0] for path in ("/-/ready", "/-/healthy", "/metrics")]
+        await app.stop(grace=0)
+        return [(await _get(app.asgi, path))[0] for path in ("/-/ready", "/-/healthy", "/metrics")]
 
     assert asyncio.run(ask()) == [503, 200, 503]
 

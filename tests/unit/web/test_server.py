@@ -19,12 +19,12 @@ import urllib3
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Address
-from celery_vitals.web.sockets import bind_all, shown
+from celery_vitals.web.sockets import bind_all, socket_address
 from tests.unit.web.conftest import Start
 
 ROOT = Path(__file__).parents[3]
 STOPS_WITHIN = 3.0
-"""Seconds: the two that are promised, and one for a machine that is busy with other tests."""
+"""Seconds: two of the program, and one for a busy machine."""
 Child = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -53,7 +53,7 @@ def url_of(process: subprocess.Popen[str]) -> str:
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[float, str, str]:
-    """Seconds until the process has ended, and what it printed."""
+    """Return the seconds until the process ends, and its output."""
     before = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
@@ -72,7 +72,7 @@ def test_a_signal_ends_it_with_exit_code_0(child: Child, number: signal.Signals)
     assert err == "INFO celery_vitals.web.server listening\n"
 
 
-def test_blocked_scrapes_do_not_hold_up_the_stop(child: Child) -> None:
+def test_blocked_scrapes_do_not_delay_shutdown(child: Child) -> None:
     process = child("--listen", "127.0.0.1:0", "--blocked")
     url = url_of(process)
     pool = urllib3.PoolManager(retries=False, maxsize=8)
@@ -95,7 +95,7 @@ def test_blocked_scrapes_do_not_hold_up_the_stop(child: Child) -> None:
     assert "ERROR" not in err
 
 
-def test_clients_that_send_nothing_do_not_hold_up_the_stop(child: Child) -> None:
+def test_idle_clients_do_not_delay_shutdown(child: Child) -> None:
     process = child("--listen", "127.0.0.1:0", "--blocked")
     host, port = url_of(process).removeprefix("http://").split(":")
     with (
@@ -110,7 +110,7 @@ def test_clients_that_send_nothing_do_not_hold_up_the_stop(child: Child) -> None
     assert seconds < STOPS_WITHIN
 
 
-def test_a_client_that_does_not_read_and_a_collector_that_closes_slowly(child: Child) -> None:
+def test_slow_client_and_slow_close_do_not_delay_shutdown(child: Child) -> None:
     process = child("--listen", "127.0.0.1:0", "--worst")
     host, port = url_of(process).removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
@@ -123,7 +123,7 @@ def test_a_client_that_does_not_read_and_a_collector_that_closes_slowly(child: C
     assert 0 < float(out.removeprefix("closed ")) < 1
 
 
-def test_not_ready_is_said_while_scrapes_end(start: Start) -> None:
+def test_ready_returns_503_while_scrapes_finish(start: Start) -> None:
     server = start()
     server.collector.go.clear()
     scrape = threading.Thread(target=lambda: server.get("/metrics"))
@@ -142,7 +142,7 @@ def test_not_ready_is_said_while_scrapes_end(start: Start) -> None:
     scrape.join(5)
 
 
-def test_a_scrape_that_ends_soon_is_answered_before_the_stop(start: Start) -> None:
+def test_short_scrape_completes_before_shutdown(start: Start) -> None:
     server = start()
     server.collector.go.clear()
     statuses: list[int] = []
@@ -161,28 +161,28 @@ def test_a_port_in_use_is_one_line_and_exit_code_2(child: Child) -> None:
         process = child("--listen", "127.0.0.1:0", "--listen", address)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (2, "")
-    assert err == f"--web.listen-address: {address} is already in use\n"
+    assert err == f"--web.listen-address: {address}: already in use\n"
 
 
 @pytest.mark.parametrize(
-    ("address", "why"),
+    ("address", "problem"),
     [
-        (Address("192.0.2.1", 0), "192.0.2.1:0 is not an address of this machine"),
-        (Address("name.invalid", 80), "name.invalid:80 cannot be resolved"),
-        (Address("2001:db8::1", 0), "[2001:db8::1]:0 is not an address of this machine"),
+        (Address("192.0.2.1", 0), "192.0.2.1:0: not an address of this machine"),
+        (Address("name.invalid", 80), "name.invalid:80: cannot resolve the host name"),
+        (Address("2001:db8::1", 0), "[2001:db8::1]:0: not an address of this machine"),
     ],
 )
-def test_addresses_that_cannot_be_had(address: Address, why: str) -> None:
+def test_addresses_that_cannot_be_bound(address: Address, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         bind_all([Address("127.0.0.1", 0), address])
-    assert str(caught.value) == f"--web.listen-address: {why}"
+    assert str(caught.value) == f"--web.listen-address: {problem}"
 
 
 @pytest.mark.parametrize("taken_by", ["127.0.0.1", "0.0.0.0"])
-def test_every_interface_is_refused_when_one_is_taken(taken_by: str) -> None:
+def test_wildcard_address_fails_if_one_interface_is_in_use(taken_by: str) -> None:
     with socket.create_server((taken_by, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"^--web.listen-address: :{port} is already in use$"):
+        with pytest.raises(ConfigError, match=f"^--web.listen-address: :{port}: already in use$"):
             bind_all([Address("", port)])
 
 
@@ -213,11 +213,11 @@ def test_an_address_without_host_is_both_ipv4_and_ipv6() -> None:
 def test_a_loopback_address_is_ipv4_only(host: str) -> None:
     (sock,) = bind_all([Address(host, 0)])
     with sock:
-        assert shown(sock).startswith("127.0.0.1:")
+        assert socket_address(sock).startswith("127.0.0.1:")
         assert not reaches("::1", sock)
 
 
-def test_a_name_with_both_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_name_with_both_families_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = socket.SOCK_STREAM
     found = [
         (socket.AF_INET6, kind, 6, "", ("::1", 0, 0, 0)),
@@ -226,14 +226,14 @@ def test_a_name_with_both_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     (sock,) = bind_all([Address("localhost", 0)])
     with sock:
-        assert shown(sock).startswith("127.0.0.1:")
+        assert socket_address(sock).startswith("127.0.0.1:")
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_an_ipv6_address() -> None:
     (sock,) = bind_all([Address("::1", 0)])
     with sock:
-        assert shown(sock).startswith("[::1]:")
+        assert socket_address(sock).startswith("[::1]:")
         assert reaches("::1", sock)
         assert not reaches("127.0.0.1", sock)
 
@@ -254,7 +254,7 @@ def test_without_ipv6_an_address_without_host_is_ipv4(
     monkeypatch.setattr(socket, "create_server", without_ipv6)
     (sock,) = bind_all([Address("", 0)])
     with sock:
-        assert shown(sock).startswith("0.0.0.0:")
+        assert socket_address(sock).startswith("0.0.0.0:")
     with pytest.raises(ConfigError):
         bind_all([Address("::", 0)])
 
@@ -281,7 +281,7 @@ def test_requests_are_logged_at_debug_level_only(child: Child, level: str, logge
     assert ("GET /-/healthy" in err) is logged
 
 
-def test_what_is_no_http_is_survived(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_http_is_ignored(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     server = start()
     host, port = server.url.removeprefix("http://").split(":")
     for rubbish in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n"):

@@ -15,7 +15,7 @@ from tests.unit.web.conftest import Running, Start
 
 
 class Authority:
-    """A CA, and a folder with a certificate of it for the server."""
+    """A CA, and a folder with its certificate for the server."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = trustme.CA()
@@ -24,7 +24,7 @@ class Authority:
         self.renew()
 
     def renew(self) -> None:
-        """A new certificate in place of the old one, as cert-manager does it: first one file, then the other."""
+        """Replace the certificate as cert-manager does: one file, then the other."""
         issued = self.ca.issue_cert("127.0.0.1")
         for name, pem in (
             ("server.pem", issued.cert_chain_pems[0]),
@@ -40,7 +40,7 @@ class Authority:
         return self.folder / "web.yml"
 
     def client(self, *names: str, **versions: ssl.TLSVersion) -> ssl.SSLContext:
-        """A client that trusts this CA; with a certificate for `names`, if any."""
+        """Build a client context that trusts this CA, with a certificate for `names`, if any."""
         context = ssl.create_default_context()
         self.ca.configure_trust(context)
         if names:
@@ -96,7 +96,7 @@ def test_versions(start: Start, authority: Authority) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_client_certificate_is_demanded(
+def test_client_certificate_is_required(
     start: Start, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     more = (
@@ -105,11 +105,11 @@ def test_a_client_certificate_is_demanded(
         f"max_version: {_name(version)}",
     )
     server = start(web_config_file=authority.config(*more))
-    assert get(server, authority.client("anybody")) == 200
+    assert get(server, authority.client("client.example")) == 200
     assert refused(server, authority.client())
-    stranger = authority.client()
-    trustme.CA().issue_cert("anybody").configure_cert(stranger)
-    assert refused(server, stranger)
+    untrusted = authority.client()
+    trustme.CA().issue_cert("client.example").configure_cert(untrusted)
+    assert refused(server, untrusted)
 
 
 def test_a_client_certificate_is_checked_if_given(start: Start, authority: Authority) -> None:
@@ -119,10 +119,10 @@ def test_a_client_certificate_is_checked_if_given(start: Start, authority: Autho
         )
     )
     assert get(server, authority.client()) == 200
-    assert get(server, authority.client("anybody")) == 200
-    stranger = authority.client()
-    trustme.CA().issue_cert("anybody").configure_cert(stranger)
-    assert refused(server, stranger)
+    assert get(server, authority.client("client.example")) == 200
+    untrusted = authority.client()
+    trustme.CA().issue_cert("client.example").configure_cert(untrusted)
+    assert refused(server, untrusted)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -158,10 +158,10 @@ def test_a_rotated_certificate_needs_no_restart(
     authority.renew()
     second = serial(server, context)
     assert second != first
-    assert len([line for line in caplog.messages if "again" in line]) == 1
+    assert len([line for line in caplog.messages if "reloaded" in line]) == 1
 
 
-def test_half_a_rotation_keeps_the_old_certificate(
+def test_partial_rotation_keeps_the_old_certificate(
     start: Start, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start(web_config_file=authority.config())
@@ -178,19 +178,19 @@ def test_half_a_rotation_keeps_the_old_certificate(
     assert serial(server, context) != first
 
 
-def test_a_new_client_ca_counts_at_once(start: Start, authority: Authority) -> None:
+def test_new_client_ca_takes_effect_immediately(start: Start, authority: Authority) -> None:
     more = ("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.pem")
     server = start(web_config_file=authority.config(*more))
-    before, after = authority.client("anybody"), authority.client()
+    before, after = authority.client("client.example"), authority.client()
     assert get(server, before) == 200
     other = trustme.CA()
-    other.issue_cert("anybody").configure_cert(after)
+    other.issue_cert("client.example").configure_cert(after)
     other.cert_pem.write_to_path(authority.folder / "ca.pem")
     assert refused(server, before)
     assert get(server, after) == 200
 
 
-def test_tls_cannot_be_turned_off_by_a_new_file(
+def test_tls_cannot_be_disabled_by_reload(
     start: Start, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start(web_config_file=authority.config())
@@ -198,6 +198,6 @@ def test_tls_cannot_be_turned_off_by_a_new_file(
     for _ in range(3):
         assert get(server, authority.client()) == 200
     assert [
-        line for line in caplog.messages if "on or off by a restart only" in line
+        line for line in caplog.messages if "enabling or disabling TLS requires a restart" in line
     ] == caplog.messages
     assert len(caplog.messages) == 1

@@ -1,197 +1,243 @@
-"""The web configuration file: what is read, and what is refused."""
+"""The web configuration file: valid and invalid content."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import bcrypt
 import pytest
 import trustme
+import yaml
 
 from celery_vitals.errors import ConfigError
+from celery_vitals.web.ciphers import SUITES
 from celery_vitals.web.config import read
-from celery_vitals.web.config_reload import LiveConfig
+from celery_vitals.web.config_reload import ReloadingConfig
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 PAIR = "tls_server_config: {cert_file: server.pem, key_file: server.key"
 
+TLS_KEYS = (
+    "cert_file, key_file, client_auth_type, client_ca_file, client_allowed_sans, min_version,"
+    " max_version, cipher_suites, prefer_server_cipher_suites, cert, key, client_ca,"
+    " curve_preferences"
+)
+TOP_KEYS = "tls_server_config, http_server_config, basic_auth_users, rate_limit"
+HEADERS = (
+    "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options,"
+    " X-Frame-Options, X-XSS-Protection"
+)
+NO_HASH = ":1: basic_auth_users: must be a bcrypt hash (create one with: htpasswd -nBC 10 NAME)"
+USERS = ":1: basic_auth_users: must be a mapping of user names to bcrypt hashes"
+UNVERIFIED = (
+    "accepts unverified certificates, which is not supported: use RequireAndVerifyClientCert"
+)
+
 BAD: dict[str, tuple[str, str]] = {
-    "no mapping": ("- a\n- b", "the file must be a mapping of names to values"),
-    "no YAML": ("a: b\nbasic_auth_users: {x: 's3cret", "is not YAML (line 2)"),
-    "unknown section": ("tls_config: {}", "tls_config is not a known key"),
+    "no mapping": ("- a\n- b", f":1: must be a mapping with the keys {TOP_KEYS}"),
+    "no YAML": ("a: b\nbasic_auth_users: {x: 's3cret", ":2: not valid YAML"),
+    "invalid date": ("a: 2020-13-45", ": not valid YAML"),
+    "unknown section": ("tls_config: {}", f":1: unknown key (expected one of: {TOP_KEYS})"),
+    "unknown key without a value": ("s3cret:", f":1: unknown key (expected one of: {TOP_KEYS})"),
+    "unknown TLS key without a value": (
+        PAIR + ", certfile: }",
+        f":1: tls_server_config: unknown key (expected one of: {TLS_KEYS})",
+    ),
+    "empty mapping as path": (
+        "tls_server_config: {cert_file: {}, key_file: server.key}",
+        ":1: tls_server_config.cert_file: must be a string",
+    ),
+    "unknown section further down": (
+        "\nbasic_auth_users: {}\ns3cret: x",
+        f":3: unknown key (expected one of: {TOP_KEYS})",
+    ),
     "rate limit": (
         "rate_limit: {interval: 1s, burst: 2}",
-        "rate_limit is not supported: --web.max-requests limits the scrapes that run at once",
+        ":1: rate_limit: not supported: --web.max-requests limits concurrent scrapes",
     ),
     "section of text": (
         "tls_server_config: yes please",
-        "tls_server_config must be a mapping of names to values",
+        f":1: tls_server_config: must be a mapping with the keys {TLS_KEYS}",
     ),
-    "number as key": (
-        "basic_auth_users: {1: a}",
-        "basic_auth_users must be a mapping of names to values",
+    "number as key": ("basic_auth_users: {1: a}", USERS),
+    "unknown TLS key": (
+        PAIR + ", certfile: x}",
+        f":1: tls_server_config: unknown key (expected one of: {TLS_KEYS})",
     ),
-    "unknown TLS key": (PAIR + ", certfile: x}", "tls_server_config.certfile is not a known key"),
     "no certificate": (
         "tls_server_config: {key_file: server.key}",
-        "tls_server_config.cert_file is missing",
+        ":1: tls_server_config.cert_file: missing",
     ),
     "no key": (
         "tls_server_config: {cert_file: server.pem}",
-        "tls_server_config.key_file is missing",
+        ":1: tls_server_config.key_file: missing",
+    ),
+    "blank certificate and key": (
+        "tls_server_config: {cert_file: , key_file: ''}",
+        ":1: tls_server_config.cert_file: missing",
     ),
     "TLS without files": (
         "tls_server_config: {min_version: TLS13}",
-        "tls_server_config.cert_file is missing",
+        ":1: tls_server_config.cert_file: missing",
     ),
     "certificate not there": (
         "tls_server_config: {cert_file: none.pem, key_file: server.key}",
-        "tls_server_config.cert_file: {folder}/none.pem: No such file or directory",
+        ": tls_server_config.cert_file: cannot read {folder}/none.pem: No such file or directory",
     ),
     "key not there": (
         "tls_server_config: {cert_file: server.pem, key_file: none.key}",
-        "tls_server_config.key_file: {folder}/none.key: No such file or directory",
+        ": tls_server_config.key_file: cannot read {folder}/none.key: No such file or directory",
     ),
     "certificate is a folder": (
         "tls_server_config: {cert_file: ., key_file: server.key}",
-        "tls_server_config.cert_file: {folder}: Is a directory",
+        ": tls_server_config.cert_file: cannot read {folder}: Is a directory",
     ),
     "key of another certificate": (
         "tls_server_config: {cert_file: server.pem, key_file: other.key}",
-        "tls_server_config: cert_file and key_file are not PEM or do not belong together: KEY_VALUES_MISMATCH",
+        ": tls_server_config: cert_file and key_file must be PEM files that match"
+        ": KEY_VALUES_MISMATCH",
     ),
     "certificate is text": (
         "tls_server_config: {cert_file: web.yml, key_file: server.key}",
-        "tls_server_config: cert_file and key_file are not PEM or do not belong together",
+        ": tls_server_config: cert_file and key_file must be PEM files that match",
+    ),
+    "certificate is a number": (
+        "tls_server_config: {cert_file: 1, key_file: server.key}",
+        ":1: tls_server_config.cert_file: must be a string",
     ),
     "key is encrypted": (
         "tls_server_config: {cert_file: server.pem, key_file: encrypted.key}",
-        "tls_server_config.key_file is encrypted, which is not supported",
+        ": tls_server_config.key_file: encrypted keys are not supported",
     ),
     "inline certificate": (
         PAIR + ", cert: x}",
-        "tls_server_config.cert is not supported: use cert_file",
+        ":1: tls_server_config.cert: not supported: use cert_file",
     ),
-    "inline key": (PAIR + ", key: s3cret}", "tls_server_config.key is not supported: use key_file"),
+    "inline key": (
+        PAIR + ", key: s3cret}",
+        ":1: tls_server_config.key: not supported: use key_file",
+    ),
     "inline CA": (
         PAIR + ", client_ca: x}",
-        "tls_server_config.client_ca is not supported: use client_ca_file",
+        ":1: tls_server_config.client_ca: not supported: use client_ca_file",
     ),
     "curves": (
         PAIR + ", curve_preferences: [X25519]}",
-        "tls_server_config.curve_preferences is not supported: OpenSSL's own order is used",
+        ":1: tls_server_config.curve_preferences: not supported: OpenSSL's own order is used",
     ),
     "unknown version": (
         PAIR + ", min_version: TLS11}",
-        "tls_server_config.min_version must be one of TLS12, TLS13",
+        ":1: tls_server_config.min_version: must be one of: TLS12, TLS13",
     ),
     "versions crossed": (
         PAIR + ", min_version: TLS13, max_version: TLS12}",
-        "tls_server_config.min_version is above max_version",
+        ":1: tls_server_config.min_version: must not be above max_version",
     ),
     "unknown cipher": (
-        PAIR + ", cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]}",
-        "tls_server_config.cipher_suites has 'TLS_RSA_WITH_RC4_128_SHA', which is not known, or not secure",
+        PAIR + ",\n cipher_suites: [TLS_AES_128_GCM_SHA256,\n TLS_RSA_WITH_RC4_128_SHA]}",
+        ":3: tls_server_config.cipher_suites: unknown or insecure cipher suite"
+        f" (expected: {', '.join(SUITES)})",
     ),
     "ciphers of TLS 1.3 only": (
         PAIR + ", cipher_suites: [TLS_AES_128_GCM_SHA256]}",
-        "tls_server_config.cipher_suites has no cipher of TLS 1.2, which is all that it applies to",
+        ":1: tls_server_config.cipher_suites: must include a suite of TLS 1.2"
+        ": those of TLS 1.3 are always enabled",
     ),
     "ciphers as text": (
         PAIR + ", cipher_suites: abc}",
-        "tls_server_config.cipher_suites must be a list",
+        ":1: tls_server_config.cipher_suites: must be a list of strings",
     ),
     "ciphers as numbers": (
         PAIR + ", cipher_suites: [1]}",
-        "tls_server_config.cipher_suites must be a list of texts",
+        ":1: tls_server_config.cipher_suites: must be a list of strings",
     ),
     "preference as text": (
         PAIR + ", prefer_server_cipher_suites: maybe}",
-        "tls_server_config.prefer_server_cipher_suites must be true or false",
+        ":1: tls_server_config.prefer_server_cipher_suites: must be true or false",
     ),
     "unknown client_auth_type": (
         PAIR + ", client_auth_type: Always}",
-        "tls_server_config.client_auth_type must be one of"
-        " NoClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert",
+        ":1: tls_server_config.client_auth_type: must be one of: NoClientCert,"
+        " VerifyClientCertIfGiven, RequireAndVerifyClientCert, RequestClientCert,"
+        " RequireAnyClientCert, RequireClientCert",
     ),
-    "certificates nobody checks": (
+    "unverified certificates required": (
         PAIR + ", client_auth_type: RequireAnyClientCert}",
-        "tls_server_config.client_auth_type RequireAnyClientCert takes certificates that nobody checks,"
-        " which is not supported: use RequireAndVerifyClientCert",
+        f":1: tls_server_config.client_auth_type: RequireAnyClientCert {UNVERIFIED}",
     ),
-    "certificates nobody needs": (
+    "unverified certificates requested": (
         PAIR + ", client_auth_type: RequestClientCert, client_ca_file: ca.pem}",
-        "tls_server_config.client_auth_type RequestClientCert takes certificates that nobody checks,"
-        " which is not supported: use RequireAndVerifyClientCert",
+        f":1: tls_server_config.client_auth_type: RequestClientCert {UNVERIFIED}",
     ),
     "no CA": (
         PAIR + ", client_auth_type: RequireAndVerifyClientCert}",
-        "tls_server_config.client_ca_file is missing: client_auth_type is RequireAndVerifyClientCert",
+        ":1: tls_server_config.client_ca_file: missing"
+        ": required by client_auth_type RequireAndVerifyClientCert",
     ),
     "CA without policy": (
         PAIR + ", client_ca_file: ca.pem}",
-        "tls_server_config.client_ca_file is given, but no client_auth_type that uses it",
+        ":1: tls_server_config.client_ca_file: has no effect without client_auth_type",
     ),
     "CA is a key": (
         PAIR + ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: server.key}",
-        "tls_server_config.client_ca_file has no certificate in PEM",
+        ": tls_server_config.client_ca_file: must contain a PEM certificate",
     ),
     "names without certificate": (
-        PAIR
-        + ", client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem, client_allowed_sans: [a]}",
-        "tls_server_config.client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert",
+        PAIR + ", client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem,"
+        " client_allowed_sans: [a]}",
+        ":1: tls_server_config.client_allowed_sans"
+        ": requires client_auth_type RequireAndVerifyClientCert",
     ),
     "unknown HTTP key": (
         "http_server_config: {http3: true}",
-        "http_server_config.http3 is not a known key",
+        ":1: http_server_config: unknown key (expected one of: http2, headers)",
     ),
     "http2 as text": (
         "http_server_config: {http2: some}",
-        "http_server_config.http2 must be true or false",
+        ":1: http_server_config.http2: must be true or false",
     ),
     "header not allowed": (
         "http_server_config: {headers: {Server: x}}",
-        "http_server_config.headers.Server cannot be set: only Content-Security-Policy, Strict-Transport-Security,"
-        " X-Content-Type-Options, X-Frame-Options, X-XSS-Protection",
+        f":1: http_server_config.headers: unknown key (expected one of: {HEADERS})",
     ),
     "header value": (
         "http_server_config: {headers: {X-Frame-Options: allow}}",
-        "http_server_config.headers.X-Frame-Options must be deny or sameorigin",
+        ":1: http_server_config.headers.X-Frame-Options: must be one of: deny, sameorigin",
     ),
     "header of two lines": (
         'http_server_config: {headers: {X-XSS-Protection: "1\\r\\nSet-Cookie: a"}}',
-        "http_server_config.headers.X-XSS-Protection must be one line of ASCII",
+        ":1: http_server_config.headers.X-XSS-Protection"
+        ": must be one line of printable ASCII characters",
+    ),
+    "header with a final newline": (
+        'http_server_config: {headers: {X-XSS-Protection: "1\\n"}}',
+        ":1: http_server_config.headers.X-XSS-Protection"
+        ": must be one line of printable ASCII characters",
     ),
     "header as number": (
         "http_server_config: {headers: {X-XSS-Protection: 1}}",
-        "http_server_config.headers.X-XSS-Protection must be a text",
+        ":1: http_server_config.headers.X-XSS-Protection"
+        ": must be one line of printable ASCII characters",
     ),
-    "password in clear": (
-        "basic_auth_users: {alice: s3cret}",
-        "basic_auth_users.alice is not a bcrypt hash (try: htpasswd -nBC 10 NAME)",
-    ),
-    "no password": (
-        "basic_auth_users: {alice: }",
-        "basic_auth_users.alice is not a bcrypt hash (try: htpasswd -nBC 10 NAME)",
-    ),
-    "password as number": (
-        "basic_auth_users: {alice: 1234}",
-        "basic_auth_users.alice must be a text",
-    ),
-    "hash cut short": (
-        f"basic_auth_users: {{alice: {HASH[:-1]}}}",
-        "basic_auth_users.alice is not a bcrypt hash (try: htpasswd -nBC 10 NAME)",
+    "password in clear": ("basic_auth_users: {alice: s3cret}", NO_HASH),
+    "no password": ("basic_auth_users: {alice: }", NO_HASH),
+    "password as number": ("basic_auth_users: {alice: 1234}", NO_HASH),
+    "hash cut short": (f"basic_auth_users: {{alice: {HASH[:-1]}}}", NO_HASH),
+    "second user": (
+        f"basic_auth_users:\n  alice: {HASH}\n  bob: s3cret",
+        NO_HASH.replace(":1:", ":3:"),
     ),
     "colon in a name": (
         f'basic_auth_users: {{"a:b": {HASH}}}',
-        "basic_auth_users.a:b cannot be a user name: it has a colon",
+        ":1: basic_auth_users: a user name must not contain a colon",
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with certificates, and room for a web.yml."""
+    """A folder with certificates, for a web.yml."""
     from cryptography.hazmat.primitives import serialization
 
     path = tmp_path_factory.mktemp("web")
@@ -209,40 +255,102 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_one_line(folder: Path, name: str) -> None:
+def test_invalid_web_configuration_is_one_line(folder: Path, name: str) -> None:
     content, line = BAD[name]
     file = folder / "web.yml"
     file.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        LiveConfig(file)
-    assert (
-        str(caught.value) == f"--web.config.file: {file}: {line.replace('{folder}', str(folder))}"
-    )
+        ReloadingConfig(file)
+    assert str(caught.value) == f"--web.config.file: {file}{line}".replace("{folder}", str(folder))
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"web.yml: cannot be read: No such file or directory$"):
-        LiveConfig(tmp_path / "web.yml")
+SECRETS = {
+    "password": "hunter2-hunter2",
+    "bcrypt hash": HASH,
+    "private key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----",
+    "forged path": "x` - at `$.hunter2-hunter2`",
+}
+PLACES: dict[str, Callable[[str], object]] = {
+    "whole file": lambda secret: secret,
+    "list": lambda secret: [secret],
+    "key of the file": lambda secret: {secret: "x"},
+    "section": lambda secret: {"tls_server_config": secret},
+    "key of a section": lambda secret: {"tls_server_config": {secret: "x"}},
+    "path": lambda secret: {"tls_server_config": {"cert_file": [secret], "key_file": "x"}},
+    "inline key": lambda secret: {
+        "tls_server_config": {"cert_file": "x", "key_file": "x", "key": secret}
+    },
+    "enumeration": lambda secret: {"tls_server_config": {"min_version": secret}},
+    "client auth type": lambda secret: {"tls_server_config": {"client_auth_type": secret}},
+    "cipher": lambda secret: {
+        "tls_server_config": {"cert_file": "x", "key_file": "x", "cipher_suites": [secret]}
+    },
+    "list in place of text": lambda secret: {"tls_server_config": {"cipher_suites": secret}},
+    "boolean": lambda secret: {"http_server_config": {"http2": secret}},
+    "header": lambda secret: {"http_server_config": {"headers": {secret: "x"}}},
+    "value of a header": lambda secret: {
+        "http_server_config": {"headers": {"X-Frame-Options": secret}}
+    },
+    "text of a header": lambda secret: {
+        "http_server_config": {"headers": {"X-XSS-Protection": secret + "\n"}}
+    },
+    "users": lambda secret: {"basic_auth_users": secret},
+    "list of users": lambda secret: {"basic_auth_users": [secret]},
+    "user name": lambda secret: {"basic_auth_users": {secret: "x"}},
+    "user name with a colon": lambda secret: {"basic_auth_users": {f"{secret}:": HASH}},
+    "hash": lambda secret: {"basic_auth_users": {"alice": secret[:-1]}},
+    "mapping in place of a hash": lambda secret: {"basic_auth_users": {"alice": {secret: secret}}},
+    "rate limit": lambda secret: {"rate_limit": secret},
+}
 
 
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", SECRETS)
+def test_errors_contain_no_misplaced_secret(tmp_path: Path, place: str, kind: str) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(yaml.safe_dump(PLACES[place](SECRETS[kind])))
+    with pytest.raises(ConfigError) as caught:
+        ReloadingConfig(file)
+    shown = str(caught.value)
+    assert shown.startswith(f"--web.config.file: {file}")
+    assert shown.count("\n") == 0
+    for part in (SECRETS[kind], SECRETS[kind][:-1], "hunter2", HASH[:12], "MIIEv"):
+        assert part not in shown
+
+
+def test_invalid_yaml_is_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "web.yml"
+    for content in ("a: !s3cret x", "*s3cret", "a: 's3cret", "s3cret: s3cret: x", "{s3cret"):
+        file.write_text(content)
+        with pytest.raises(ConfigError, match=r"web.yml:1: not valid YAML$"):
+            ReloadingConfig(file)
+
+
+def test_missing_web_configuration(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"web.yml: cannot read the file: No such file or directory$"
+    ):
+        ReloadingConfig(tmp_path / "web.yml")
+
+
+def test_web_configuration_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"web.yml: is not UTF-8 text$"):
-        LiveConfig(tmp_path / "web.yml")
+    with pytest.raises(ConfigError, match=r"web.yml: not UTF-8 text$"):
+        ReloadingConfig(tmp_path / "web.yml")
 
 
 @pytest.mark.parametrize(
     "content", ["", "tls_server_config:", "tls_server_config: {}\nbasic_auth_users: {}", "# a"]
 )
-def test_nothing_set(tmp_path: Path, content: str) -> None:
+def test_empty_web_configuration(tmp_path: Path, content: str) -> None:
     (tmp_path / "web.yml").write_text(content)
-    loaded = LiveConfig(tmp_path / "web.yml").current()
+    loaded = ReloadingConfig(tmp_path / "web.yml").current()
     assert loaded.context is None
     assert (loaded.config.headers, loaded.config.users) == ({}, {})
 
 
-def test_all_that_can_be_set(folder: Path) -> None:
+def test_every_key_of_the_web_configuration(folder: Path) -> None:
     file = folder / "web.yml"
     file.write_text(
         f"""
@@ -273,6 +381,6 @@ def test_all_that_can_be_set(folder: Path) -> None:
     assert config.headers == {"Strict-Transport-Security": "max-age=1"}
     assert config.users == {b"alice": HASH.encode()}
     assert HASH not in repr(config)
-    context = LiveConfig(file).context()
+    context = ReloadingConfig(file).context()
     assert "ECDHE-RSA-AES256-GCM-SHA384" in {cipher["name"] for cipher in context.get_ciphers()}
     assert "ECDHE-RSA-AES128-GCM-SHA256" not in {cipher["name"] for cipher in context.get_ciphers()}

@@ -1,4 +1,4 @@
-"""The farm of a test."""
+"""Fixtures of the registry's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose answer is it?  Restarts are counted, and two workers that share a name do not spoil each other's numbers."""
+"""Assigning replies to processes: restarts, and several workers that share a name."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from celery_vitals.workers.processes import MOST
-from celery_vitals.workers.rate_limits import longest_pause
+from celery_vitals.workers.processes import MAX_PROCESSES
+from celery_vitals.workers.rate_limits import longest_start_interval
 from tests.support.worker_farm import PREFORK, STEP, Farm, W
 
 OLD = {**PREFORK, "pid": 1, "uptime": 5000, "total": {"project.add": 5000}}
 YOUNG = {**PREFORK, "pid": 1, "uptime": 60, "total": {"project.add": 7}}
-"""In containers every process has the same number."""
+"""In containers every process has the same id."""
 OTHER = {**YOUNG, "pid": 2}
 
 
-def older(body: dict[str, Any], seconds: float, count: int = 0) -> dict[str, Any]:
-    """The same process later."""
+def aged(body: dict[str, Any], seconds: float, count: int = 0) -> dict[str, Any]:
+    """Return the reply of the same process later."""
     return {
         **body,
         "uptime": body["uptime"] + round(seconds),
@@ -26,7 +26,7 @@ def older(body: dict[str, Any], seconds: float, count: int = 0) -> dict[str, Any
 
 
 class Round:
-    """Rounds in which several processes may answer under one name."""
+    """Runs rounds in which several processes may reply under one name."""
 
     def __init__(self, farm: Farm) -> None:
         self._farm = farm
@@ -35,120 +35,122 @@ class Round:
     def __call__(
         self, *bodies: dict[str, Any], late: tuple[dict[str, Any], ...] = ()
     ) -> tuple[int | None, int, int]:
-        """Tasks begun, restarts, and processes, after a round with these answers."""
+        """Return started tasks, restarts and instances after a round with these replies."""
         self._age += STEP
-        self._farm.clock.pass_by(STEP)
+        self._farm.clock.advance(STEP)
         self._farm.registry.begin_round(self._farm.clock.now)
         for body in late:
-            self._farm.registry.stats_replied(W, older(body, self._age - STEP), STEP, True)
+            self._farm.registry.stats_replied(W, aged(body, self._age - STEP), STEP, True)
         for body in bodies:
-            self._farm.registry.stats_replied(W, older(body, self._age), 0.01, False)
+            self._farm.registry.stats_replied(W, aged(body, self._age), 0.01, False)
         self._farm.registry.end_round(None)
         worker = self._farm.worker()
         return worker.stats.processed if worker.stats else None, worker.restarts, worker.instances
 
 
 @pytest.fixture
-def answers(farm: Farm) -> Round:
+def replies(farm: Farm) -> Round:
     return Round(farm)
 
 
-def test_one_process_is_one(answers: Round) -> None:
-    assert [answers(OLD) for _ in range(10)] == [(5000, 0, 1)] * 10
+def test_one_process_is_one_instance(replies: Round) -> None:
+    assert [replies(OLD) for _ in range(10)] == [(5000, 0, 1)] * 10
 
 
 @pytest.mark.parametrize("young", [YOUNG, OTHER])
-def test_a_restart_is_counted_once(answers: Round, young: dict[str, Any]) -> None:
-    answers(OLD)
-    assert [answers(young) for _ in range(5)] == [(7, 1, 1)] * 5
+def test_a_restart_is_counted_once(replies: Round, young: dict[str, Any]) -> None:
+    replies(OLD)
+    assert [replies(young) for _ in range(5)] == [(7, 1, 1)] * 5
 
 
-def test_a_restart_after_the_old_one_answered_late(answers: Round) -> None:
-    answers(OLD)
-    assert answers(OTHER, late=(OLD,)) == (7, 1, 1)
+def test_a_restart_is_counted_after_a_late_reply_of_the_old_process(replies: Round) -> None:
+    replies(OLD)
+    assert replies(OTHER, late=(OLD,)) == (7, 1, 1)
 
 
-def test_a_restart_after_rounds_of_silence(answers: Round) -> None:
-    answers(OLD)
+def test_a_restart_is_counted_after_silent_rounds(replies: Round) -> None:
+    replies(OLD)
     for _ in range(6):
-        answers()
-    assert answers(YOUNG) == (7, 1, 1)
+        replies()
+    assert replies(YOUNG) == (7, 1, 1)
 
 
 @pytest.mark.parametrize("twin", [YOUNG, OTHER])
-@pytest.mark.parametrize("turned", [False, True])
-def test_two_that_answer_under_one_name(answers: Round, twin: dict[str, Any], turned: bool) -> None:
-    answers(OLD)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_processes_that_reply_under_one_name_are_two_instances(
+    replies: Round, twin: dict[str, Any], swapped: bool
+) -> None:
+    replies(OLD)
     seen = []
     for number in range(10):
-        both = (OLD, twin) if turned or number % 2 else (twin, OLD)
-        seen.append(answers(*both))
+        both = (OLD, twin) if swapped or number % 2 else (twin, OLD)
+        seen.append(replies(*both))
     assert seen == [(5000, 0, 2)] * 10
 
 
 @pytest.mark.parametrize("twin", [YOUNG, OTHER])
-@pytest.mark.parametrize("turned", [False, True])
-def test_two_from_the_first_round_on(answers: Round, twin: dict[str, Any], turned: bool) -> None:
-    count, restarts, instances = answers(twin, OLD) if turned else answers(OLD, twin)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_processes_that_reply_from_the_first_round_on_are_two_instances(
+    replies: Round, twin: dict[str, Any], swapped: bool
+) -> None:
+    count, restarts, instances = replies(twin, OLD) if swapped else replies(OLD, twin)
     assert (restarts, instances) == (0, 2)
-    assert {answers(twin, OLD) for _ in range(5)} == {(count, 0, 2)}
+    assert {replies(twin, OLD) for _ in range(5)} == {(count, 0, 2)}
 
 
-def test_now_and_then_only_one_of_two_answers_in_time(answers: Round) -> None:
-    answers(OLD, OTHER)
+def test_two_processes_of_which_one_replies_late_stay_two_instances(replies: Round) -> None:
+    replies(OLD, OTHER)
     for _ in range(5):
-        assert answers(OLD) == (5000, 0, 2)
-        assert answers(OTHER) == (5000, 0, 2)
-        assert answers(OTHER, late=(OLD,)) == (5000, 0, 2)
+        assert replies(OLD) == (5000, 0, 2)
+        assert replies(OTHER) == (5000, 0, 2)
+        assert replies(OTHER, late=(OLD,)) == (5000, 0, 2)
 
 
-def test_of_two_one_goes(answers: Round) -> None:
-    answers(OLD, OTHER)
-    assert [answers(OLD) for _ in range(4)][-1] == (5000, 0, 1)
-    answers(OLD, OTHER)
-    assert [answers(OTHER) for _ in range(6)][-1] == (7, 1, 1), (
-        "the one that was shown has another after it"
-    )
+def test_one_of_two_processes_stops(replies: Round) -> None:
+    replies(OLD, OTHER)
+    assert [replies(OLD) for _ in range(4)][-1] == (5000, 0, 1)
+    replies(OLD, OTHER)
+    assert [replies(OTHER) for _ in range(6)][-1] == (7, 1, 1), "the leader has a successor"
 
 
-def test_a_clock_that_is_set_makes_no_restart(answers: Round) -> None:
-    answers(OLD)
-    assert answers(older(OLD, 3600)) == (5000, 0, 1)
+def test_an_adjusted_clock_is_no_restart(replies: Round) -> None:
+    replies(OLD)
+    assert replies(aged(OLD, 3600)) == (5000, 0, 1)
 
 
-def test_a_restart_seen_by_heartbeats_alone(farm: Farm) -> None:
+def test_a_restart_is_detected_by_heartbeats_alone(farm: Farm) -> None:
     for pid, restarts in ((10, 0), (10, 0), (11, 1), (11, 1), (12, 2)):
-        farm.beats(pid=pid)
+        farm.heartbeat(pid=pid)
         assert farm.worker().restarts == restarts
-    for pid in (11, 12, 11, 12):  # one that was here before has never gone
-        farm.beats(pid=pid)
+    for pid in (11, 12, 11, 12):  # a known process id has never stopped
+        farm.heartbeat(pid=pid)
     assert farm.worker().restarts == 2
 
 
-def test_where_replies_tell_heartbeats_do_not_count_a_restart_again(farm: Farm) -> None:
-    farm.joins()
-    farm.beats(pid=200, processed=0)
+def test_a_restart_in_replies_is_not_counted_again_by_heartbeats(farm: Farm) -> None:
+    farm.add()
+    farm.heartbeat(pid=200, processed=0)
     farm.round(W, body={**PREFORK, "pid": 200, "uptime": 1})
-    farm.beats(pid=200, processed=0)
+    farm.heartbeat(pid=200, processed=0)
     assert farm.worker().restarts == 1
 
 
-def test_no_more_are_told_apart_than_can_be_kept(farm: Farm, answers: Round) -> None:
+def test_processes_of_one_name_are_limited(farm: Farm, replies: Round) -> None:
     for first in range(0, 1000, 100):
-        answers(OLD, *({**OTHER, "pid": first + one} for one in range(2, 100)))
-        assert len(farm.worker().processes) <= MOST
+        replies(OLD, *({**OTHER, "pid": first + one} for one in range(2, 100)))
+        assert len(farm.worker().processes) <= MAX_PROCESSES
     assert farm.worker().restarts == 0
 
 
-def test_a_name_that_two_share_is_told(farm: Farm, answers: Round) -> None:
-    answers(OLD)
-    assert farm.registry.shared() == frozenset()
-    answers(OLD, OTHER)
-    assert farm.registry.shared() == {W}
+def test_a_shared_node_name_is_reported(farm: Farm, replies: Round) -> None:
+    replies(OLD)
+    assert farm.registry.shared_names() == frozenset()
+    replies(OLD, OTHER)
+    assert farm.registry.shared_names() == {W}
 
 
 @pytest.mark.parametrize(
-    ("body", "pause"),
+    ("body", "interval"),
     [
         ([], 0.0),
         (["a", "b [exchange=x]"], 0.0),
@@ -163,5 +165,7 @@ def test_a_name_that_two_share_is_told(farm: Farm, answers: Round) -> None:
         (None, None),
     ],
 )
-def test_how_seldom_tasks_may_start(body: Any, pause: float | None) -> None:
-    assert longest_pause(body) == (pytest.approx(pause) if pause is not None else None)
+def test_longest_start_interval_of_rate_limits(body: Any, interval: float | None) -> None:
+    assert longest_start_interval(body) == (
+        pytest.approx(interval) if interval is not None else None
+    )

@@ -1,4 +1,4 @@
-"""The workers as far as they have been heard of; and what their replies may be, nonsense included."""
+"""The registry of workers, and the replies it accepts, malformed ones included."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from celery_vitals.workers import Stats, Worker, WorkerRegistry
+from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.stats import Stats
+from celery_vitals.workers.worker import Worker
 from tests.support.worker_farm import PREFORK, Clock
 
 
@@ -32,7 +34,7 @@ def registry() -> WorkerRegistry:
 
 
 def replies(registry: WorkerRegistry, *names: str, body: Any = PREFORK, late: bool = False) -> None:
-    """A round in which these workers answer."""
+    """Run a round to which these workers reply."""
     registry.begin_round(time.monotonic())
     for name in names:
         registry.stats_replied(name, body, 0.01, late)
@@ -48,7 +50,7 @@ def up(registry: WorkerRegistry) -> dict[str, bool]:
 
 
 class TestStats:
-    def test_a_whole_reply(self) -> None:
+    def test_parse_a_complete_reply(self) -> None:
         stats = Stats.parse(PREFORK)
         assert stats == Stats(
             "prefork", 2, 8, 100, 60.0, {"project.add": 3, "project.fail": 2}, 0.5, 0.25, 1_024_000
@@ -109,91 +111,93 @@ class TestStats:
     @pytest.mark.parametrize(
         "body", [None, 1, "pong", [], {}, {"ok": "pong"}, {"error": "KeyError()"}, {"pool": []}]
     )
-    def test_what_is_no_reply_to_stats(self, body: Any) -> None:
+    def test_parse_returns_none_for_anything_but_a_reply_to_stats(self, body: Any) -> None:
         assert Stats.parse(body) is None
 
-    @pytest.mark.parametrize("nonsense", [None, "x", True, [], {}, "12"])
+    @pytest.mark.parametrize("malformed", [None, "x", True, [], {}, "12"])
     @pytest.mark.parametrize("key", ["total", "pid", "uptime", "prefetch_count", "rusage"])
-    def test_nonsense_in_one_place_leaves_the_rest(self, key: str, nonsense: Any) -> None:
-        stats = Stats.parse({**PREFORK, key: nonsense})
+    def test_a_malformed_value_leaves_the_others(self, key: str, malformed: Any) -> None:
+        stats = Stats.parse({**PREFORK, key: malformed})
         assert stats is not None
         assert stats.slots == 2
-        nothing = {
+        absent = {
             "total": stats.accepted == {},
             "pid": stats.pid is None,
             "uptime": stats.uptime is None,
             "prefetch_count": stats.prefetch is None,
             "rusage": (stats.cpu_user, stats.cpu_system, stats.max_resident) == (None, None, None),
         }
-        assert nothing[key]
+        assert absent[key]
 
-    def test_a_count_that_is_no_number_is_left_out(self) -> None:
+    def test_a_malformed_task_count_is_ignored(self) -> None:
         stats = Stats.parse({**PREFORK, "total": {"good": 1, "bad": "many", "worse": None}})
         assert stats is not None
         assert stats.accepted == {"good": 1}
 
 
 class TestUpAndDown:
-    def test_two_workers_of_the_same_host_are_two(self, registry: WorkerRegistry) -> None:
+    def test_two_workers_of_one_host_are_two(self, registry: WorkerRegistry) -> None:
         replies(registry, "a@host", "b@host")
         assert up(registry) == {"a@host": True, "b@host": True}
 
-    def test_silence_makes_down_after_the_timeout_and_then_forgotten(
+    def test_a_silent_worker_is_down_after_the_timeout_and_later_removed(
         self, registry: WorkerRegistry, clock: Clock
     ) -> None:
         replies(registry, "a@host", "b@host")
         seen = []
         for _ in range(14):
-            clock.pass_by(5)
+            clock.advance(5)
             replies(registry, "b@host")
             seen.append(up(registry).get("a@host"))
         assert seen[:11] == [True] * 2 + [False] * 9
         assert seen[-1] is None
         assert up(registry) == {"b@host": True}
 
-    def test_no_more_than_the_most_are_known_whatever_they_say_first(self) -> None:
-        registry = WorkerRegistry(worker_timeout=10, forget_after=60, most=1)
+    def test_workers_are_limited_whichever_message_comes_first(self) -> None:
+        registry = WorkerRegistry(worker_timeout=10, forget_after=60, max_workers=1)
         replies(registry, "a@host", "b@host")
         registry.queues_replied("c@host", [{"name": "x"}])
         assert not registry.heartbeat("d@host", "5.7.0", 0)
         assert set(up(registry)) == {"a@host"}
-        assert registry.full
+        assert registry.limit_reached
 
-    def test_as_many_as_may_be_are_not_too_many(self, clock: Clock) -> None:
-        registry = WorkerRegistry(worker_timeout=10, forget_after=60, most=2)
+    def test_the_limit_is_reached_only_by_one_worker_too_many(self, clock: Clock) -> None:
+        registry = WorkerRegistry(worker_timeout=10, forget_after=60, max_workers=2)
         replies(registry, "a@host", "b@host")
-        assert not registry.full
+        assert not registry.limit_reached
         replies(registry, "a@host", "c@host")
-        assert registry.full
-        for _ in range(3):  # seen to be gone, forgotten, replaced
-            clock.pass_by(70)
+        assert registry.limit_reached
+        for _ in range(3):  # found gone, removed, replaced
+            clock.advance(70)
             replies(registry, "a@host", "c@host")
         assert set(up(registry)) == {"a@host", "c@host"}
-        assert not registry.full
+        assert not registry.limit_reached
 
-    def test_one_who_comes_back_is_up_at_once(self, registry: WorkerRegistry, clock: Clock) -> None:
+    def test_a_worker_that_comes_back_is_up_at_once(
+        self, registry: WorkerRegistry, clock: Clock
+    ) -> None:
         replies(registry, "a@host")
-        clock.pass_by(30)
+        clock.advance(30)
         replies(registry)
         assert up(registry) == {"a@host": False}
         replies(registry, "a@host")
         assert up(registry) == {"a@host": True}
 
-    def test_while_nobody_is_asked_everybody_stays_what_they_were(
+    def test_without_rounds_each_worker_keeps_its_state(
         self, registry: WorkerRegistry, clock: Clock
     ) -> None:
         replies(registry, "a@host", "b@host")
-        clock.pass_by(30)
+        clock.advance(30)
         replies(registry, "b@host")
         for _ in range(3):
-            clock.pass_by(1000)
+            clock.advance(1000)
             assert up(registry) == {"a@host": False, "b@host": True}
 
-    def test_a_late_answer_is_a_sign_of_life_but_no_reply_of_this_round(
+    def test_a_late_reply_is_a_sign_of_life_but_no_reply_of_this_round(
         self, registry: WorkerRegistry, clock: Clock
     ) -> None:
         replies(registry, "a@host")
-        clock.pass_by(30)
+        clock.advance(30)
         replies(registry, "a@host", late=True)
         assert up(registry) == {"a@host": True}
         assert not one(registry).replied
@@ -210,7 +214,7 @@ class TestUpAndDown:
 
 
 class TestExpected:
-    def test_who_has_been_silent_for_three_rounds_is_waited_for_no_longer(
+    def test_a_worker_silent_for_three_rounds_is_not_expected_to_reply(
         self, registry: WorkerRegistry
     ) -> None:
         replies(registry, "a@host", "b@host")
@@ -222,44 +226,46 @@ class TestExpected:
         replies(registry, "a@host", late=True)
         assert registry.expected() == {"a@host", "b@host"}
 
-    def test_queues_are_asked_for_once_and_again_when_they_are_old(
+    def test_queues_are_requested_once_and_again_when_stale(
         self, registry: WorkerRegistry, clock: Clock
     ) -> None:
         replies(registry, "a@host")
-        assert registry.queues_wanted() == {"a@host"}
+        assert registry.with_stale_queues() == {"a@host"}
         registry.queues_replied("a@host", [{"name": "celery"}])
-        assert registry.queues_wanted() == set()
-        clock.pass_by(31)
-        assert registry.queues_wanted() == {"a@host"}
+        assert registry.with_stale_queues() == set()
+        clock.advance(31)
+        assert registry.with_stale_queues() == {"a@host"}
 
-    def test_queues_of_a_new_process_are_asked_for_at_once(self, registry: WorkerRegistry) -> None:
+    def test_queues_of_a_new_process_are_requested_at_once(self, registry: WorkerRegistry) -> None:
         replies(registry, "a@host")
         registry.queues_replied("a@host", [{"name": "celery"}])
         replies(registry, "a@host", body={**PREFORK, "pid": 200})
-        assert registry.queues_wanted() == {"a@host"}
+        assert registry.with_stale_queues() == {"a@host"}
 
 
 class TestStart:
-    def test_it_does_not_wander_with_the_whole_seconds_of_uptime(
+    def test_start_time_does_not_drift_with_uptime_in_whole_seconds(
         self, registry: WorkerRegistry, clock: Clock
     ) -> None:
         replies(registry, "a@host")
         first = one(registry).started_at
-        clock.pass_by(10.9)
+        clock.advance(10.9)
         replies(registry, "a@host", body={**PREFORK, "uptime": 70})
         assert one(registry).started_at == first == 1e9 + 1000 - 60
 
-    def test_it_moves_with_the_process(self, registry: WorkerRegistry, clock: Clock) -> None:
-        replies(registry, "a@host")
-        clock.pass_by(10)
-        replies(registry, "a@host", body={**PREFORK, "pid": 200, "uptime": 2})
-        assert one(registry).started_at == 1e9 + 1008
-
-    def test_it_moves_in_a_container_where_every_process_has_the_same_pid(
+    def test_start_time_changes_with_the_process(
         self, registry: WorkerRegistry, clock: Clock
     ) -> None:
         replies(registry, "a@host")
-        clock.pass_by(10)
+        clock.advance(10)
+        replies(registry, "a@host", body={**PREFORK, "pid": 200, "uptime": 2})
+        assert one(registry).started_at == 1e9 + 1008
+
+    def test_start_time_changes_in_a_container_where_every_process_has_the_same_pid(
+        self, registry: WorkerRegistry, clock: Clock
+    ) -> None:
+        replies(registry, "a@host")
+        clock.advance(10)
         replies(registry, "a@host", body={**PREFORK, "uptime": 2, "total": {}})
         assert one(registry).started_at == 1e9 + 1008
 
@@ -273,13 +279,13 @@ class TestQueues:
             "gone@host": ["x", "z"],
         }.items():
             registry.queues_replied(name, [{"name": queue} for queue in queues])
-        clock.pass_by(11)
+        clock.advance(11)
         replies(registry, "a@host", "b@host")
         assert registry.queues() == {"x", "y", "z"}
-        serving = {"x": (2, 4), "y": (1, 2), "z": (0, 0), "orphan": (0, 0)}
-        assert registry.consumers_of(serving) == serving
+        consumed = {"x": (2, 4), "y": (1, 2), "z": (0, 0), "orphan": (0, 0)}
+        assert registry.consumers_of(consumed) == consumed
 
-    def test_slots_are_unknown_when_one_worker_does_not_tell(
+    def test_slots_are_unknown_when_one_worker_does_not_report_them(
         self, registry: WorkerRegistry
     ) -> None:
         replies(registry, "a@host")
@@ -289,21 +295,23 @@ class TestQueues:
         assert registry.consumers_of(["x"]) == {"x": (2, None)}
 
     @pytest.mark.parametrize("body", [None, {"error": "no"}, "celery", 1])
-    def test_what_is_no_reply_to_active_queues(self, registry: WorkerRegistry, body: Any) -> None:
+    def test_anything_but_a_reply_to_active_queues_is_ignored(
+        self, registry: WorkerRegistry, body: Any
+    ) -> None:
         replies(registry, "a@host")
         registry.queues_replied("a@host", body)
         registry.queues_replied("b@host", body)
         assert one(registry).queues is None
         assert set(up(registry)) == {"a@host"}
 
-    def test_nonsense_among_queues_is_left_out(self, registry: WorkerRegistry) -> None:
+    def test_malformed_queues_are_ignored(self, registry: WorkerRegistry) -> None:
         replies(registry, "a@host")
         registry.queues_replied(
             "a@host", [{"name": "x"}, None, "y", {}, {"name": None}, {"name": ""}]
         )
         assert one(registry).queues == frozenset({"x"})
 
-    def test_a_cancelled_consumer_is_no_queue_and_not_an_unknown(
+    def test_without_consumers_the_queues_are_empty_and_not_unknown(
         self, registry: WorkerRegistry
     ) -> None:
         replies(registry, "a@host")

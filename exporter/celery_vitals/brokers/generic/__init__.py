@@ -1,1 +1,1 @@
-"""Other kombu transports as the broker."""
+"""Brokers that kombu's own consumer serves, and those of which nothing can be observed."""

@@ -1,30 +1,31 @@
-"""Queues on kombu's own transports whose count is known to be true and without side effects: files, memory."""
+"""Queue lengths of virtual transports whose count is true and free of side effects."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from celery_vitals.brokers import BrokerConnection
-from celery_vitals.brokers.queue_readers import QueueRegistry, QueueSnapshot, QueueStats
+from celery_vitals import third_party
+from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.queue_registry import QueueRegistry
 
 
 class GenericQueueReader:
-    """See `Gauge`."""
+    """A `QueueReader` that counts with kombu."""
 
-    def __init__(self, connection: BrokerConnection, known: QueueRegistry) -> None:
+    def __init__(self, connection: BrokerConnection, registry: QueueRegistry) -> None:
         self._channel = connection.channel
-        self._known = known
+        self._registry = registry
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
-        """One count per queue."""
+        """Count the messages of each queue."""
         queues: dict[str, QueueStats] = {}
-        for name in self._known.names() | set(consumed):
+        for name in self._registry.names() | set(consumed):
             if deadline.passed:
-                raise ProbeError(Reason.TIMEOUT, f"{len(queues)} queues read, then the time was up")
-            queues[name] = QueueStats(ready=self._channel._size(name))
+                raise ProbeError(Reason.TIMEOUT, f"deadline reached after {len(queues)} queues")
+            queues[name] = QueueStats(ready=third_party.queue_size(self._channel, name))
         return QueueSnapshot(queues)
 
     def close(self) -> None:
-        """Nothing was set up."""
+        """Do nothing: nothing was set up."""

@@ -1,1 +1,1 @@
-"""RabbitMQ as the broker: queues, management API and events."""
+"""RabbitMQ as the broker."""

@@ -1,24 +1,24 @@
-"""AMQP 0-9-1 on the wire: frames cut out of the bytes of a connection, and the few that are sent."""
+"""AMQP 0-9-1: a parser of the frames of a connection, and the few frames that are sent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct, pack
-from struct import error as StructError  # noqa: N812 - an exception like any other
+from struct import error as StructError  # noqa: N812 - it is an exception
 
 from amqp.exceptions import FrameSyntaxError, UnexpectedFrame
 
-from celery_vitals.brokers.event_receiver import JSON, MAX_MESSAGE, UTF8
+from celery_vitals.brokers.kombu_message import JSON, MAX_MESSAGE, UTF8
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 END = 0xCE
 _FRAME = Struct(">BHI").unpack_from
 _LONG = Struct(">Q").unpack_from
 _OVERHEAD = 8
-"""Bytes of a frame besides its content: seven before, one after."""
+"""Bytes of a frame besides its content: seven before it, one after."""
 _DELIVER = pack(">HH", 60, 60)
-# Properties of a JSON message begin with these: content type and encoding are there, and are the usual ones.
-_USUAL = b"\x10application/json\x05utf-8"
+# How the properties of a JSON message begin: the usual content type and encoding.
+_JSON_UTF8 = b"\x10application/json\x05utf-8"
 _HAS_TYPE, _HAS_ENCODING = 0x80, 0x40
 
 Method = tuple[int, int]
@@ -28,7 +28,7 @@ BLOCKED, UNBLOCKED = (10, 60), (10, 61)
 
 
 class FrameParser:
-    """Puts the bodies of JSON messages together from their frames, for one channel."""
+    """Assembles the bodies of JSON messages from their frames, for one channel."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class FrameParser:
         reject: Callable[[str], None],
     ) -> None:
         self.tag = 0
-        """The delivery tag of the last message that is complete."""
+        """The delivery tag of the last complete message."""
         self._frame_max = frame_max
         self._on_method = on_method
         self._reject = reject
@@ -48,8 +48,11 @@ class FrameParser:
         self._missing = 0
         self._parts: list[bytes] | None = None
 
-    def cut(self, block: bytes) -> list[bytes]:
-        """The bodies that end in this block.  Raises an AMQP error for what is no frame, or what `on_method` does."""
+    def parse(self, block: bytes) -> list[bytes]:
+        """Return the bodies that end in this block.
+
+        Raises an AMQP error for bytes that are no frame, and what `on_method` raises.
+        """
         self._blocks.append(block)
         self._size += len(block)
         if self._size < self._need:
@@ -57,14 +60,14 @@ class FrameParser:
         data = b"".join(self._blocks) if len(self._blocks) > 1 else block
         bodies: list[bytes] = []
         try:
-            at = self._cut(data, bodies)
+            at = self._take_frames(data, bodies)
         except (IndexError, StructError) as error:
-            raise FrameSyntaxError(f"a frame that is too short: {error}") from error
+            raise FrameSyntaxError(f"frame too short: {error}") from error
         self._blocks, self._size = ([data[at:]], len(data) - at) if at < len(data) else ([], 0)
         return bodies
 
-    def _cut(self, data: bytes, bodies: list[bytes]) -> int:
-        """Take all frames that are complete; returns where the rest begins."""
+    def _take_frames(self, data: bytes, bodies: list[bytes]) -> int:
+        """Take all complete frames; return where the rest begins."""
         at, size = 0, len(data)
         self._need = _OVERHEAD
         while size - at >= _OVERHEAD:
@@ -74,41 +77,41 @@ class FrameParser:
             if end >= size:
                 self._need = length + _OVERHEAD
                 if length > self._frame_max:
-                    raise FrameSyntaxError(f"a frame of {length} bytes")
+                    raise FrameSyntaxError(f"frame too large: {length} bytes")
                 break
             if data[end] != END:
-                raise UnexpectedFrame(f"a frame that ends in {data[end]:#x}")
+                raise UnexpectedFrame(f"frame ends in {data[end]:#x}")
             if kind == BODY:
-                self._add(data[start:end], bodies)
+                self._add_body(data[start:end], bodies)
             elif kind == METHOD:
                 if data.startswith(_DELIVER, start):
                     self._next_tag = _LONG(data, start + 5 + data[start + 4])[0]
                 else:
                     self._on_method((data[start + 1], data[start + 3]), data[start + 4 : end])
             elif kind == HEADER:
-                self._begin(data[start:end], bodies)
+                self._start_message(data[start:end], bodies)
             at = end + 1
         return at
 
-    def _begin(self, header: bytes, bodies: list[bytes]) -> None:
-        """Take the header of a message: how long its body is, and whether it is wanted."""
+    def _start_message(self, header: bytes, bodies: list[bytes]) -> None:
+        """Take the header of a message: the length of its body, and whether it is accepted."""
         self._missing = _LONG(header, 4)[0]
         self._parts = []
         if self._missing > MAX_MESSAGE:
-            self._refuse("too_large")
+            self._skip("too_large")
         elif not (
-            header[12] >= _HAS_TYPE + _HAS_ENCODING and header.startswith(_USUAL, 14)
+            header[12] >= _HAS_TYPE + _HAS_ENCODING and header.startswith(_JSON_UTF8, 14)
         ) and not _is_json(header):
-            self._refuse("content_type")
+            self._skip("content_type")
         if not self._missing:
-            self._add(b"", bodies)
+            self._add_body(b"", bodies)
 
-    def _refuse(self, reason: str) -> None:
+    def _skip(self, reason: str) -> None:
         self._reject(reason)
         self._parts = None
 
-    def _add(self, part: bytes, bodies: list[bytes]) -> None:
-        """Take a piece of a body, which more often than not is all of it."""
+    def _add_body(self, part: bytes, bodies: list[bytes]) -> None:
+        """Take a piece of a body, which usually is all of it."""
         self._missing -= len(part)
         parts = self._parts
         if self._missing > 0:
@@ -121,43 +124,43 @@ class FrameParser:
 
 
 def _is_json(header: bytes) -> bool:
-    """Whether a message's properties call it JSON."""
-    flags, at, found = header[12], 14, ["", ""]
+    """Return whether a message is JSON by its properties."""
+    flags, at, values = header[12], 14, ["", ""]
     for index, flag in enumerate((_HAS_TYPE, _HAS_ENCODING)):
         if flags & flag:
-            found[index] = header[at + 1 : at + 1 + header[at]].decode("latin-1")
+            values[index] = header[at + 1 : at + 1 + header[at]].decode("latin-1")
             at += 1 + header[at]
-    return found[0] == JSON and found[1] in UTF8
+    return values[0] == JSON and values[1] in UTF8
 
 
 def short(text: str) -> bytes:
-    """A short string."""
+    """Encode a short string."""
     raw = text.encode()
     return bytes([len(raw)]) + raw
 
 
 def read_short(data: bytes, at: int) -> str:
-    """The short string at an offset."""
+    """Decode the short string at an offset."""
     return data[at + 1 : at + 1 + data[at]].decode("utf-8", "replace")
 
 
 def frame(kind: int, channel: int, content: bytes) -> bytes:
-    """A frame."""
+    """Encode a frame."""
     return pack(">BHI", kind, channel, len(content)) + content + bytes([END])
 
 
 def heartbeat() -> bytes:
-    """A sign of life."""
+    """Encode a heartbeat."""
     return frame(HEARTBEAT, 0, b"")
 
 
 def ack(channel: int, tag: int) -> bytes:
-    """The acknowledgement of everything delivered up to a tag."""
+    """Encode an acknowledgement of everything delivered up to a tag."""
     return frame(METHOD, channel, pack(">HHQB", 60, 80, tag, 1))
 
 
 def publish(channel: int, exchange: str, routing_key: str, body: bytes) -> bytes:
-    """A transient JSON message; `body` has to fit into one frame."""
+    """Encode a transient JSON message; `body` has to fit into one frame."""
     method = pack(">HHH", 60, 40, 0) + short(exchange) + short(routing_key) + b"\0"
     # The flags of content type, content encoding and delivery mode.
     header = pack(">HHQH", 60, 0, len(body), 0xD000) + short(JSON) + short("utf-8") + b"\1"
@@ -167,20 +170,20 @@ def publish(channel: int, exchange: str, routing_key: str, body: bytes) -> bytes
 
 
 def delete_queue(channel: int, name: str) -> bytes:
-    """The deletion of a queue, not to be answered."""
+    """Encode the deletion of a queue, without an answer."""
     return frame(METHOD, channel, pack(">HHH", 50, 40, 0) + short(name) + b"\4")
 
 
 def delete_unused_exchange(channel: int, name: str) -> bytes:
-    """The deletion of an exchange that no queue is bound to, not to be answered."""
+    """Encode the deletion of an exchange unless a queue is bound to it, without an answer."""
     return frame(METHOD, channel, pack(">HHH", 40, 20, 0) + short(name) + b"\3")
 
 
 def connection_close() -> bytes:
-    """A goodbye."""
+    """Encode the closing of the connection."""
     return frame(METHOD, 0, pack(">HHHBHH", *CONNECTION_CLOSE, 200, 0, 0, 0))
 
 
 def connection_close_ok() -> bytes:
-    """The answer to the broker's goodbye."""
+    """Encode the answer to the broker closing the connection."""
     return frame(METHOD, 0, pack(">HH", *CONNECTION_CLOSE_OK))

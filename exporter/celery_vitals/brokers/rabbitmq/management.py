@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: which queues there are, and what AMQP itself does not tell of them."""
+"""RabbitMQ's management API: which queues exist, and what AMQP itself does not report of them."""
 
 from __future__ import annotations
 
@@ -13,40 +13,48 @@ from urllib.parse import quote, unquote, urlsplit
 import urllib3
 from kombu import Connection
 
-from celery_vitals.brokers.target import Target
+from celery_vitals import third_party
 from celery_vitals.deadline import Deadline
 
-_COLUMNS = "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+_COLUMNS = (
+    "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,"
+    "head_message_timestamp"
+)
 _RETRY_AFTER = 300.0
-"""Seconds before an API that nobody configured, and that never was there, is tried again."""
+"""Seconds before an API that is not configured, and never responded, is tried again."""
+_SHORTEST_TIMEOUT = 0.1
 _OK = 200
 _PIECE = 65536
 _PORTS = {False: 15672, True: 15671}
 
 
+class ManagementUnavailable(Exception):
+    """The queues cannot be listed; the text is the reason, part of a sentence."""
+
+
 @dataclass(frozen=True)
 class QueueInfo:
-    """What the API tells of a queue; its numbers are up to five seconds old, and None where they are not there yet."""
+    """The API's numbers of a queue: up to five seconds old, None where it has none yet."""
 
     kind: str
-    """classic, quorum or stream; empty where it does not tell."""
+    """classic, quorum or stream; or empty."""
     exclusive: bool
     ready: int | None
     unacked: int | None
     consumers: int | None
     head_at: int | None
-    """The timestamp that the producer has put on the message at the head, in seconds; unacknowledged ones count."""
+    """The producer's timestamp (seconds) of the message at the head, acknowledged or not."""
     by_priority: bool
     """Whether a message of a higher priority comes to the head before an older one."""
 
 
-class Management:
-    """The API at the URL given, else where RabbitMQ puts it by default: on the host that a connection leads to.
+class ManagementApi:
+    """The API at the URL given, else at RabbitMQ's default port of the connected host.
 
-    Without a user of its own it is asked as the user of that connection.
+    Without a user of its own it authenticates as the user of the connection.
     """
 
-    def __init__(self, target: Target, url: str | None, io_timeout: float) -> None:
+    def __init__(self, broker_tls: Any, url: str | None, io_timeout: float) -> None:
         parts = urlsplit(url or "")
         self._base = (
             f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
@@ -59,67 +67,80 @@ class Management:
             else None
         )
         self._io_timeout = io_timeout
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False, **_tls(target.broker_ssl))
-        self._there = self._left_alone = ""
-        """Addresses: where it last was, and where it is not looked for until `_not_before`."""
+        self._pool = urllib3.PoolManager(maxsize=1, retries=False, **_tls(broker_tls))
+        self._responded_at = ""
+        """The address that responded last."""
+        self._skipped = ""
+        """The address that is not tried until `_not_before`."""
         self._not_before = 0.0
-        self._believed: tuple[str, str] | None = None
-        """The address whose cluster was found to be the broker's, and the name of that."""
-        self._trouble = ""
+        self._same_cluster: tuple[str, str] | None = None
+        """The address whose cluster is the broker's, and the name of the cluster."""
+        self._problem = ""
         self.streams: frozenset[str] = frozenset()
         """The queues that are streams, by the last good answer."""
 
-    def queues(self, connection: Connection, deadline: Deadline) -> dict[str, QueueInfo] | str:
-        """The queues of the virtual host of a connection that is open; or, in words, why they cannot be had."""
-        base = self._base or _by_convention(connection)
-        if base == self._left_alone and time.monotonic() < self._not_before:
-            return self._trouble
-        until = deadline.within(max(0.1, min(self._io_timeout, deadline.remaining / 2)))
+    def queues(self, connection: Connection, deadline: Deadline) -> dict[str, QueueInfo]:
+        """Return the queues of an open connection's virtual host.  Raises ManagementUnavailable."""
+        base = self._base or _default_address(connection)
+        if base == self._skipped and time.monotonic() < self._not_before:
+            raise ManagementUnavailable(self._problem)
+        until = deadline.within(
+            max(_SHORTEST_TIMEOUT, min(self._io_timeout, deadline.remaining / 2))
+        )
+        try:
+            infos = self._list(base, connection, until)
+        except ManagementUnavailable as unavailable:
+            self._problem = str(unavailable)
+            if base not in (self._base, self._responded_at):
+                self._skipped, self._not_before = base, time.monotonic() + _RETRY_AFTER
+            raise
+        self._responded_at = base
+        self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
+        return infos
+
+    def _list(self, base: str, connection: Connection, until: Deadline) -> dict[str, QueueInfo]:
         user, password = self._user or (
             connection.userid or "guest",
             connection.password or "guest",
         )
-        # The library takes characters of Latin-1 for bytes, and RabbitMQ bytes for UTF-8.
+        # urllib3 encodes as Latin-1, RabbitMQ decodes as UTF-8.
         headers = urllib3.make_headers(basic_auth=f"{user}:{password}".encode().decode("latin-1"))
         path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}?columns={_COLUMNS}"
         try:
             status, body = self._get(base + path, headers, until)
-            infos = _infos(json.loads(body)) if status == _OK else None
-            if infos is None:
-                self._trouble = f"the management API answers {status}"
-            elif stranger := self._stranger(base, headers, connection, until):
-                self._trouble = f"the management API is that of another RabbitMQ, {stranger}"
-            else:
-                self._there = base
-                self.streams = frozenset(
-                    name for name, info in infos.items() if info.kind == "stream"
-                )
-                return infos
+            if status != _OK:
+                raise ManagementUnavailable(f"the management API returns status {status}")
+            infos = _infos(json.loads(body))
+            other = self._other_cluster(base, headers, connection, until)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            self._trouble = f"the management API does not answer ({type(error).__name__})"
-        except (ValueError, KeyError, TypeError, RecursionError):
-            self._trouble = "what answers is no management API"
-        if base not in (self._base, self._there):
-            self._left_alone, self._not_before = base, time.monotonic() + _RETRY_AFTER
-        return self._trouble
+            raise ManagementUnavailable(
+                f"the management API does not respond ({type(error).__name__})"
+            ) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ManagementUnavailable("the response is not one of a management API") from error
+        if other:
+            raise ManagementUnavailable(f"the management API belongs to another RabbitMQ, {other}")
+        return infos
 
-    def _stranger(
+    def _other_cluster(
         self, base: str, headers: dict[str, str], connection: Connection, deadline: Deadline
     ) -> str:
-        """The name of the API's cluster when it is not the connection's: of two brokers on one host, one alone can have
-        the default port.  Empty where it is, and where one of the two does not tell."""
-        ours = connection.connection.server_properties.get("cluster_name")
-        if not ours or self._believed == (base, ours):
+        """Return the name of the API's cluster when it is not the connection's, else an empty text.
+
+        Of two brokers on one host only one can have the default port.
+        """
+        ours = third_party.amqp_cluster_name(connection.connection)
+        if not ours or self._same_cluster == (base, ours):
             return ""
         status, body = self._get(f"{base}/api/cluster-name", headers, deadline)
-        told = json.loads(body) if status == _OK else None
-        theirs = told.get("name") if isinstance(told, dict) else None
+        answer = json.loads(body) if status == _OK else None
+        theirs = answer.get("name") if isinstance(answer, dict) else None
         if theirs == ours:
-            self._believed = base, ours
+            self._same_cluster = base, ours
         return str(theirs) if theirs and theirs != ours else ""
 
     def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
-        """Status and body.  The library's timeout holds for each read; the deadline for all of them."""
+        """Return status and body.  urllib3's timeout is per read; the deadline is for all."""
         answer = self._pool.request(
             "GET",
             url,
@@ -165,14 +186,14 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
     )
 
 
-def _by_convention(connection: Connection) -> str:
+def _default_address(connection: Connection) -> str:
     tls = bool(connection.ssl) or connection.transport_cls == "amqps"
     host = connection.hostname or "localhost"
     return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{_PORTS[tls]}"
 
 
 def _tls(options: Any) -> dict[str, Any]:
-    """What the broker's own TLS options mean for an HTTP client."""
+    """Return the broker's TLS options as an HTTP client takes them."""
     if not isinstance(options, Mapping):
         return {}
     chosen = {

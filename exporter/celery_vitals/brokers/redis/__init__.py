@@ -1,1 +1,1 @@
-"""Redis as the broker: queues, control mailbox and events."""
+"""Redis as the broker, with and without Sentinel."""

@@ -1,4 +1,4 @@
-"""Priority steps on Redis that the application uses and nobody told the exporter: what waits there is not counted."""
+"""Detects messages at priority steps that the exporter is not configured to count."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
-from celery_vitals.brokers.queue_readers import Blind
+from celery_vitals.blind_spots import BlindSpot
 
-_LOOKED_AT = 20
-"""Queues that are looked at in one scrape; all come in turn."""
+_QUEUES_PER_SCRAPE = 20
+"""Queues that are checked in one scrape; all come in turn."""
 _NAMED = 3
 
 
-class OtherSteps:
-    """Looks for lists of known queues at the steps from 0 to 9 that are not among those configured."""
+class UncountedPriorities:
+    """Checks known queues for lists at the steps from 0 to 9 that are not configured."""
 
     def __init__(self, steps: Sequence[int], key: Callable[[str, int], str]) -> None:
         self._others = [step for step in range(10) if step not in steps]
@@ -22,20 +22,20 @@ class OtherSteps:
         self._last = ""
         self._used: set[str] = set()
 
-    def ask(self, pipe: Any, names: Sequence[str]) -> list[str]:
-        """Put the questions into a pipeline; the queues that they are about, one question for each."""
+    def request(self, pipe: Any, names: Sequence[str]) -> list[str]:
+        """Add one request per queue to a pipeline; return the queues."""
         self._used.intersection_update(names)
         if not self._others or not names:
             return []
         start = next((position for position, name in enumerate(names) if name > self._last), 0)
-        chosen = list(islice(cycle(names), start, start + min(len(names), _LOOKED_AT)))
+        chosen = list(islice(cycle(names), start, start + min(len(names), _QUEUES_PER_SCRAPE)))
         for name in chosen:
             pipe.exists(*(self._key(name, step) for step in self._others))
         self._last = chosen[-1]
         return chosen
 
-    def take(self, chosen: Sequence[str], answers: Sequence[Any]) -> Iterator[Blind]:
-        """Take the answers.  What is not counted, as far as is known now."""
+    def take(self, chosen: Sequence[str], answers: Sequence[Any]) -> Iterator[BlindSpot]:
+        """Take the answers; return what is not counted, as far as is known now."""
         for name, count in zip(chosen, answers, strict=True):
             if isinstance(count, int) and count:
                 self._used.add(name)
@@ -45,9 +45,9 @@ class OtherSteps:
             names = ", ".join(sorted(self._used)[:_NAMED]) + (
                 " and others" if len(self._used) > _NAMED else ""
             )
-            yield (
+            yield BlindSpot(
                 "queue_priorities",
-                f"Messages wait at priorities that are not counted, in {names}: the application has other"
-                " priority_steps than the exporter was told.",
+                f"Messages at some priorities are not counted in {names}: the application's"
+                " priority_steps differ from the exporter's.",
                 "--broker-transport-option",
             )

@@ -5,148 +5,141 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from celery_vitals.brokers import BrokerConnection
-from celery_vitals.brokers.queue_readers import Blind, QueueRegistry, QueueSnapshot, QueueStats
+from celery_vitals import third_party
+from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.discovery import Discovery
-from celery_vitals.brokers.redis.message_age import OldestStamps
-from celery_vitals.brokers.redis.priorities import OtherSteps
+from celery_vitals.brokers.redis.message_age import OldestTimestamps
+from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, Refusal, refusal_of
+from celery_vitals.brokers.redis.priorities import UncountedPriorities
 from celery_vitals.brokers.redis.scripts import (
     BYTES,
     UNACKED_BY_QUEUE,
     UNACKED_LIMIT,
+    ScriptProblem,
     ServerScript,
-    refusal,
 )
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
+from celery_vitals.queue_registry import QueueRegistry
 
 log = logging.getLogger(__name__)
 
-_APART = "What workers hold is not told apart by queue: {}."
-_NOT_KEPT = "What workers hold is not seen: with ack_emulation off nothing in Redis tells of it."
-_TOO_MUCH = "it is too much, or has come over an exchange that does not tell its queue"
+_NOT_BY_QUEUE = "Unacknowledged messages are not counted by queue: {}."
+_NOT_KEPT = "Unacknowledged messages are not counted: with ack_emulation off Redis keeps none."
+_UNDECIDED = "there are too many, or some came over an exchange that does not determine their queue"
 
 
 class RedisQueueReader:
-    """See `Gauge`.  Key names are made as the application's own kombu makes them, from the same transport options."""
+    """A `QueueReader` that names keys as the application's kombu does, from the same options."""
 
     def __init__(
-        self, connection: BrokerConnection, known: QueueRegistry, control_exchange: str
+        self, connection: RedisConnection, registry: QueueRegistry, control_exchange: str
     ) -> None:
-        channel = connection.channel
         self._redis = connection.redis()
-        self._known = known
-        self._prefix: str = channel.global_keyprefix or ""
-        self._sep: str = channel.sep
-        self._steps: Sequence[int] = channel.priority_steps
-        self._unacked = self._prefix + channel.unacked_key
-        self._keeps_unacked: bool = channel.ack_emulation
-        self._index = self._prefix + channel.unacked_index_key
-        # The exporter's own mailbox needs no binding: all that are bound are other people's.
-        self._replies = self._prefix + channel.keyprefix_queue % f"reply.{control_exchange}.pidbox"
+        self._registry = registry
+        self._keys = keys = third_party.redis_keys(connection.channel)
+        # The exporter's own mailbox has no binding: all that are bound belong to others.
+        self._replies = f"{keys.bindings_prefix}reply.{control_exchange}.pidbox"
         self._unacked_by_queue = ServerScript(self._redis, UNACKED_BY_QUEUE)
-        self._oldest = OldestStamps(self._redis)
-        self._discovery = Discovery(
-            self._redis, self._prefix + channel.keyprefix_queue % "", self._sep, known
-        )
-        self._other_steps = OtherSteps(self._steps, self._key)
-        self._told: set[str] = set()
+        self._oldest = OldestTimestamps(self._redis)
+        self._discovery = Discovery(self._redis, keys, registry)
+        self._uncounted = UncountedPriorities(keys.priority_steps, self._key)
+        self._logged: set[str] = set()
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
-        """All lengths in one pipeline, after a look for queues that nobody has named."""
-        blind = [*self._discovery.go_on(deadline)]
-        names = sorted(self._known.names() | set(consumed))
+        """Read all lengths in one pipeline, after looking for further queues."""
+        keys = self._keys
+        blind_spots = [*self._discovery.advance(deadline)]
+        names = sorted(self._registry.names() | set(consumed))
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
-            for step in self._steps:
+            for step in keys.priority_steps:
                 pipe.llen(self._key(name, step))
-        chosen = self._other_steps.ask(pipe, names)
-        pipe.hlen(self._unacked)
-        pipe.zrange(self._index, 0, 0, withscores=True)
+        checked = self._uncounted.request(pipe, names)
+        pipe.hlen(keys.unacked)
+        pipe.zrange(keys.unacked_index, 0, 0, withscores=True)
         pipe.scard(self._replies)
         answers = pipe.execute(raise_on_error=False)
         _raise_if_all_failed(answers)
         *rest, unacked, oldest, replies = answers
-        lengths, others = rest[: len(rest) - len(chosen)], rest[len(rest) - len(chosen) :]
-        blind += self._other_steps.take(chosen, others)
-        blind += _not_permitted(lengths, others, (unacked, oldest), replies)
-        total = unacked if isinstance(unacked, int) and self._keeps_unacked else None
-        held = self._held(total) if total is not None else None
-        if total is not None and held is None:
-            blind.append(
-                (
-                    "queue_unacked_messages",
-                    _APART.format(self._unacked_by_queue.refused or _TOO_MUCH),
-                    "",
-                )
-            )
-        if not self._keeps_unacked:
-            blind.append(("queue_unacked_messages", _NOT_KEPT, ""))
-        self._log(blind)
+        lengths, others = rest[: len(rest) - len(checked)], rest[len(rest) - len(checked) :]
+        blind_spots += self._uncounted.take(checked, others)
+        blind_spots += _denied(lengths, others, (unacked, oldest), replies)
+        total = unacked if isinstance(unacked, int) and keys.acknowledges else None
+        by_queue = self._unacked(total) if total is not None else None
+        if total is not None and by_queue is None:
+            blind_spots.append(_not_by_queue(self._unacked_by_queue.problem))
+        if not keys.acknowledges:
+            blind_spots.append(BlindSpot("queue_unacked_messages", _NOT_KEPT))
+        self._log_denied(blind_spots)
         return QueueSnapshot(
-            queues=self._with_stamps(dict(self._depths(names, lengths, held))),
+            queues=self._with_timestamps(dict(self._stats(names, lengths, by_queue))),
             unacked=total,
             oldest_unacked_at=oldest[0][1] if isinstance(oldest, list) and oldest else None,
             orphaned_replies=replies if isinstance(replies, int) else None,
-            blind=tuple(blind),
+            blind_spots=tuple(blind_spots),
         )
 
     def close(self) -> None:
-        """Nothing was set up."""
+        """Do nothing: nothing was set up."""
 
     def _key(self, queue: str, step: int) -> str:
-        return f"{self._prefix}{queue}{self._sep}{step}" if step else f"{self._prefix}{queue}"
+        prefix, separator = self._keys.prefix, self._keys.separator
+        return f"{prefix}{queue}{separator}{step}" if step else f"{prefix}{queue}"
 
-    def _depths(
-        self, names: Sequence[str], lengths: Sequence[Any], held: Counter[str] | None
+    def _stats(
+        self, names: Sequence[str], lengths: Sequence[Any], unacked: Counter[str] | None
     ) -> Iterator[tuple[str, QueueStats]]:
-        """The queues that could be read: a key that is no list, or is not for this user, costs its own queue only."""
-        width = len(self._steps)
+        """Iterate over the readable queues: a denied key, or one that is no list, costs one."""
+        steps = self._keys.priority_steps
+        width = len(steps)
         for position, name in enumerate(names):
-            steps = lengths[position * width : (position + 1) * width]
-            error = next((step for step in steps if isinstance(step, Exception)), None)
+            by_step = lengths[position * width : (position + 1) * width]
+            error = next((length for length in by_step if isinstance(length, Exception)), None)
             if error is None:
-                self._told.discard(name)
+                self._logged.discard(name)
                 yield (
                     name,
                     QueueStats(
-                        ready=sum(steps),
-                        unacked=held[name] if held is not None else None,
+                        ready=sum(by_step),
+                        unacked=unacked[name] if unacked is not None else None,
                         kind="list",
-                        by_priority=dict(zip(self._steps, steps, strict=True)),
+                        by_priority=dict(zip(steps, by_step, strict=True)),
                     ),
                 )
-            elif "may not run" not in refusal(
-                error
-            ):  # which is true of all queues, and told by the blind spot
-                self._tell(name, f"queue {name} cannot be read: {error}")
+                continue
+            refusal = refusal_of(error)
+            if refusal is None or not refusal.for_all_keys:  # the blind spot covers that case
+                self._log_once(name, f"queue {name} cannot be read: {error}")
 
-    def _with_stamps(self, depths: dict[str, QueueStats]) -> dict[str, QueueStats]:
+    def _with_timestamps(self, stats: dict[str, QueueStats]) -> dict[str, QueueStats]:
         waiting = {
-            name: [self._key(name, step) for step, length in depth.by_priority.items() if length]
-            for name, depth in depths.items()
+            name: [self._key(name, step) for step, length in one.by_priority.items() if length]
+            for name, one in stats.items()
         }
-        return depths | {
-            name: replace(depths[name], oldest_at=at)
-            for name, at in self._oldest.of(waiting).items()
-        }
+        oldest = self._oldest.read(waiting)
+        return stats | {name: replace(stats[name], oldest_at=at) for name, at in oldest.items()}
 
-    def _held(self, total: int) -> Counter[str] | None:
-        """Unacknowledged messages by queue; None when they are too many, cannot be told apart, or scripts are off."""
+    def _unacked(self, total: int) -> Counter[str] | None:
+        """Count unacknowledged messages by queue; None when that cannot be decided."""
         if total == 0:
             return Counter()
         if total > UNACKED_LIMIT:
             return None
-        flat = self._unacked_by_queue.run([self._unacked, self._index], [UNACKED_LIMIT, BYTES])
+        flat = self._unacked_by_queue.run(
+            [self._keys.unacked, self._keys.unacked_index], [UNACKED_LIMIT, BYTES]
+        )
         if flat is None:
             return None
         try:
             pairs = [_unquoted(name) for name in flat[::2]]
-        except ValueError:  # nothing that kombu has written
+        except ValueError:  # not written by kombu
             return None
         routes = self._discovery.routes({exchange for exchange, _ in pairs if exchange})
         counts: Counter[str] = Counter()
@@ -157,20 +150,19 @@ class RedisQueueReader:
             counts[queue] += count
         return counts
 
-    def _log(self, blind: Sequence[Blind]) -> None:
-        for _, text, _ in blind:
-            if "may not" in text:
-                self._tell(text, text)
+    def _log_denied(self, blind_spots: Iterable[BlindSpot]) -> None:
+        for blind_spot in blind_spots:
+            if isinstance(blind_spot, PermissionBlindSpot):
+                self._log_once(blind_spot.reason, blind_spot.reason)
 
-    def _tell(self, what: str, line: str) -> None:
-        """Log it, once."""
-        if what not in self._told:
-            self._told.add(what)
+    def _log_once(self, subject: str, line: str) -> None:
+        if subject not in self._logged:
+            self._logged.add(subject)
             log.warning("%s", line)
 
 
 def _unquoted(name: bytes) -> tuple[str, str]:
-    """Exchange and routing key, which the script gives as they stand in JSON."""
+    """Return exchange and routing key, which the script returns as they stand in JSON."""
     exchange, key = (label_text(json.loads(b'"%s"' % part)) for part in name.split(b"\n"))
     return exchange, key
 
@@ -181,21 +173,28 @@ def _raise_if_all_failed(answers: list[Any]) -> None:
         raise errors[0]
 
 
-def _not_permitted(
-    lengths: Sequence[Any], others: Sequence[Any], held: Sequence[Any], replies: Any
-) -> Iterator[Blind]:
-    """What this user may not look at."""
-    for subject, text, answers in (
-        ("queue_length", "The lengths of some queues are not seen: {}.", lengths),
-        ("queue_priorities", "Whether messages wait at other priorities is not seen: {}.", others),
-        ("queue_unacked_messages", "What workers hold, and for how long, is not seen: {}.", held),
+def _not_by_queue(problem: Refusal | ScriptProblem | None) -> BlindSpot:
+    subject = "queue_unacked_messages"
+    if isinstance(problem, Refusal):
+        return PermissionBlindSpot(subject, _NOT_BY_QUEUE.format(problem.clause))
+    return BlindSpot(subject, _NOT_BY_QUEUE.format(problem.value if problem else _UNDECIDED))
+
+
+def _denied(
+    lengths: Sequence[Any], others: Sequence[Any], unacked: Sequence[Any], replies: Any
+) -> Iterator[BlindSpot]:
+    """Iterate over what this user may not read."""
+    for subject, sentence, answers in (
+        ("queue_length", "The lengths of some queues are not read: {}.", lengths),
+        ("queue_priorities", "Messages at other priorities are not detected: {}.", others),
         (
-            "orphaned_reply_queues",
-            "Reply queues that were left behind are not seen: {}.",
-            [replies],
+            "queue_unacked_messages",
+            "Unacknowledged messages and their age are not read: {}.",
+            unacked,
         ),
+        ("orphaned_reply_queues", "Orphaned reply queues are not counted: {}.", [replies]),
     ):
-        errors = [answer for answer in answers if isinstance(answer, Exception)]
-        refused = next(filter(None, map(refusal, errors)), None)
-        if refused is not None:
-            yield subject, text.format(refused), ""
+        errors = (answer for answer in answers if isinstance(answer, Exception))
+        refusal = next(filter(None, map(refusal_of, errors)), None)
+        if refusal is not None:
+            yield PermissionBlindSpot(subject, sentence.format(refusal.clause))

@@ -1,18 +1,59 @@
-"""Redis Sentinel: its clients need bounds of their own."""
+"""Redis behind Sentinel, which names the master and needs bounds of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from celery_vitals.brokers.base import ConnectRequest
+from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.redis.kind import RedisKind
+from celery_vitals.errors import ConfigError
+
+
+class SentinelKind(RedisKind):
+    """Redis with Sentinel."""
+
+    capabilities = Capabilities(
+        "Redis with Sentinel",
+        ("sentinel",),
+        up=observed("PING to the master"),
+        length=observed("as on Redis, from the master"),
+        unacked=observed("as on Redis, from the master"),
+        workers=observed("as on Redis, through the master"),
+        events=observed("as on Redis, through the master"),
+        tested=True,
+    )
+
+    def split_urls(self, urls: Sequence[str]) -> tuple[str, ...]:
+        """Keep the Sentinels together: redis-py asks them itself."""
+        return (";".join(urls),)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Require the name of the master."""
+        check_master_name(options, "--broker-transport-option")
+
+    def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
+        """Bound the connections to the Sentinels as well."""
+        return {
+            **bounded_sentinel(request.options, request.io_timeout),
+            **super().connection_options(request),
+        }
+
+
+def check_master_name(options: Mapping[str, Any], flag: str) -> None:
+    """Raise ConfigError when the name of the master is missing."""
+    if not options.get("master_name"):
+        raise ConfigError(f"{flag}: Sentinel requires master_name=NAME")
+
 
 def bounded_sentinel(options: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Transport options under which asking a Sentinel ends in time (seconds): a dead one costs the others nothing.
+    """Return transport options with which asking a Sentinel takes at most `timeout` seconds.
 
-    By itself redis-py tries a Sentinel that does not answer several times, with pauses of seconds.
+    redis-py retries a Sentinel that does not respond, with pauses of seconds.
     """
     if "master_name" not in options:
         return dict(options)

@@ -3,120 +3,122 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
 
-from kombu.transport.SQS.exceptions import DoesNotExistQueueException, UndefinedQueueException
-
-from celery_vitals.brokers import BrokerConnection
-from celery_vitals.brokers.queue_readers import Blind, QueueRegistry, QueueSnapshot, QueueStats
+from celery_vitals import third_party
+from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.queue_registry import QueueRegistry
 
-_READY, _HELD, _DELAYED = (
+_READY, _UNACKED, _DELAYED = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
 _LIST_EVERY = 300.0
-"""Seconds between two looks for queues that nobody has named.  SQS shows the first thousand."""
+"""Seconds between two lists of queues.  SQS lists the first thousand."""
+_SHOWN = 5
 
 
 class SqsQueueReader:
-    """See `Gauge`.  Names, addresses and credentials are resolved as the application's own kombu resolves them."""
+    """A `QueueReader` that resolves names, URLs and credentials as the application's kombu does."""
 
-    def __init__(self, connection: BrokerConnection, known: QueueRegistry) -> None:
+    def __init__(self, connection: BrokerConnection, registry: QueueRegistry) -> None:
         self._channel = connection.channel
-        self._known = known
+        self._registry = registry
         self._next_list = 0.0
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
-        """The numbers of every queue that exists; a queue is never created, and never received from."""
+        """Read every queue that exists; no queue is created, and no message received."""
         self._discover()
         queues: dict[str, QueueStats] = {}
         missing: list[str] = []
-        refused: dict[str, Exception] = {}
-        for name in sorted(self._known.names() | set(consumed)):
+        denied: dict[str, Exception] = {}
+        for name in sorted(self._registry.names() | set(consumed)):
             if deadline.passed:
-                raise ProbeError(Reason.TIMEOUT, f"{len(queues)} queues read, then the time was up")
+                raise ProbeError(Reason.TIMEOUT, f"deadline reached after {len(queues)} queues")
             try:
-                depth = self._depth(name)
+                stats = self._read(name)
             except Exception as error:
                 if reason_of(error) is not Reason.PERMISSION:
                     raise
-                refused[name] = error
+                denied[name] = error
                 continue
-            if depth is None:
+            if stats is None:
                 missing.append(name)
             else:
-                queues[name] = depth
-        if refused and not queues:
-            raise next(iter(refused.values()))
-        return QueueSnapshot(queues, blind=tuple(self._blind(missing, refused)))
+                queues[name] = stats
+        if denied and not queues:
+            raise next(iter(denied.values()))
+        return QueueSnapshot(queues, blind_spots=tuple(self._blind_spots(missing, denied)))
 
     def close(self) -> None:
-        """Nothing was set up."""
+        """Do nothing: nothing was set up."""
 
     def _discover(self) -> None:
-        """Predefined queues, or those that begin with the application's own prefix.
+        """Find predefined queues, or those with the application's own prefix.
 
-        Without a prefix there may be anybody's queues in the account: then only those that are named are read.
+        Without a prefix the account may hold queues of others: only named ones are read.
         """
         if time.monotonic() < self._next_list:
             return
         channel = self._channel
-        found = list(channel.predefined_queues)
-        if channel.queue_name_prefix and not found:
+        names = list(channel.predefined_queues)
+        if channel.queue_name_prefix and not names:
             prefix = channel.canonical_queue_name("")
-            channel._update_queue_cache(prefix)
-            known = {channel.canonical_queue_name(name): name for name in self._known.names()}
-            found = [known.get(name, name.removeprefix(prefix)) for name in channel._queue_cache]
-        self._known.found(found)
-        self._known.pass_ended()
+            by_name = {channel.canonical_queue_name(one): one for one in self._registry.names()}
+            listed = third_party.list_sqs_queues(channel, prefix)
+            names = [by_name.get(name, name.removeprefix(prefix)) for name in listed]
+        self._registry.add(names)
+        self._registry.end_scan()
         self._next_list = time.monotonic() + _LIST_EVERY
 
-    def _depth(self, queue: str) -> QueueStats | None:
+    def _read(self, queue: str) -> QueueStats | None:
+        """Return a queue's numbers; None when it does not exist."""
         channel = self._channel
         name = channel.canonical_queue_name(queue)
-        try:
-            url = channel._resolve_queue_url(queue)
-        except (DoesNotExistQueueException, UndefinedQueueException):
+        url = third_party.sqs_queue_url(channel, name)
+        if url is None:
             return None
         client = channel.sqs(name)
         try:
             answer = client.get_queue_attributes(
-                QueueUrl=url, AttributeNames=[_READY, _HELD, _DELAYED]
+                QueueUrl=url, AttributeNames=[_READY, _UNACKED, _DELAYED]
             )
         except client.exceptions.QueueDoesNotExist:
             if not channel.predefined_queues:
-                channel._queue_cache.pop(name, None)
+                third_party.forget_sqs_queue(channel, name)
             return None
         numbers = answer.get("Attributes", {})
         return QueueStats(
-            _number(numbers, _READY), _number(numbers, _HELD), delayed=_number(numbers, _DELAYED)
+            _number(numbers, _READY), _number(numbers, _UNACKED), delayed=_number(numbers, _DELAYED)
         )
 
-    def _blind(self, missing: Collection[str], refused: Collection[str]) -> Iterator[Blind]:
+    def _blind_spots(
+        self, missing: Collection[str], denied: Collection[str]
+    ) -> Iterator[BlindSpot]:
         if missing:
             where = (
                 "predefined_queues"
                 if self._channel.predefined_queues
                 else f"the region {self._channel.region}"
             )
-            text = f"Queues that are not in {where} have no numbers: {_some(missing)}. A worker creates a queue when it"
-            yield "queues", f"{text} first starts.", "--broker-transport-option"
-        if refused:
-            yield (
-                "queue_length",
-                f"Queues that this user may not read have no numbers: {_some(refused)}.",
-                "",
+            yield BlindSpot(
+                "queues",
+                f"Queues not found in {where} are not read: {_some(missing)}. A worker creates its"
+                " queues when it first starts.",
+                "--broker-transport-option",
             )
+        if denied:
+            yield BlindSpot("queue_length", f"Permission denied for the queues: {_some(denied)}.")
 
 
 def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:5])
+    return ", ".join(sorted(names)[:_SHOWN])
 
 
-def _number(attributes: dict[str, Any], name: str) -> int | None:
+def _number(attributes: Mapping[str, str], name: str) -> int | None:
     value = attributes.get(name)
     return int(value) if value is not None else None

@@ -1,0 +1,300 @@
+"""The types of this package: what a kind of broker is, and what it provides."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from kombu import Connection
+
+from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers.capabilities import Capabilities
+from celery_vitals.brokers.tls import UnverifiedCertificate
+from celery_vitals.brokers.urls import completed
+from celery_vitals.deadline import Deadline
+from celery_vitals.queue_registry import QueueRegistry
+
+CLIENT_NAME = "celery-vitals"
+"""The name that the exporter gives its connections."""
+
+
+class BrokerConnection:
+    """One open connection.  For one thread at a time."""
+
+    def __init__(self, kombu: Connection, blocked: threading.Event) -> None:
+        self.kombu = kombu
+        self.channel = kombu.default_channel
+        self._blocked = blocked
+
+    @property
+    def sockets(self) -> int:
+        """How many connections of the operating system it consists of."""
+        return 1
+
+    def round_trip(self) -> None:
+        """Send a request that only the broker can answer.  Raises the library's error."""
+
+    def raise_if_blocked(self) -> None:
+        """Raise BlockedError while the broker accepts no messages."""
+
+    def close(self) -> None:
+        """Close in good order."""
+        self.kombu.release()
+
+    def abandon(self) -> None:
+        """Close without waiting for the broker, which may hang."""
+        self.discard(self.kombu)
+
+    @staticmethod
+    def discard(kombu: Connection) -> None:
+        """Close a connection of kombu without waiting for the broker."""
+        kombu.release()
+
+
+ConnectionT = TypeVar("ConnectionT", bound=BrokerConnection)
+
+
+@dataclass(frozen=True)
+class ConnectRequest:
+    """How to open a connection."""
+
+    tls: Any = field(repr=False)
+    """TLS options as kombu takes them."""
+    options: Mapping[str, Any] = field(repr=False)
+    """The application's transport options."""
+    login_method: str | None
+    connect_timeout: float
+    """Seconds."""
+    io_timeout: float
+    """Seconds for one read or write."""
+    listening: bool
+    """Whether the connection mostly receives, so that a silent broker has to be detected."""
+    named: bool
+    """Whether to send CLIENT_NAME."""
+    blocked: threading.Event = field(default_factory=threading.Event)
+    """Set while the broker accepts no messages."""
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """One queue's numbers; None where the broker reports none."""
+
+    ready: int | None = None
+    unacked: int | None = None
+    consumers: int | None = None
+    kind: str = ""
+    """The broker's name for this kind of queue: classic, quorum, stream, list; or empty."""
+    oldest_at: float | None = None
+    """Unix time at which the oldest message was sent, by its producer's clock."""
+    by_priority: Mapping[int, int] = field(default_factory=dict)
+    """`ready` by priority, where the broker keeps priorities apart."""
+    delayed: int | None = None
+    """Messages that the broker holds back until their time."""
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """The queues of a broker at one moment."""
+
+    queues: Mapping[str, QueueStats]
+    unacked: int | None = None
+    """Messages of all queues that workers hold, where only the total is known."""
+    oldest_unacked_at: float | None = None
+    """Unix time."""
+    delayed: int | None = None
+    """Messages that wait for their ETA in the broker, before they enter a queue."""
+    orphaned_replies: int | None = None
+    """Queues for replies to remote control that have no consumer."""
+    blind_spots: tuple[BlindSpot, ...] = ()
+
+
+class QueueReader(Protocol):
+    """Reads queue lengths over one connection."""
+
+    def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
+        """Read the numbers of all known queues and of the `consumed` ones."""
+
+    def close(self) -> None:
+        """Remove from the broker what was set up there."""
+
+
+@dataclass(frozen=True)
+class QueueReaderOptions:
+    """What the readers of one broker need besides a connection."""
+
+    control_exchange: str
+    streams: frozenset[str]
+    """Queues that the application declares as streams."""
+    tls: Any = field(repr=False)
+    management_url: str | None = field(repr=False)
+    io_timeout: float
+
+
+QueueReaders = Callable[[ConnectionT, QueueRegistry], QueueReader]
+"""Makes queue readers; keeps what outlives a connection."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A message that has arrived in a mailbox."""
+
+    ticket: str
+    body: Mapping[str, Any]
+
+
+class Mailbox(Protocol):
+    """A mailbox for replies to remote control."""
+
+    @property
+    def address(self) -> Mapping[str, str]:
+        """Where workers send their replies: exchange and routing key."""
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether the broker has returned the last broadcast, since no worker is bound."""
+
+    def broadcast(self, messages: Sequence[Mapping[str, Any]]) -> int | None:
+        """Send messages to all workers; return how many mailboxes receive them, if known."""
+
+    def receive(self, deadline: Deadline) -> Sequence[Reply]:
+        """Return the replies that have arrived; wait for the first of them until `deadline`.
+
+        Replies that cannot be decoded are left out.
+        """
+
+    def close(self, replies_pending: bool) -> None:
+        """Remove the mailbox from the broker; workers may still reply if `replies_pending`."""
+
+
+class EventListener(Protocol):
+    """Takes what a receiver receives."""
+
+    def deliver(self, bodies: list[bytes], arrived: float) -> None:
+        """Take bodies of messages, JSON each, that were read at `arrived` (Unix time)."""
+
+    def reject(self, reason: str) -> None:
+        """Count a message that is not delivered."""
+
+
+class EventReceiver(Protocol):
+    """A subscription to the events.  For one thread.  Methods raise the library's errors."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker accepts no messages for now."""
+
+    def receive(self, seconds: float) -> None:
+        """Deliver what has arrived, one block at most; wait up to `seconds` for it."""
+
+    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+        """Send a JSON message as workers do, without waiting for an answer."""
+
+    def close(self, deadline: Deadline) -> None:
+        """End the subscription in good order and remove it from the broker."""
+
+
+@dataclass(frozen=True)
+class EventSubscription:
+    """What to receive."""
+
+    exchange: str
+    listener: EventListener
+    max_buffer: int
+    """Bytes read ahead."""
+    canary_key: str
+    """Routing key of the exporter's own events."""
+    durable_queue: str | None = None
+    """Name of a queue that keeps events while the exporter is away."""
+    control_exchange: str | None = None
+    """Exchange that commands will be sent to."""
+
+
+class BrokerKind(ABC, Generic[ConnectionT]):
+    """Answers every question that depends on the kind of broker.  Has no state.
+
+    The defaults are those of a transport without special needs; a kind overrides what differs.
+    """
+
+    capabilities: Capabilities
+    connection_class: type[ConnectionT]
+    driver_type: ClassVar[str] = ""
+    """kombu's name for the family of transports; chooses the kind for schemes of plug-ins."""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Schemes that are reported under another name."""
+    package: ClassVar[str] = ""
+    """A module that kombu only misses when it connects."""
+    install: ClassVar[str] = ""
+    """What to install for it."""
+    durable_events: ClassVar[bool] = False
+    """Whether it can keep events while the exporter is away (`--event-queue`)."""
+
+    def split_urls(self, urls: Sequence[str]) -> tuple[str, ...]:
+        """Return the addresses to be tried one after the other."""
+        return completed(urls)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ConfigError for transport options that only fail when they are used."""
+
+    def visibility_timeout(self, options: Mapping[str, Any], default: float | None) -> float | None:
+        """Return after how many seconds unacknowledged messages are redelivered, if they are."""
+        return None
+
+    def tls_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `--broker-ssl-option` in the library's names; ConfigError for unknown ones."""
+        return dict(options)
+
+    def tls_or_default(self, url: str, options: Any) -> Any:
+        """Return the TLS options for a URL, or those that kombu uses where none are given."""
+        return options
+
+    def unverified_certificate(self, url: str, options: Any) -> UnverifiedCertificate | None:
+        """Return what is not verified of the broker's certificate; None without TLS."""
+        return None
+
+    def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
+        """Return transport options that keep a connection bounded and without side effects."""
+        return {}
+
+    def heartbeat(self, listening: bool) -> float:
+        """Return the heartbeat interval in seconds; 0 for none."""
+        return 0.0
+
+    def rejects_name(self, error: Exception) -> bool:
+        """Return whether connecting failed because this user may not name connections."""
+        return False
+
+    def connect(self, url: str, request: ConnectRequest) -> ConnectionT:
+        """Open a connection."""
+        kombu = Connection(
+            url,
+            ssl=self.tls_or_default(url, request.tls),
+            login_method=request.login_method,
+            connect_timeout=request.connect_timeout,
+            heartbeat=self.heartbeat(request.listening),
+            transport_options={**request.options, **self.connection_options(request)},
+        )
+        try:
+            kombu.ensure_connection(
+                max_retries=0, reraise_as_library_errors=False, timeout=request.connect_timeout
+            )
+            return self.connection_class(kombu, request.blocked)
+        except BaseException:
+            self.connection_class.discard(kombu)
+            raise
+
+    @abstractmethod
+    def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[ConnectionT]:
+        """Return what makes the queue readers of one broker."""
+
+    @abstractmethod
+    def mailbox(self, connection: ConnectionT, control_exchange: str) -> Mailbox:
+        """Open a mailbox for replies."""
+
+    @abstractmethod
+    def event_receiver(
+        self, connection: ConnectionT, subscription: EventSubscription, deadline: Deadline
+    ) -> EventReceiver:
+        """Subscribe to the events."""

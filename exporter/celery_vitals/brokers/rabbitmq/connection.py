@@ -1,0 +1,34 @@
+"""A connection to RabbitMQ."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from kombu import Connection
+
+from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.errors import BlockedError, Reason
+
+_NO_WAIT = 0.001
+
+
+class AmqpConnection(BrokerConnection):
+    """Detects that the broker accepts no messages."""
+
+    def round_trip(self) -> None:
+        """Declare an exchange passively: a publish would end in a socket buffer."""
+        self.channel.exchange_declare("amq.fanout", "fanout", passive=True)
+
+    def raise_if_blocked(self) -> None:
+        """Raise BlockedError during a memory or disk alarm."""
+        with suppress(TimeoutError):
+            self.kombu.drain_events(timeout=_NO_WAIT)
+        if self._blocked.is_set():
+            raise BlockedError(
+                Reason.UNAVAILABLE, "RabbitMQ accepts no messages: a memory or disk alarm"
+            )
+
+    @staticmethod
+    def discard(kombu: Connection) -> None:
+        """Close the socket without the closing handshake, which a hung broker never answers."""
+        kombu.collect()

@@ -1,0 +1,38 @@
+"""The reply mailbox on RabbitMQ: as on other brokers, with what AMQP adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import amqp.exceptions
+from kombu import Exchange
+
+from celery_vitals import third_party
+from celery_vitals.brokers.generic.mailbox import KombuMailbox
+from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
+
+
+class RabbitMQMailbox(KombuMailbox):
+    """A `Mailbox` that detects when no worker is bound to the exchange."""
+
+    publish_options = {"mandatory": True}  # noqa: RUF012 - typed in the base class
+
+    def __init__(self, connection: AmqpConnection, exchange: str) -> None:
+        super().__init__(connection, exchange)
+        third_party.on_returned_message(connection.channel, self._on_return)
+
+    def find_exchange(self, exchange: Exchange) -> bool:
+        """Return whether the exchange exists, without declaring it.
+
+        A declared exchange would stay behind where Celery never ran, and declaring takes a
+        permission that reading does not.
+        """
+        with self._connection.channel() as channel:
+            try:
+                exchange(channel).declare(passive=True)
+            except amqp.exceptions.NotFound:
+                return False
+        return True
+
+    def _on_return(self, *_: Any) -> None:
+        self._undelivered = True

@@ -1,0 +1,58 @@
+"""A connection to Redis."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import redis
+from kombu import Connection
+
+from celery_vitals import third_party
+from celery_vitals.brokers.base import BrokerConnection
+
+
+class RedisConnection(BrokerConnection):
+    """Provides plain clients of redis-py on kombu's connection."""
+
+    def __init__(self, kombu: Connection, blocked: threading.Event) -> None:
+        super().__init__(kombu, blocked)
+        third_party.close_consumer_pool(self.channel)
+        self._dedicated: list[Any] = []
+
+    @property
+    def sockets(self) -> int:
+        """The dedicated connections, or the pooled one."""
+        return len(self._dedicated) or 1
+
+    def redis(self) -> redis.Redis:
+        """Return a client that adds no prefix to keys, as kombu's own does for some commands."""
+        return redis.Redis(connection_pool=third_party.redis_pool(self.channel))
+
+    def dedicated_connection(self) -> Any:
+        """Open a connection to the same server, for a reader of its socket.
+
+        It is closed with this one and replaces it: the pooled connections are closed.
+        """
+        connection = third_party.dedicated_connection(self.channel)
+        self._dedicated.append(connection)
+        third_party.close_idle_connections(self.channel)
+        return connection
+
+    def round_trip(self) -> None:
+        """PING."""
+        self.redis().ping()
+
+    def close(self) -> None:
+        """Close all of its connections."""
+        self._close_dedicated()
+        super().close()
+
+    def abandon(self) -> None:
+        """Close all of its connections; on Redis there is nothing to wait for."""
+        self._close_dedicated()
+        super().abandon()
+
+    def _close_dedicated(self) -> None:
+        for connection in self._dedicated:
+            connection.disconnect()

@@ -1,0 +1,134 @@
+"""Redis as a kind of broker."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.exceptions
+from kombu import Connection
+
+from celery_vitals import third_party
+from celery_vitals.brokers import tls
+from celery_vitals.brokers.base import (
+    CLIENT_NAME,
+    BrokerKind,
+    ConnectRequest,
+    EventReceiver,
+    EventSubscription,
+    Mailbox,
+    QueueReaderOptions,
+    QueueReaders,
+)
+from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.redis.events import RedisReceiver
+from celery_vitals.brokers.redis.mailbox import RedisMailbox
+from celery_vitals.brokers.redis.queues import RedisQueueReader
+from celery_vitals.deadline import Deadline
+from celery_vitals.errors import ConfigError
+
+NO_REDELIVERY = 10**9
+"""Seconds.  A connection of kombu that consumes redelivers every message that has been
+unacknowledged for longer than *its own* visibility timeout, so that tasks of the application run
+twice.  With this one it never redelivers."""
+
+
+class RedisKind(BrokerKind[RedisConnection]):
+    """Redis."""
+
+    capabilities = Capabilities(
+        "Redis",
+        ("redis", "rediss"),
+        up=observed("PING"),
+        length=observed("LLEN of all priority steps"),
+        unacked=observed(
+            "a script that reads the ends of up to 2000 messages; the total from HLEN"
+        ),
+        workers=observed("PUBLISH, replies in a list"),
+        events=observed("PSUBSCRIBE"),
+        tested=True,
+    )
+    driver_type = "redis"
+    aliases = {"rediss": "redis"}  # noqa: RUF012 - typed in the base class
+    connection_class = RedisConnection
+
+    def visibility_timeout(self, options: Mapping[str, Any], default: float | None) -> float | None:
+        """Return the application's own, where it is known."""
+        value = options.get("visibility_timeout", default)
+        if value is None:
+            return None
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not seconds > 0:  # false for NaN too
+            raise ConfigError(
+                "--broker-transport-option: visibility_timeout must be a positive number of"
+                f" seconds, not {value!r}"
+            )
+        return seconds
+
+    def tls_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Accept the parameters of redis-py, with or without `ssl_`."""
+        named = {
+            name if name.startswith("ssl_") else f"ssl_{name}": value
+            for name, value in options.items()
+        }
+        return tls.checked(named, third_party.redis_tls_options())
+
+    def tls_or_default(self, url: str, options: Any) -> Any:
+        """Return what kombu uses, with a warning each time, for rediss:// without options."""
+        if options or not url.startswith("rediss://") or "ssl_" in urlsplit(url).query:
+            return options
+        return {"ssl_cert_reqs": ssl.CERT_NONE}
+
+    def unverified_certificate(self, url: str, options: Any) -> tls.UnverifiedCertificate | None:
+        """Return what is not verified: options and the query of the URL count."""
+        named = Connection(url, ssl=self.tls_or_default(url, options)).ssl
+        if not isinstance(named, Mapping) or not named:
+            return None
+        if named.get("ssl_cert_reqs", ssl.CERT_REQUIRED) in tls.DISABLED:
+            return tls.UnverifiedCertificate(tls.NOT_VERIFIED, "ssl_cert_reqs=required")
+        if not named.get("ssl_check_hostname", True):
+            return tls.UnverifiedCertificate(tls.NAME_NOT_VERIFIED, "ssl_check_hostname=true")
+        return None
+
+    def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
+        """Bound each read and write, without retries, and never redeliver messages."""
+        return {
+            "socket_connect_timeout": request.connect_timeout,
+            "socket_timeout": request.io_timeout,
+            "retry_on_timeout": False,
+            "visibility_timeout": NO_REDELIVERY,
+            "client_name": CLIENT_NAME if request.named else None,
+        }
+
+    def rejects_name(self, error: Exception) -> bool:
+        """Return whether CLIENT SETNAME failed: denied to this user, or not implemented."""
+        return isinstance(error, redis.exceptions.ResponseError) and "client" in str(error).lower()
+
+    def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[RedisConnection]:
+        """Read lists and the hash of unacknowledged messages."""
+        return lambda connection, registry: RedisQueueReader(
+            connection, registry, options.control_exchange
+        )
+
+    def mailbox(self, connection: RedisConnection, control_exchange: str) -> Mailbox:
+        """Receive replies in a list."""
+        return RedisMailbox(connection, control_exchange)
+
+    def event_receiver(
+        self, connection: RedisConnection, subscription: EventSubscription, deadline: Deadline
+    ) -> EventReceiver:
+        """Subscribe to the pub/sub topics of the events."""
+        return RedisReceiver(
+            connection,
+            subscription.exchange,
+            subscription.listener,
+            subscription.max_buffer,
+            deadline,
+        )

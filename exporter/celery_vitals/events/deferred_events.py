@@ -1,0 +1,44 @@
+"""Events of tasks whose queue is not known yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from celery_vitals.events.decode import Event
+from celery_vitals.events.worker_tracker import WorkerTracker
+
+Handler = Callable[[Event, WorkerTracker, float, float], None]
+"""Handles an event: the event, the tracker of its worker, its time corrected to the exporter's
+clock, and the exporter's time."""
+DeferredEvent = tuple[Handler, Event, WorkerTracker, float]
+"""A handler and all of its arguments but the last."""
+
+_TIMEOUT = 2.0
+"""Seconds for which the events of a task are deferred until its queue is known: from its task-sent
+event, where producers are known to send one (it may arrive last), or from a new worker, which is
+asked at once which queues it consumes."""
+
+
+class DeferredEvents(dict[str, list[DeferredEvent]]):
+    """The deferred events of each task by its uuid, in the order of arrival."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deadlines: deque[tuple[float, str]] = deque()
+
+    def start(self, uuid: str, first: DeferredEvent, now: float) -> None:
+        """Defer the events of a task, the first of which is given."""
+        self[uuid] = [first]
+        self._deadlines.append((now + _TIMEOUT, uuid))
+
+    def pop_due(self, now: float) -> str | None:
+        """Return the uuid of the next task whose deferral has timed out; None without any."""
+        if self._deadlines and is_due(self._deadlines[0][0], now, _TIMEOUT):
+            return self._deadlines.popleft()[1]
+        return None
+
+
+def is_due(at: float, now: float, within: float) -> bool:
+    """Return whether a time set `within` seconds ahead has passed, or the clock was set back."""
+    return not now < at <= now + within

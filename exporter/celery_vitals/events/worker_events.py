@@ -1,0 +1,133 @@
+"""Handles the events of workers: tracks each worker, and passes heartbeats to the registry."""
+
+from __future__ import annotations
+
+from celery_vitals.events.decode import Event
+from celery_vitals.events.task_tracker import TaskTracker
+from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.metrics.base import label_text
+from celery_vitals.metrics.cardinality import OTHER
+from celery_vitals.workers.registry import WorkerRegistry
+
+_KEPT = 3600.0
+"""Seconds without an event after which a worker that the registry does not have is dropped."""
+_CATCH_UP = 30.0
+"""Seconds for which a durable queue may deliver old events, unless a fresh one ends it earlier."""
+_FRESH = 2.0
+"""Age in seconds up to which an event is a fresh one."""
+
+
+class WorkerEvents:
+    """The trackers of all workers and producers, `max_workers` of each.  For one thread."""
+
+    def __init__(self, registry: WorkerRegistry, tasks: TaskTracker, max_workers: int) -> None:
+        self.workers: dict[str, WorkerTracker] = {}
+        self.new_worker = False
+        """Whether a worker has come online, or has not reported its queues.  Reset by the reader,
+        which may call what must not run under the event lock."""
+        self.handlers = {
+            "worker-online": self._heartbeat,
+            "worker-heartbeat": self._heartbeat,
+            "worker-offline": self._offline,
+        }
+        self._registry = registry
+        self._tasks = tasks
+        self._max_workers = max_workers
+        self._producers: dict[str, WorkerTracker] = {}
+        self._catching_up_until = 0.0
+
+    def worker(self, name: str, now: float) -> WorkerTracker:
+        """Return the tracker of a worker, a new one for a new name."""
+        worker = self.workers.get(name)
+        if worker is None:
+            name = label_text(name) if len(self.workers) < self._max_workers else OTHER
+            worker = self.workers.setdefault(name, WorkerTracker(name, now))
+            worker.set_queues(self._registry.queues_of(name), now)
+        return worker
+
+    def producer(self, name: str) -> WorkerTracker:
+        """Return the tracker of a producer's machine: its processes share a clock."""
+        machine = name.rpartition("@")[2]
+        producer = self._producers.get(machine)
+        if producer is None:
+            if len(self._producers) >= self._max_workers:
+                self._producers.clear()
+            producer = self._producers[machine] = WorkerTracker("", 0.0)
+        return producer
+
+    def observe_clock(self, sender: WorkerTracker, timestamp: float, arrived: float) -> None:
+        """Record the transit time of an event, unless it is an old one from a durable queue."""
+        if arrived < self._catching_up_until:
+            if arrived - timestamp > _FRESH:
+                return
+            self._catching_up_until = 0.0
+        sender.clock.observe(timestamp, arrived)
+
+    def process(self, event: Event, arrived: float) -> None:
+        """Process an event whose type has a handler here."""
+        worker = self.worker(event.hostname, arrived)
+        worker.last_event_at = arrived
+        worker.set_process(event.pid)
+        before = worker.clock.correction
+        self.observe_clock(worker, event.timestamp, arrived)
+        if worker.clock.correction != before:
+            worker.shift_starts(worker.clock.correction - before)
+        self.handlers[event.type](event, worker)
+
+    def events_lost(self, now: float) -> None:
+        """Handle a new connection: lost events show in the workers' next heartbeats.
+
+        The events that a durable queue has kept are old, which must not be taken for slow clocks.
+        """
+        self._catching_up_until = now + _CATCH_UP
+        for worker in self.workers.values():
+            worker.events_lost()
+
+    def update(self, now: float) -> None:
+        """Exchange the state of the workers with the registry."""
+        gone, shared = self._registry.gone_workers(), self._registry.shared_names()
+        for name, worker in self.workers.items():
+            queues = self._registry.queues_of(name)
+            worker.set_queues(queues, now)
+            if not worker.queues_settled:
+                self.new_worker = True
+            if worker.sends_task_events is False:
+                self._tasks.clear_waiting(queues or ())
+            worker.down = name in gone
+            if name in shared:
+                worker.mark_shared()
+            if worker.shutting_down and not worker.running:
+                worker.shutting_down = False
+                self._registry.drained(name)
+
+    def expire(self, now: float) -> None:
+        """Drop the workers that are silent and not registered; limit what the others run."""
+        slots = {
+            worker.name: worker.stats.slots if worker.stats else None
+            for worker in self._registry.workers()
+        }
+        for name, worker in list(self.workers.items()):
+            worker.limit_running(slots.get(name), now - self._tasks.forget_after)
+            if name not in slots and now - worker.last_event_at >= _KEPT:
+                worker.forget_running()
+                del self.workers[name]
+
+    def _heartbeat(self, event: Event, worker: WorkerTracker) -> None:
+        worker.count_missed(event.processed)
+        if event.active is not None:
+            before = worker.active_reported_at
+            at = event.timestamp + worker.clock.correction - 1.0
+            ended = worker.reconcile_running(event.active, at)
+            self._tasks.forget_silently_ended(ended, before)
+        version = label_text(event.sw_ver or "")
+        worker.shutting_down = False
+        new = self._registry.heartbeat(
+            label_text(event.hostname), version, event.active, event.processed, event.pid
+        )
+        if new or event.type == "worker-online":
+            self.new_worker = True
+
+    def _offline(self, event: Event, worker: WorkerTracker) -> None:
+        worker.count_missed(event.processed)
+        worker.shutting_down = 0 < (event.active or 0) <= len(worker.running)
+        self._registry.offline(label_text(event.hostname), event.active)

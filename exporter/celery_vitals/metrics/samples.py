@@ -1,0 +1,107 @@
+"""Probed samples: grouped into families, with their text cached between scrapes.
+
+Most samples have the same labels at every scrape, and many the same value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from prometheus_client.samples import Sample as MetricSample
+
+from celery_vitals.metrics.base import MetricDefinition, Sample
+from celery_vitals.metrics.encoder import TextFamily, format_value, head, series_prefix
+
+Values = Mapping[tuple[str, ...], float]
+"""The values of one metric by their labels."""
+
+
+class _Line(NamedTuple):
+    """The line of one series."""
+
+    value: float
+    text: str
+    prefix_length: int
+    """Length of the part before the value."""
+
+
+class LineCache:
+    """The lines of one metric in the last scrape that contained it.  Safe for several threads."""
+
+    def __init__(self, definition: MetricDefinition) -> None:
+        self._name = definition.name
+        self._labels = definition.labels
+        self._lines: dict[tuple[str, ...], _Line] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def encode(self, values: Values) -> bytes:
+        """Return the lines of these values; series that are not among them leave the cache."""
+        known, lines = self._lines, {}
+        for labels, value in values.items():
+            line = known.get(labels)
+            if line is None:
+                line = self._renew(series_prefix(self._name, self._by_name(labels)), value)
+            # Equal numbers have equal text, except 0.0 and -0.0.
+            elif value is not line.value and (value != line.value or not value):
+                line = self._renew(line.text[: line.prefix_length], value)
+            lines[labels] = line
+        self._lines = lines
+        return "".join([line.text for line in lines.values()]).encode()
+
+    def _renew(self, prefix: str, value: float) -> _Line:
+        return _Line(value, f"{prefix}{format_value(value)}\n", len(prefix))
+
+    def _by_name(self, labels: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Return names and values in prometheus_client's order."""
+        return sorted(zip(self._labels, labels, strict=True))
+
+
+class SampleFamily(TextFamily):
+    """The samples of one metric in one scrape."""
+
+    def __init__(self, definition: MetricDefinition, values: Values, lines: LineCache) -> None:
+        super().__init__(definition)
+        self._definition = definition
+        self._values = values
+        self._lines = lines
+
+    def current_samples(self) -> Iterable[MetricSample]:
+        """Return the samples as prometheus_client represents them."""
+        samples = (Sample(self._definition, *pair) for pair in self._values.items())
+        return self._definition.family(samples).samples
+
+    def parts(self, openmetrics: bool) -> list[bytes]:
+        """Return HELP and TYPE, and a line per sample."""
+        return [_head_of(self._definition, openmetrics), self._lines.encode(self._values)]
+
+
+class SampleEncoder:
+    """Groups samples into families in the order of `definitions`."""
+
+    def __init__(self, definitions: Sequence[MetricDefinition]) -> None:
+        self._caches = {definition: LineCache(definition) for definition in definitions}
+
+    def families(self, samples: Iterable[Sample]) -> Iterator[SampleFamily]:
+        """Yield the families of these samples.
+
+        A metric without a sample has no family.  Of several samples of one series the first
+        counts: the broker's value before the one derived from events.
+        """
+        values: dict[MetricDefinition, dict[tuple[str, ...], float]] = {}
+        for metric, labels, value in samples:
+            try:
+                values[metric].setdefault(labels, value)
+            except KeyError:
+                values[metric] = {labels: value}
+        for definition, cached in self._caches.items():
+            if definition in values:
+                yield SampleFamily(definition, values[definition], cached)
+
+
+@cache
+def _head_of(definition: MetricDefinition, openmetrics: bool) -> bytes:
+    return head(definition.family(), openmetrics)

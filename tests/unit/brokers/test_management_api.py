@@ -1,0 +1,69 @@
+"""The management API returns queues or raises why it cannot: never a text in their place."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
+from celery_vitals.deadline import Deadline
+
+QUEUES = b'[{"name": "orders", "type": "quorum", "messages_ready": 3}]'
+
+
+def connection(cluster: str = "rabbit@here") -> Any:
+    """A connection of kombu, as far as the API needs one."""
+    return SimpleNamespace(
+        userid="guest",
+        password="guest",
+        virtual_host="/",
+        ssl=False,
+        transport_cls="amqp",
+        hostname="h",
+        connection=SimpleNamespace(server_properties={"cluster_name": cluster}),
+    )
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, name: str) -> None:
+    def get(self: ManagementApi, url: str, *_: Any) -> tuple[int, bytes]:
+        return (200, b'{"name": "%s"}' % name.encode()) if "cluster-name" in url else (status, body)
+
+    monkeypatch.setattr(ManagementApi, "_get", get)
+
+
+def test_queues_are_returned_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, 200, QUEUES, "rabbit@here")
+    api = ManagementApi(None, "http://h", 1.0)
+    queues = api.queues(connection(), Deadline.after(1))
+    assert (queues["orders"].kind, queues["orders"].ready) == ("quorum", 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "name", "reason"),
+    [
+        (401, b"", "rabbit@here", "returns status 401"),
+        (200, b"<html>", "rabbit@here", "not one of a management API"),
+        (200, b'{"error": "x"}', "rabbit@here", "not one of a management API"),
+        (200, QUEUES, "rabbit@there", "another RabbitMQ, rabbit@there"),
+    ],
+)
+def test_unavailable_is_raised_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, name: str, reason: str
+) -> None:
+    answering(monkeypatch, status, body, name)
+    with pytest.raises(ManagementUnavailable, match=reason):
+        ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(1))
+
+
+def test_an_api_that_is_not_configured_is_not_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answering(monkeypatch, 404, b"", "rabbit@here")
+    api = ManagementApi(None, None, 1.0)
+    with pytest.raises(ManagementUnavailable, match="404"):
+        api.queues(connection(), Deadline.after(1))
+    answering(monkeypatch, 200, QUEUES, "rabbit@here")
+    with pytest.raises(ManagementUnavailable, match="404"):
+        api.queues(connection(), Deadline.after(1))

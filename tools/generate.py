@@ -1,0 +1,61 @@
+"""Write every generated file, or check that each one is current.
+
+    python -m tools.generate [--check]      `make generate`; with --check a part of `make check`
+
+Exit code 1: --check found a stale file.  Golden expositions need running servers (`make golden`)
+and pins need a package index (`make constraints`): the tests and `tools.pins` check those.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+
+import click
+
+from tools.base import ROOT, Generator
+
+_GENERATORS = {
+    "reference_pages": "",
+    "versions": "",
+    "alert_table": "",
+    "chart.files": "",
+    "dashboards.files": "grafana_foundation_sdk",
+}
+"""Modules of this package with a `GENERATOR`, and a package that only newer Pythons have."""
+
+
+def generators() -> Iterator[Generator]:
+    """Import the generators that this Python can run; a line on stderr names each skipped one."""
+    for name, required in _GENERATORS.items():
+        if required and find_spec(required) is None:
+            click.echo(
+                f"skipped {name}: {required} is not installed (Python 3.11 or newer)", err=True
+            )
+        else:
+            yield import_module(f"tools.{name}").GENERATOR
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail when a file is stale.")
+def main(check: bool) -> None:
+    """Write every generated file."""
+    stale = {path: text for one in generators() for path, text in one.stale().items()}
+    for path, text in stale.items():
+        name = path.relative_to(ROOT)
+        if check:
+            click.echo(f"{name} is stale: run `make generate`", err=True)
+        elif text is None:
+            path.unlink()
+            click.echo(f"removed {name}")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            click.echo(f"wrote {name}")
+    sys.exit(1 if check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()
