@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Pick, Row
-from grafana.source.look import STATES
-from grafana.source.panels import (
+from tools.dashboards import look
+from tools.dashboards.board import Board, Pick, Row
+from tools.dashboards.look import STATES
+from tools.dashboards.panels import (
     CARRY,
     About,
     Ask,
@@ -16,8 +16,8 @@ from grafana.source.panels import (
     timeline_panel,
     uid,
 )
-from grafana.source.query import age, gauge, increase, least, most, rate, top, total
-from grafana.source.words import Needs, Quiet, Words
+from tools.dashboards.query import age, gauge, increase, least, most, rate, top, total
+from tools.dashboards.words import Needs, Quiet, Words
 
 WORKER = 'worker=~"$worker"'
 ONE = f"/d/{uid('workers')}?{CARRY}&var-worker=${{__data.fields.Worker}}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Row
-from grafana.source.panels import About, Ask, Column, series_panel, stat_panel, table_panel
-from grafana.source.query import NOW, RANGE, of, own
-from grafana.source.words import Needs, Quiet, Words
+from tools.dashboards import look
+from tools.dashboards.board import Board, Row
+from tools.dashboards.panels import About, Ask, Column, series_panel, stat_panel, table_panel
+from tools.dashboards.query import NOW, RANGE, of, own
+from tools.dashboards.words import Needs, Quiet, Words
 
 # Nothing is made one here: each exporter is looked at for itself.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Row
-from grafana.source.panels import (
+from tools.dashboards import look
+from tools.dashboards.board import Board, Row
+from tools.dashboards.panels import (
     CARRY,
     About,
     Ask,
@@ -15,8 +15,8 @@ from grafana.source.panels import (
     timeline_panel,
     uid,
 )
-from grafana.source.problems import problems, verdict
-from grafana.source.query import (
+from tools.dashboards.problems import problems, verdict
+from tools.dashboards.query import (
     NOW,
     gauge,
     least,
@@ -29,7 +29,7 @@ from grafana.source.query import (
     total,
     waiting,
 )
-from grafana.source.words import Needs, Quiet, Words
+from tools.dashboards.words import Needs, Quiet, Words
 
 LINK = f"/d/{uid('${__data.fields.Dashboard}')}?{CARRY}"
 WAITING = total(gauge("celery_queue_length"))

@@ -11,8 +11,8 @@ from grafana_foundation_sdk.models import common, heatmap, stat, statetimeline, 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 
-from grafana.source.look import CORES, COUNTED, PLAIN, SHARE, Steps, thresholds
-from grafana.source.words import Needs, Quiet, Words, said
+from tools.dashboards.look import CORES, COUNTED, PLAIN, SHARE, Steps, thresholds
+from tools.dashboards.words import Needs, Quiet, Words, said
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 CARRY = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"

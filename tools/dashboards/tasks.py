@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana.source import look
-from grafana.source.board import Board, Pick, Row
-from grafana.source.panels import (
+from tools.dashboards import look
+from tools.dashboards.board import Board, Pick, Row
+from tools.dashboards.panels import (
     CARRY,
     About,
     Ask,
@@ -17,8 +17,8 @@ from grafana.source.panels import (
     table_panel,
     uid,
 )
-from grafana.source.query import NOW, RANGE, age, buckets, gauge, most, quantile, rate, top, total
-from grafana.source.words import Needs, Quiet, Words
+from tools.dashboards.query import NOW, RANGE, age, buckets, gauge, most, quantile, rate, top, total
+from tools.dashboards.words import Needs, Quiet, Words
 
 TASK = 'task=~"$task"'
 QUEUE = 'queue=~"$queue"'

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana.source import look
-from grafana.source.board import Board, Pick, Row
-from grafana.source.panels import (
+from tools.dashboards import look
+from tools.dashboards.board import Board, Pick, Row
+from tools.dashboards.panels import (
     CARRY,
     About,
     Ask,
@@ -14,8 +14,8 @@ from grafana.source.panels import (
     table_panel,
     uid,
 )
-from grafana.source.query import NOW, RANGE, age, gauge, least, most, rate, top, total, waiting
-from grafana.source.words import Needs, Quiet, Words
+from tools.dashboards.query import NOW, RANGE, age, gauge, least, most, rate, top, total, waiting
+from tools.dashboards.words import Needs, Quiet, Words
 
 QUEUE = 'queue=~"$queue"'
 ONE = f"/d/{uid('queues')}?{CARRY}&var-queue=${{__data.fields.Queue}}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana.source.panels import SOURCE, uid
-from grafana.source.query import SCOPE, own
+from tools.dashboards.panels import SOURCE, uid
+from tools.dashboards.query import SCOPE, own
 
 TAG = "celery-vitals"
 WIDTH = 24

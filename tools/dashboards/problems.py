@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grafana.source.query import (
+from tools.dashboards.query import (
     NOW,
     age,
     gauge,
