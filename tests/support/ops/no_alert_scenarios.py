@@ -103,7 +103,7 @@ def good_days() -> Iterator[Scenario]:
     yield Scenario("purged tasks never start", _purged(0), throughout(180, 20))
     # RabbitMQ without its management plugin.
     yield Scenario(
-        "purged tasks never start, and nobody tells what is held",
+        "purged tasks never start, without numbers of unacknowledged messages",
         _purged(None),
         throughout(180, 20),
     )
@@ -135,7 +135,7 @@ def changes_of_workers() -> Iterator[Scenario]:
         name: always(None) for name in healthy() if name.startswith("celery_exporter_event")
     }
     yield Scenario(
-        "a deploy, and nobody hears goodbyes",
+        "a deploy while the event stream is down",
         {**killed(A, 10), **killed(B, 11), **stream_down},
         throughout(90),
     )

@@ -29,8 +29,8 @@ def fires(
     name: str, alert: str, changes: Mapping[str, Value], moments: tuple[int, int, int]
 ) -> Scenario:
     """Return a scenario of one alert; `moments`: minutes before, while and after it fires."""
-    quiet, firing, over = moments
-    return Scenario(name, changes, [(quiet, NO_ALERT), (firing, [alert]), (over, NO_ALERT)])
+    before, firing, after = moments
+    return Scenario(name, changes, [(before, NO_ALERT), (firing, [alert]), (after, NO_ALERT)])
 
 
 def state(worker: str, name: str, start: int, end: int) -> dict[str, Value]:
@@ -74,7 +74,7 @@ def of_the_exporter() -> Iterator[Scenario]:
         (24, 26, 41),
     )
     yield fires(
-        "the event stream is deaf",
+        "the event stream is down",
         "CeleryEventStreamDeaf",
         {
             "celery_exporter_event_stream_up": between(10, 30, 0, 1),
@@ -220,7 +220,7 @@ def of_workers() -> Iterator[Scenario]:
 def of_queues() -> Iterator[Scenario]:
     """What waits."""
     yield fires(
-        "a queue has work that nobody serves",
+        "a queue with messages has no consumers",
         "CeleryQueueUnserved",
         queue("reports", between(10, 30, lambda m: m, 0), workers=between(10, 25, 0, 1)),
         (14, 16, 31),
