@@ -41,7 +41,7 @@ KNOWN = (
         Known(
             ("python-3.10", "oldest-libraries"),
             test,
-            "sometimes a warning: asyncio's TLS of 3.10 (rewritten in 3.11) leaves a transport open",
+            "a warning at times: asyncio's TLS of 3.10 (rewritten in 3.11) leaves a transport open",
         )
         for test in ("test_half_a_rotation_keeps_the_old_certificate", "test_one_behind_tls")
     ),

@@ -25,7 +25,7 @@ from tests.support.ops.rules import (
 )
 from tests.support.servers import promtool
 from tests.support.servers.finding import find_program
-from tools.alert_table import PAGE, page, tested
+from tools.alert_table import PAGE, covered, page
 
 # What Prometheus itself adds to each scrape.
 PROMETHEUS: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set()}
@@ -162,7 +162,7 @@ def test_the_table_of_alerts_is_up_to_date() -> None:
 
 def test_every_alert_is_tested_to_fire_and_to_clear() -> None:
     names = {alert.name for alert in alerts()}
-    assert tested() == (names, names)
+    assert covered() == (names, names)
 
 
 def test_alertmanager_takes_the_example() -> None:
