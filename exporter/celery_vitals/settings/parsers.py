@@ -45,7 +45,7 @@ class Address:
 def text(value: object) -> str:
     """Parse a non-empty string."""
     if not isinstance(value, str):
-        raise ValueError(f"must be a string, not {_type_name(value)}")  # noqa: TRY004  callers expect ValueError
+        raise ValueError(f"must be a string, not {_type_name(value)}")  # noqa: TRY004
     if not value.strip():
         raise ValueError("must not be empty")
     return value

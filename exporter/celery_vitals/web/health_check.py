@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # The check has no password and no client certificate: a rejection is a response, too.
 _HEALTHY = (200, 401)
-_LOOPBACK = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to map, not to bind
+_LOOPBACK = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
 
 
 def is_healthy(settings: Settings, timeout: float) -> bool:

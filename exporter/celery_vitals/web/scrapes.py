@@ -117,7 +117,7 @@ class Scrapes:
         try:
             for family in collect():
                 families.append(family)
-        except Exception as error:  # noqa: BLE001 - one collector never costs the samples of another
+        except Exception as error:  # noqa: BLE001 - keep other samples
             self._failures.failed(operation, error)
         else:
             self._failures.succeeded(operation)

@@ -73,7 +73,7 @@ def test_healthy_command(start: Start) -> None:
     assert (result.exit_code, result.stderr) == (1, "celery-vitals: no response\n")
 
 
-def test_invalid_web_configuration_is_one_line(tmp_path: Path) -> None:
+def test_healthy_with_invalid_web_configuration_is_one_line(tmp_path: Path) -> None:
     config = tmp_path / "web.yml"
     config.write_text("users: {}")
     assert "--web.config.file" in one_line(invoke("healthy", "--web.config.file", str(config)))
