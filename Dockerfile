@@ -1,9 +1,9 @@
-# The image holds Python, the exporter and the libraries both are linked with: no shell, no package manager, no installer.
-# Nothing in here depends on the architecture: `docker buildx build --platform linux/amd64,linux/arm64 .`
+# The image contains Python, the exporter and their shared libraries: no shell, no package manager, no installer.
+# It is independent of the architecture: `docker buildx build --platform linux/amd64,linux/arm64 .`
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
-# More packages, such as a database driver for the result backend: --build-arg PACKAGES="psycopg[binary]"
+# Additional packages, such as a database driver for the result backend: --build-arg PACKAGES="psycopg[binary]"
 ARG PACKAGES=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all:
 SHELL ["/bin/sh", "-euc"]
@@ -14,7 +14,7 @@ COPY alerts alerts
 COPY grafana/dashboards grafana/dashboards
 COPY docs/runbooks docs/runbooks
 COPY exporter exporter
-# One environment builds, another one runs; every version of both is pinned with its hash.
+# One environment builds, another one runs; all packages of both are pinned with their hashes.
 RUN python="$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')" \
     && "$python" -m venv /build \
     && "$python" -m venv --without-pip /opt/celery-vitals \

@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .PHONY: demo test test-unit test-alerts-quiet test-harm test-image test-matrix check format generate golden \
-	screenshots bench bench-events bench-scrape bench-render constraints clean
+	screenshots bench bench-events bench-scrape bench-render constraints dist clean
 
 demo: .venv/.demo
 	@$(BIN)/celery-vitals demo $(ARGS)
@@ -102,6 +102,11 @@ define install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 endef
+
+# What a release uploads to PyPI.
+dist: .venv/.dev
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
 
 clean:
 	rm -rf .venv .venv-peer .matrix build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

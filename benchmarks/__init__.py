@@ -1,1 +1,1 @@
-"""Measurements that the documents quote; each is one command."""
+"""Benchmarks that the documentation quotes; each is one command."""

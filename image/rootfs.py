@@ -1,9 +1,10 @@
-"""Copy what one Python environment needs to run, and nothing else, into a folder that becomes an image.
+"""Copy the files that a Python environment needs at run time into the root folder of an image.
 
     python rootfs.py ENVIRONMENT FOLDER
 
-The interpreter, the standard library without its installers and toys, the environment, every shared library that any
-of these is linked with, certificates, time zones, and a user.  All paths stay what they were.
+These are the interpreter, the standard library without installers and graphical programs, the
+environment, the shared libraries of all these, certificates, time zones, and a user.  Paths are
+unchanged.
 """
 
 import re
@@ -13,7 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-# Not needed to run a program; the first two could install others.
+# Not needed at run time; the first two could install packages.
 LEFT_OUT = (
     "ensurepip",
     "pip*",
@@ -26,7 +27,7 @@ LEFT_OUT = (
     "config-*",
     "*.a",
 )
-# Loaded by name when they are needed, so that ldd does not tell: host names, and the end of a thread.
+# Loaded by dlopen, so that ldd does not list them: name resolution, thread cancellation.
 BY_NAME = ("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2", "libgcc_s.so.1")
 DATA = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/usr/share/zoneinfo"))
 FILES = {
@@ -37,7 +38,7 @@ FILES = {
 
 
 def main(environment: Path, root: Path) -> None:
-    """Fill the folder."""
+    """Fill the root folder."""
     for source in (
         environment,
         Path(sys.executable).resolve(),
@@ -48,7 +49,7 @@ def main(environment: Path, root: Path) -> None:
     for library in sorted(libraries(root)):
         copy(library, root)
     for name in ("bin", "lib", "lib64", "sbin"):
-        if Path("/", name).is_symlink():  # the loader is looked for in /lib64
+        if Path("/", name).is_symlink():  # executables refer to the loader as /lib64/...
             (root / name).symlink_to(Path("/", name).readlink())
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def main(environment: Path, root: Path) -> None:
 
 
 def copy(source: Path, root: Path) -> None:
-    """The file, or the folder with what is in it, at its true place below the root."""
+    """Copy a file or a folder to its real path below the root."""
     target = root / (source.parent.resolve() / source.name).relative_to("/")
     if source.is_dir():
         unwanted = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
@@ -69,26 +70,24 @@ def copy(source: Path, root: Path) -> None:
 
 
 def libraries(root: Path) -> set[Path]:
-    """The shared libraries that any program or module below the root is linked with, the loader among them."""
+    """Return the shared libraries of all programs and modules below the root, and the loader."""
     files = [
         path
         for path in root.rglob("*")
         if path.is_file() and (".so" in path.name or path.parent.name == "bin")
     ]
-    linked = {path for file in files for path in told("ldd", str(file), pattern=r"(/\S+) \(0x")}
+    linked = {path for file in files for path in paths_in("ldd", str(file), pattern=r"(/\S+) \(0x")}
     folders = {path.parent.resolve() for path in linked}
-    by_name = {
-        path for path in told("ldconfig", "-p", pattern=r"=> (/\S+)") if path.name in BY_NAME
-    }
+    installed = paths_in("ldconfig", "-p", pattern=r"=> (/\S+)")
     return {path for path in linked if root not in path.parents} | {
-        path for path in by_name if path.parent.resolve() in folders
+        path for path in installed if path.name in BY_NAME and path.parent.resolve() in folders
     }
 
 
-def told(*command: str, pattern: str) -> list[Path]:
-    """The paths in what a command says; that a script is no program to ldd is no fault."""
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return [Path(path) for path in re.findall(pattern, said)]
+def paths_in(*command: str, pattern: str) -> list[Path]:
+    """Return the paths in the output of a command; ldd fails for scripts, which is no error."""
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return [Path(path) for path in re.findall(pattern, output)]
 
 
 if __name__ == "__main__":

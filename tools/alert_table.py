@@ -29,7 +29,7 @@ def thresholds() -> dict[str, str]:
     }
 
 
-def tested() -> tuple[set[str], set[str]]:
+def covered() -> tuple[set[str], set[str]]:
     """Return the alerts that a scenario expects to fire, and those that one expects to clear."""
     fires: set[str] = set()
     clears: set[str] = set()
@@ -56,14 +56,14 @@ def end_to_end() -> dict[str, list[str]]:
 
 def table() -> str:
     """Return the table in Markdown."""
-    defaults, (fires, clears), live = thresholds(), tested(), end_to_end()
+    defaults, (fires, clears), live = thresholds(), covered(), end_to_end()
 
     def row(alert: Alert) -> str:
         names = dict.fromkeys(re.findall(rf"{THRESHOLD}(\w+)", alert.expr))
         cells = (
             f"[{alert.name}](runbooks/{alert.name}.md)",
             alert.severity,
-            alert.hold,
+            alert.for_,
             ", ".join(f"`{name}` {defaults[name]}" for name in names),
             "yes" if alert.name in fires else "no",
             "yes" if alert.name in clears else "no",

@@ -1,1 +1,1 @@
-"""What it costs to follow task events: this exporter beside PyPI's `prometheus-exporter-celery`, in one run."""
+"""The cost of following task events, compared with PyPI's `prometheus-exporter-celery`."""

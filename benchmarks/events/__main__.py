@@ -1,4 +1,4 @@
-"""`python -m benchmarks.events`: measure, and print tables."""
+"""Measure and print tables: `python -m benchmarks.events`."""
 
 from __future__ import annotations
 
@@ -23,20 +23,29 @@ CHURN_RATE = 30_000.0
     "--scenario", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS, show_default=True
 )
 @click.option(
-    "--rounds", default=3, show_default=True, help="Rounds of cpu and rate; medians are shown."
+    "--rounds",
+    default=3,
+    show_default=True,
+    help="Rounds of cpu and rate, of which the median is shown.",
 )
-@click.option("--events", default=100_000, show_default=True, help="Events of a round of cpu.")
-@click.option("--seconds", default=10.0, show_default=True, help="Length of a round of rate.")
+@click.option("--events", default=100_000, show_default=True, help="Events per round of cpu.")
+@click.option("--seconds", default=10.0, show_default=True, help="Duration of a round of rate.")
 @click.option(
     "--peer/--no-peer",
     "with_peer",
     default=True,
     show_default=True,
-    help="Whether rate has the peer too.",
+    help="Whether rate also measures the peer.",
 )
-@click.option("--flood-events", default=1_000_000, show_default=True, help="Events of flood.")
-@click.option("--flight-tasks", default=100_000, show_default=True, help="Tasks of flight.")
-@click.option("--churn-events", default=10_000_000, show_default=True, help="Events of churn.")
+@click.option(
+    "--flood-events", default=1_000_000, show_default=True, help="Number of events of flood."
+)
+@click.option(
+    "--flight-tasks", default=100_000, show_default=True, help="Number of tasks of flight."
+)
+@click.option(
+    "--churn-events", default=10_000_000, show_default=True, help="Number of events of churn."
+)
 def main(
     broker: str,
     scenario: tuple[str, ...],
@@ -48,7 +57,7 @@ def main(
     flight_tasks: int,
     churn_events: int,
 ) -> None:
-    """Measure and print a table for each scenario; flood, flight and churn are measured on Redis only."""
+    """Measure and print a table for each scenario; flood, flight and churn run on Redis only."""
     peer.install()
     with ExitStack() as stack:
         benches = {

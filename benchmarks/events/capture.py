@@ -1,4 +1,4 @@
-"""Event messages as a real Celery worker and a real producer publish them, taken off the broker."""
+"""Event messages of a real Celery worker and producer, captured from the broker."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ _TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class Envelope:
-    """What a message has around its body.  Redis: the text before and after the body, which is in base64; RabbitMQ: the
-    properties, serialized."""
+    """The parts of a message around its body.
+
+    Redis: the text before and after the base64 body; RabbitMQ: the serialized properties.
+    """
 
     address: str
     """The topic on Redis, the routing key on RabbitMQ."""
@@ -39,12 +41,15 @@ class Envelope:
 
 @dataclass(frozen=True)
 class Samples:
-    """What to make events of."""
+    """Templates of events."""
 
     texts: Mapping[str, str]
-    """By the type of event, its JSON text with `%(field)s` where events differ."""
+    """JSON text by type of event, with `%(field)s` where events differ."""
     envelopes: Mapping[str, Envelope]
-    """By the type of event; those of one envelope may share a message, but for task-sent and the heartbeat."""
+    """By type of event.
+
+    Events with the same envelope may share a message, except task-sent and the heartbeat.
+    """
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class _Message:
 
 
 def capture(broker: Broker) -> Samples:
-    """Run a worker and two tasks, and take what is published."""
+    """Run a worker and two tasks, and capture the published events."""
     texts: dict[str, str] = {}
     envelopes: dict[str, Envelope] = {}
     with _subscribed(broker) as receive, Worker(broker, "solo", "capture", events=True):
@@ -64,15 +69,15 @@ def capture(broker: Broker) -> Samples:
         until = time.monotonic() + _TIMEOUT
         while set(texts) != set(TYPES):
             if time.monotonic() > until:
-                raise RuntimeError(f"no {set(TYPES) - set(texts)} came from the worker")
+                raise RuntimeError(f"the worker published no {set(TYPES) - set(texts)}")
             message = receive()
             if message is None:
                 continue
             content = json.loads(message.body)
             if dumps(content).encode() != message.body:
-                raise RuntimeError("an event cannot be written again as Celery wrote it")
+                raise RuntimeError("an event does not survive encoding again")
             for event in content if isinstance(content, list) else [content]:
-                # Answers to the control command have no counts.
+                # Replies to the control command have no counts.
                 if event["type"] in TYPES and (
                     event["type"] != "worker-heartbeat" or "processed" in event
                 ):
@@ -82,7 +87,7 @@ def capture(broker: Broker) -> Samples:
 
 
 def _template(event: Mapping[str, Any]) -> str:
-    """The text of an event, with places for what differs."""
+    """Return the text of an event with placeholders for the fields that differ."""
     quoted = {
         "uuid": "uuid",
         "root_id": "uuid",
@@ -109,7 +114,7 @@ Receive = Callable[[], "_Message | None"]
 
 @contextmanager
 def _subscribed(broker: Broker) -> Iterator[Receive]:
-    """What takes the next message of events off the broker, or None when none comes for a while."""
+    """Yield a function that returns the next message of events, or None after a timeout."""
     with (_on_redis if broker.kind == "redis" else _on_rabbitmq)(broker) as receive:
         yield receive
 

@@ -1,4 +1,7 @@
-"""The load: the events of many tasks, as four or more workers would publish them.  Runs in a process of its own."""
+"""The load: the events of many tasks, as at least four workers would publish them.
+
+Runs in a separate process.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ _TICK = 0.005
 """Seconds between two writes."""
 _HEARTBEAT = 2.0
 _BATCHES = (1, 2, 3)
-"""Events that a worker puts into one message, by turns."""
+"""Number of events in one message of a worker, in turn."""
 _LAG = 3
-"""Tasks that are sent between two events of one task."""
+"""Number of tasks sent between two events of one task."""
 HOSTS = 4
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one task is."""
+    """Attributes of one task."""
 
     uuid: str
     name: str
@@ -34,21 +37,31 @@ class Task:
 
 
 def steady(index: int) -> Task:
-    """Of 23 names in 5 queues on 4 workers; one in 33 fails."""
+    """Return a task: 23 names, 5 queues, 4 workers; one in 33 fails."""
     failed = index % 33 == 5
     return Task(
-        _uuid(index), f"shop.orders.tasks.task_{index % 23}", f"queue_{index // 23 % 5}", f"w{index % HOSTS}@bench",
+        _uuid(index),
+        f"shop.orders.tasks.task_{index % 23}",
+        f"queue_{index // 23 % 5}",
+        f"w{index % HOSTS}@bench",
         "ValueError" if failed else "",
-    )  # fmt: skip
+    )
 
 
 def churning(index: int) -> Task:
-    """A new name for every hundred tasks, a new worker for every 5000, a new exception for every tenth failure."""
+    """Return a task with changing names.
+
+    Every hundred tasks have a new name, every 20,000 have four new workers, and every tenth failure
+    has a new exception.
+    """
     failed = index % 33 == 5
     return Task(
-        _uuid(index), f"shop.orders.tasks.task_{index // 100}", f"queue_{index % 5}",
-        f"w{index // 20_000 * HOSTS + index % HOSTS}@bench", f"Error{index // 330}" if failed else "",
-    )  # fmt: skip
+        _uuid(index),
+        f"shop.orders.tasks.task_{index // 100}",
+        f"queue_{index % 5}",
+        f"w{index // 20_000 * HOSTS + index % HOSTS}@bench",
+        f"Error{index // 330}" if failed else "",
+    )
 
 
 MIXES = {"steady": steady, "churning": churning}
@@ -66,20 +79,20 @@ class Order:
     tasks: int = 0
     mix: str = "steady"
     sent: bool = True
-    """Whether to publish what the producers tell."""
+    """Whether to publish the events of the producers."""
     ran: bool = True
-    """Whether to publish what the workers tell."""
+    """Whether to publish the events of the workers."""
     rate: float | None = None
-    """Events a second; None for as fast as can be, encoded beforehand."""
+    """Events per second; None for the maximum rate, with events encoded beforehand."""
     processed: Counter[str] = field(default_factory=Counter)
-    """Tasks that the workers have started before."""
+    """Number of tasks that each worker started before."""
     probe: str = ""
-    """A task-sent of this name, and nothing else."""
+    """Name of a task: publish one task-sent event of it, and nothing else."""
 
 
 @dataclass
 class Published:
-    """What was published."""
+    """Events that were published."""
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Task events by type (without `task-`), task and queue."""
@@ -88,12 +101,12 @@ class Published:
 
     @property
     def events(self) -> int:
-        """Task events."""
+        """Number of task events."""
         return self.counts.total()
 
 
 def publish(order: Order) -> Published:
-    """Publish it; returns when the broker has all."""
+    """Publish the events; return when the broker has received all of them."""
     load = _Load(order)
     wire = connect(order.kind, order.url)
     messages = load.messages(wire)
@@ -152,7 +165,7 @@ class _Load:
         self._active: Counter[str] = Counter()
 
     def messages(self, wire: SocketReader) -> Iterator[tuple[int, bytes]]:
-        """How many events, and the message."""
+        """Yield the number of events and the encoded message."""
         order = self._order
         if order.probe:
             yield (
@@ -183,7 +196,7 @@ class _Load:
                 yield self._flush(wire, outbox)
 
     def heartbeats(self, wire: SocketReader) -> bytes:
-        """One of each worker that is still there."""
+        """Return one heartbeat of each current worker."""
         hosts = list(self.published.processed)[-HOSTS:] or [
             f"w{number}@bench" for number in range(HOSTS)
         ]
@@ -201,7 +214,7 @@ class _Load:
         return b"".join(some)
 
     def _flush(self, wire: SocketReader, outbox: _Outbox) -> tuple[int, bytes]:
-        """Events of a worker go out as a list, even a single one."""
+        """Encode the pending events of a worker; even a single one is sent as a list."""
         body = f"[{', '.join(outbox.events)}]".encode()
         count = len(outbox.events)
         outbox.events.clear()
@@ -235,7 +248,7 @@ class _Load:
 
 
 class _Outbox:
-    """What a worker has not published yet."""
+    """Pending events of a worker."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -1,4 +1,7 @@
-"""PyPI's `prometheus-exporter-celery`, in a virtual environment of its own: it installs a module called `src`."""
+"""PyPI's `prometheus-exporter-celery`, the peer.
+
+It runs in a separate virtual environment, because it installs a module named `src`.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ _PYTHON = _FOLDER / "bin" / "python"
 
 
 def install() -> None:
-    """Install it, unless that was done before.
+    """Install the peer, unless it is installed already.
 
-    With the last Celery before 5.7: from there on kombu refuses the redis-py (below 6) that it asks for.
+    It requires a redis-py below 6, which kombu 5.7 does not accept: install an older Celery.
     """
     wanted = [f"prometheus-exporter-celery=={RELEASE}", "celery[redis]<5.7", "kombu[redis]>=5.5"]
     marker = _FOLDER / ".installed"
@@ -37,7 +40,7 @@ def install() -> None:
 
 
 class Peer:
-    """It, watching a broker; connects again when it was disconnected.  Started as a context manager."""
+    """The peer as a process; a context manager.  It reconnects after a disconnect."""
 
     def __init__(self, broker: Broker) -> None:
         self.folder = process_reaper().folder("peer")
@@ -49,12 +52,12 @@ class Peer:
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
         return self.child.log
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Its process id."""
         return self.child.pid
 
     def __enter__(self) -> Self:

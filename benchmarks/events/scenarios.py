@@ -1,4 +1,4 @@
-"""What is measured, a table each."""
+"""The scenarios; each prints a table."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from benchmarks.events.load import Published
 
 EVENTS_PER_TASK = 4
 DEADLINE = 5.0
-"""Seconds, as Prometheus tells it in its header."""
+"""Scrape timeout in seconds, as in the header that Prometheus sends."""
 
 
 def table(title: str, columns: Sequence[str]) -> None:
-    """The head of a table."""
+    """Print the head of a table."""
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
 
 
 def line(*cells: object) -> None:
-    """A line of it."""
+    """Print a line of a table."""
     print(f"| {' | '.join(str(cell) for cell in cells)} |", flush=True)
 
 
@@ -30,12 +30,20 @@ def _median(outcomes: Sequence[Outcome], what: Callable[[Outcome], float]) -> fl
 
 
 def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None:
-    """At a rate that both can follow."""
+    """Measure CPU time at a rate that both exporters can process."""
     table(
-        f"CPU: {events:,} events at {rate:,.0f} a second",
-        ("broker", "exporter", "CPU s per 100,000 events", "ratio", "events a second per core", "lost", "mislabelled",
-         "peak memory"),
-    )  # fmt: skip
+        f"CPU: {events:,} events at {rate:,.0f} per second",
+        (
+            "broker",
+            "exporter",
+            "CPU s per 100,000 events",
+            "ratio",
+            "events per second and core",
+            "lost",
+            "mislabelled",
+            "peak memory",
+        ),
+    )
     for bench in benches:
 
         def work(_: watch.Exporter, bench: Bench = bench) -> Published:
@@ -49,9 +57,13 @@ def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None
         for which, outcomes in found.items():
             seconds = _median(outcomes, lambda one: one.cpu_per_100k)
             line(
-                TITLES[bench.kind], which, f"{seconds:.2f}", "1" if which == PEER else f"1/{peers / seconds:.1f}",
-                f"{100_000 / seconds:,.0f}", *_counts(outcomes),
-            )  # fmt: skip
+                TITLES[bench.kind],
+                which,
+                f"{seconds:.2f}",
+                "1" if which == PEER else f"1/{peers / seconds:.1f}",
+                f"{100_000 / seconds:,.0f}",
+                *_counts(outcomes),
+            )
 
 
 def _counts(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
@@ -64,12 +76,22 @@ def _counts(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
 def rate(
     benches: Sequence[Bench], rounds: int, rates: dict[str, float], seconds: float, peer: bool
 ) -> None:
-    """More than the peer can follow, with scrapes meanwhile."""
+    """Measure a rate above the capacity of the peer, with concurrent scrapes."""
     table(
         f"Rate: for {seconds:g} s, with a scrape every second",
-        ("broker", "exporter", "published a second", "lost", "mislabelled", "disconnected", "scrapes: p50, longest",
-         "not answered", "CPU s per 100,000 events", "peak memory"),
-    )  # fmt: skip
+        (
+            "broker",
+            "exporter",
+            "published per second",
+            "lost",
+            "mislabelled",
+            "disconnected",
+            "scrapes: p50, longest",
+            "not answered",
+            "CPU s per 100,000 events",
+            "peak memory",
+        ),
+    )
     for bench in benches:
         for which in (OURS, PEER) if peer else (OURS,):
             scrapers: list[watch.Scraper] = []
@@ -91,21 +113,35 @@ def rate(
             reached = min(one.published.events / one.published.seconds for one in outcomes)
             lost, mislabelled, peak = _counts(outcomes)
             line(
-                TITLES[bench.kind], which, f"{reached:,.0f}", lost, mislabelled,
+                TITLES[bench.kind],
+                which,
+                f"{reached:,.0f}",
+                lost,
+                mislabelled,
                 sum(one.reconnects for one in outcomes),
                 f"{statistics.median(times) * 1000:.0f} ms, {max(times) * 1000:.0f} ms",
                 sum(scraper.failed for scraper in scrapers),
-                f"{_median(outcomes, lambda one: one.cpu_per_100k):.2f}", peak,
-            )  # fmt: skip
+                f"{_median(outcomes, lambda one: one.cpu_per_100k):.2f}",
+                peak,
+            )
 
 
 def flood(bench: Bench, events: int) -> None:
-    """As fast as the publisher can; Redis disconnects who cannot follow."""
+    """Publish at the maximum rate; Redis disconnects a subscriber that falls behind."""
     table(
-        f"Flood: {events:,} events as fast as they can be published, on Redis",
-        ("exporter", "published a second", "counted", "tasks started and not seen", "counted as missed",
-         "hears again after", "disconnected", "memory before", "peak memory"),
-    )  # fmt: skip
+        f"Flood: {events:,} events at the maximum rate, on Redis",
+        (
+            "exporter",
+            "published per second",
+            "counted",
+            "starts without an event",
+            "counted as missed",
+            "recovered after",
+            "disconnected",
+            "memory before",
+            "peak memory",
+        ),
+    )
     for which in (OURS, PEER):
         missed: list[str] = []
         recovered: list[float] = []
@@ -135,16 +171,21 @@ def flood(bench: Bench, events: int) -> None:
 
         one = bench.round(which, work, also)
         line(
-            which, f"{one.published.events / one.published.seconds:,.0f}",
-            f"{max(0, one.published.events - one.lost) / one.published.events:.1%}", *missed, f"{recovered[0]:.1f} s",
-            one.reconnects, f"{one.idle:.0f} MB", f"{one.peak:.0f} MB",
-        )  # fmt: skip
+            which,
+            f"{one.published.events / one.published.seconds:,.0f}",
+            f"{max(0, one.published.events - one.lost) / one.published.events:.1%}",
+            *missed,
+            f"{recovered[0]:.1f} s",
+            one.reconnects,
+            f"{one.idle:.0f} MB",
+            f"{one.peak:.0f} MB",
+        )
 
 
 def flight(bench: Bench, tasks: int, rate: float) -> None:
-    """All are sent before the first one is received."""
+    """Publish all task-sent events before the first task is received."""
     table(
-        f"Flight: {tasks:,} tasks sent, and all run after that; {rate:,.0f} events a second, on Redis",
+        f"Flight: {tasks:,} tasks sent, then run; {rate:,.0f} events per second, on Redis",
         ("exporter", "memory before", "with all in flight", "growth", "lost", "mislabelled"),
     )
     for which in (OURS, PEER):
@@ -159,23 +200,32 @@ def flight(bench: Bench, tasks: int, rate: float) -> None:
 
         one = bench.round(which, work)
         line(
-            which, f"{one.idle:.0f} MB", f"{grown[0]:.0f} MB", f"{grown[0] - one.idle:.0f} MB", f"{one.lost:,}",
+            which,
+            f"{one.idle:.0f} MB",
+            f"{grown[0]:.0f} MB",
+            f"{grown[0] - one.idle:.0f} MB",
+            f"{one.lost:,}",
             f"{one.mislabelled:,}",
-        )  # fmt: skip
+        )
 
 
 def churn(bench: Bench, events: int, rate: float) -> None:
-    """Names of tasks, workers and exceptions come and go."""
+    """Replace the names of tasks, workers and exceptions continuously."""
     table(
-        f"Churn: {events:,} events at {rate:,.0f} a second, with new names all the time, on Redis",
+        f"Churn: {events:,} events at {rate:,.0f} per second with new names, on Redis",
         ("events", "memory", "series", "lost so far"),
     )
     tasks, pieces = events // EVENTS_PER_TASK, 10
     with bench.exporter(OURS) as exporter:
         seen = Published()
         for piece in range(pieces):
-            some = bench.publish(first=tasks * piece // pieces, tasks=tasks // pieces, rate=rate, mix="churning",
-                                 processed=seen.processed)  # fmt: skip
+            some = bench.publish(
+                first=tasks * piece // pieces,
+                tasks=tasks // pieces,
+                rate=rate,
+                mix="churning",
+                processed=seen.processed,
+            )
             seen = Published(seen.counts + some.counts, some.processed)
             watch.wait_quiet(exporter.pid)
             page = watch.scrape(exporter)

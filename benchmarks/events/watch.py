@@ -1,4 +1,4 @@
-"""Looks at an exporter from outside: what it counts, and what CPU time and memory it takes."""
+"""Observe an exporter from outside: its counts, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 MB = 1024 * 1024
 _QUIET = 0.05
-"""CPU seconds a second below which an exporter has nothing left to do."""
+"""CPU seconds per second below which an exporter is idle."""
 _KINDS = ("sent", "received", "started", "succeeded", "failed")
 
 
@@ -28,20 +28,20 @@ class Exporter(Protocol):
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Its process id."""
 
     @property
     def log(self) -> str:
-        """What it has written."""
+        """Its output so far."""
 
 
 def scrape(exporter: Exporter, timeout: float | None = None) -> Scrape:
-    """Its `/metrics`."""
+    """Return its `/metrics`."""
     return scrape_url(f"{exporter.address}/metrics", timeout)
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its children, user and system."""
+    """Return user and system CPU time of a process and its children."""
     process = psutil.Process(pid)
     total = 0.0
     for one in [process, *process.children(recursive=True)]:
@@ -53,20 +53,20 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> float:
-    """Resident memory in MB."""
+    """Return resident memory in MB."""
     return float(psutil.Process(pid).memory_info().rss / MB)
 
 
 def peak_memory(pid: int) -> float:
-    """The most resident memory that it ever had, in MB."""
+    """Return the peak of resident memory in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("the kernel does not tell")
+    raise RuntimeError("the kernel reports no VmHWM")
 
 
 def wait_quiet(pid: int, limit: float = 300.0) -> None:
-    """Wait until a process has nothing to do for a second."""
+    """Wait until a process has been idle for a second."""
     until = time.monotonic() + limit
     quiet = 0
     while quiet < 2:
@@ -78,7 +78,7 @@ def wait_quiet(pid: int, limit: float = 300.0) -> None:
 
 
 def counted(page: Scrape) -> Counter[tuple[str, str, str]]:
-    """The task events that it has counted, by type, task and queue."""
+    """Return the counted task events by type, task and queue."""
     names = {f"celery_task_{kind}_total": kind for kind in _KINDS}
     found: Counter[tuple[str, str, str]] = Counter()
     for family in text_string_to_metric_families(page.text):
@@ -95,7 +95,7 @@ def counted(page: Scrape) -> Counter[tuple[str, str, str]]:
 
 
 class Scraper(threading.Thread):
-    """Scrapes once a second, as Prometheus would, with its deadline; a context manager."""
+    """Scrapes once a second with a timeout, as Prometheus does; a context manager."""
 
     def __init__(self, exporter: Exporter, deadline: float) -> None:
         super().__init__(daemon=True)
@@ -106,7 +106,7 @@ class Scraper(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Until stopped."""
+        """Scrape until stopped."""
         while not self._stopping.is_set():
             started = time.monotonic()
             try:

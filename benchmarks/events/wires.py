@@ -1,4 +1,4 @@
-"""Publishing events that are encoded already, without any library's work for each message."""
+"""Publish encoded events without the per-message overhead of a client library."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class SocketReader(Protocol):
     """A connection to a broker."""
 
     def encode(self, envelope: Envelope, body: bytes) -> bytes:
-        """A message, as it goes over the wire."""
+        """Return the bytes of a message on the wire."""
 
     def send(self, data: bytes) -> None:
         """Send any number of messages."""
 
     def finish(self) -> None:
-        """Wait until the broker has taken all of them, and disconnect."""
+        """Wait until the broker has received all messages, and disconnect."""
 
 
 def connect(kind: str, url: str) -> SocketReader:
-    """A connection to the broker at a URL."""
+    """Connect to the broker at a URL."""
     return RedisWire(url) if kind == "redis" else AmqpWire(url)
 
 
 class RedisWire:
-    """PUBLISH, unanswered."""
+    """PUBLISH without replies."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -66,7 +66,7 @@ class RedisWire:
 
 
 class AmqpWire:
-    """basic.publish, unconfirmed."""
+    """basic.publish without confirms."""
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(url, connect_timeout=_TIMEOUT)
@@ -95,7 +95,7 @@ class AmqpWire:
         self._socket.sendall(data)
 
     def finish(self) -> None:
-        """See `Wire`: the answer to a question on the same channel comes after all of them."""
+        """See `Wire`: a reply on the same channel follows all earlier messages."""
         self._channel.exchange_declare("celeryev", "topic", passive=True)
         self._connection.release()
 

@@ -1,1 +1,1 @@
-"""How long a scrape of a large cluster takes: many workers that answer as real ones do, and many queues."""
+"""Scrape duration of a large cluster: many stand-ins that reply as real workers do, many queues."""

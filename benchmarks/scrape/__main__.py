@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scrape`: measure, and print tables."""
+"""Measure and print tables: `python -m benchmarks.scrape`."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ KEYS = (0, 1_000_000, 10_000_000)
 
 @contextmanager
 def on(name: str, size: tuple[int, int]) -> Iterator[Crowd]:
-    """A crowd on a new broker."""
+    """Start a crowd on a new broker."""
     with SERVERS[name]() as server, server.namespace() as broker, crowd(broker, *size) as found:
         yield found
 
 
-def asked_by_celery(found: Crowd) -> Times:
-    """`inspect stats` and `inspect active_queues`."""
+def inspected_by_celery(found: Crowd) -> Times:
+    """Measure `inspect stats` and `inspect active_queues`."""
     with Publisher(found.broker) as publisher:
         inspect = publisher.app.control.inspect()
 
-        def ask() -> None:
+        def inspect_all() -> None:
             if (
                 len(inspect.stats() or {}) != found.workers
                 or len(inspect.active_queues() or {}) != found.workers
             ):
-                raise click.ClickException("a worker did not answer Celery's inspect")
+                raise click.ClickException("a worker did not reply to Celery's inspect")
 
-        return timed(ask, 5)
+        return timed(inspect_all, 5)
 
 
 def scrapes(found: Crowd, name: str, rounds: int) -> None:
-    """Ours."""
+    """Measure celery-vitals."""
     with Exporter.of(found.broker) as exporter:
         _row(found, name, "celery-vitals", rounds, *_with_cpu(exporter, rounds, found, OURS))
 
 
 def peers(found: Crowd, name: str, rounds: int) -> None:
-    """The same scrape of the peer, and the same two questions asked by Celery."""
+    """Measure the same scrape of the peer, and the same two commands sent by Celery."""
     with Peer(found.broker) as peer:
         _row(
             found,
@@ -74,13 +74,13 @@ def peers(found: Crowd, name: str, rounds: int) -> None:
             rounds,
             *_with_cpu(peer, rounds, found, PEERS),
         )
-    _row(found, name, "Celery's inspect", 5, asked_by_celery(found), "")
+    _row(found, name, "Celery's inspect", 5, inspected_by_celery(found), "")
 
 
 def _with_cpu(
     exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, str]
 ) -> tuple[Times, str]:
-    """How long scrapes take, and what CPU time of the exporter's process each costs."""
+    """Return scrape durations, and the CPU time of the exporter's process per scrape."""
     before = cpu_seconds(exporter.pid)
     times = scraped(exporter.address, rounds, found, marks)
     return times, f"{(cpu_seconds(exporter.pid) - before) / (WARM_UP + rounds) * 1000:.0f} ms"
@@ -94,7 +94,7 @@ def _row(found: Crowd, name: str, who: str, rounds: int, times: Times, cpu: str)
 
 
 def servers(names: Sequence[str]) -> None:
-    """Several Prometheus servers that scrape at the same moment."""
+    """Measure the control messages of Prometheus servers that scrape at the same moment."""
     print("\n| broker | Prometheus servers | rounds | scrapes | control messages |")
     print("|---|---|---|---|---|")
     for name in names:
@@ -104,10 +104,10 @@ def servers(names: Sequence[str]) -> None:
 
 
 def keys(rounds: int, counts: Sequence[int]) -> None:
-    """Two clusters on one Redis: one in a database with more and more keys that have nothing to do with its queues, and
-    one to compare with."""
+    """Compare two clusters on one Redis, one of them in a database with many unrelated keys."""
     print(
-        "\n| other keys | Redis holds | first scrape | scrapes until all were seen | p50 without them | p50 | added |"
+        "\n| other keys | memory of Redis | first scrape | scrapes until all queues were found"
+        " | p50 without them | p50 | difference |"
     )
     print("|---|---|---|---|---|---|---|")
     with RedisServer() as server, ExitStack() as stack:
@@ -123,13 +123,14 @@ def keys(rounds: int, counts: Sequence[int]) -> None:
             with Exporter.of(full.broker) as exporter, Exporter.of(bare.broker) as other:
                 first, looked = first_look(exporter, rounds)
                 with_them, without = by_turns((exporter.address, other.address), rounds, full)
-            added = f"{with_them.p50 - without.p50:.1f} ms"
-            times = f"{first * 1000:.0f} ms | {looked} | {without.p50:.1f} ms | {with_them.p50:.1f} ms | {added}"
+            p50, added = without.p50, with_them.p50 - without.p50
+            scan = f"{first * 1000:.0f} ms | {looked}"
+            times = f"{scan} | {p50:.1f} ms | {with_them.p50:.1f} ms | {added:.1f} ms"
             print(f"| {wanted:,} | {memory(client):.2f} GB | {times} |", flush=True)
 
 
 def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
-    """Seconds of the first scrape, and after how many the exporter has looked through all keys."""
+    """Return the duration of the first scrape, and the number of scrapes for a complete scan."""
     scrape = first = exporter.scrape(timeout=10)
     for number in range(1, most + 1):
         if scrape.value("celery_exporter_blind_spot", subject="queue_discovery") is None:
@@ -150,10 +151,16 @@ def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
     "--peer-rounds",
     default=20,
     show_default=True,
-    help="The same for the peer, which takes two seconds.",
+    help="Number of scrapes of the peer, each of which takes two seconds.",
 )
 @click.option(
-    "--keys", "counts", type=int, multiple=True, default=KEYS, show_default=True, help="Other keys."
+    "--keys",
+    "counts",
+    type=int,
+    multiple=True,
+    default=KEYS,
+    show_default=True,
+    help="Number of unrelated keys.",
 )
 def main(
     broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, counts: tuple[int, ...]
@@ -164,7 +171,7 @@ def main(
         install()
     if {"cluster", "large"} & set(scenario):
         print(
-            "| broker | workers | queues | asked by | scrapes | p50 | p95 | max | CPU of a scrape |"
+            "| broker | workers | queues | client | scrapes | p50 | p95 | max | CPU of a scrape |"
         )
         print("|---|---|---|---|---|---|---|---|---|")
     for name in names:

@@ -1,4 +1,4 @@
-"""Replies to remote control as a real Celery worker sends them, taken off the broker."""
+"""Replies to remote control of a real Celery worker, captured from the broker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.servers import Broker, RedisServer, wait_for
 
 METHODS = ("stats", "active_queues")
 TICKET = "5e5e5e5e-0000-4000-8000-5e5e5e5e5e5e"
-"""The ticket in the samples: as long as every other."""
+"""The ticket in the samples; it has the length of a real one."""
 _ASKER = "6f6f6f6f-0000-4000-8000-6f6f6f6f6f6f"
 
 
@@ -24,14 +24,17 @@ class Sample:
     """One reply."""
 
     body: Any
-    """Without the worker's name around it."""
+    """The reply without the worker's name."""
     envelope: bytes
-    """What was around the body.  Redis: the message, with %(ticket)s, %(exchange)s, %(key)s and %(body)s where messages
-    differ; RabbitMQ: the properties, serialized, with TICKET in them."""
+    """The parts of the message around the body.
+
+    Redis: the message, with %(ticket)s, %(exchange)s, %(key)s and %(body)s where messages differ;
+    RabbitMQ: the serialized properties, with TICKET in them.
+    """
 
 
 def capture(broker: Broker, worker: str) -> Mapping[str, Sample]:
-    """Ask a worker, and take what it sends; by the command."""
+    """Send the commands to a worker and return its replies by command."""
     with (
         Celery(broker=broker.url, set_as_current=False) as app,
         Connection(broker.url) as connection,
@@ -77,5 +80,5 @@ def _from_rabbitmq(_: Broker, connection: Connection, queue: str, worker: str) -
     )
     properties = basic_message.Message("", **message.properties)._serialize_properties()
     if TICKET.encode() not in properties:
-        raise RuntimeError("a reply without its ticket")
+        raise RuntimeError("the reply has no ticket")
     return Sample(json.loads(message.body)[worker], properties)

@@ -1,4 +1,4 @@
-"""A large cluster: queues with messages in them, and stand-ins that were compared with a real worker."""
+"""A large cluster: queues with messages, and stand-ins verified against a real worker."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from benchmarks.scrape.standins import Standin, run
 _REAL = "real@bench"
 _QUEUES_EACH = 4
 _TASKS = {f"shop.orders.tasks.task_{number}": number * 1000 for number in range(10)}
-"""What each worker says that it has begun, by name."""
+"""Number of started tasks that each worker reports, by name."""
 _PER_PROCESS = 250
 _READY = 120.0
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """A broker with so many workers that answer, and so many queues with one message in each."""
+    """A broker with a number of replying workers, and of queues with one message each."""
 
     broker: Broker
     workers: int
@@ -34,7 +34,7 @@ class Crowd:
 
 @contextmanager
 def crowd(broker: Broker, workers: int, queues: int) -> Iterator[Crowd]:
-    """Have a real worker declare the queues and answer once; then put the stand-ins into its place."""
+    """Let a real worker declare the queues and reply once; then replace it by stand-ins."""
     names = tuple(f"queue_{number}" for number in range(queues))
     processes = []
     try:
@@ -50,7 +50,7 @@ def crowd(broker: Broker, workers: int, queues: int) -> Iterator[Crowd]:
                 process.start()
                 processes.append(process)
                 if not ready.wait(_READY):
-                    raise click.ClickException("the stand-ins do not listen")
+                    raise click.ClickException("the stand-ins are not ready")
             _compare(broker, workers)
         with Publisher(broker) as publisher:
             for name in names:
@@ -70,12 +70,14 @@ def _let_work(broker: Broker, worker: Worker, queue: str) -> None:
 
 
 def _standin(number: int, samples: Mapping[str, Sample], names: tuple[str, ...]) -> Standin:
-    """The real worker's replies under another name, with tasks and queues of its own."""
+    """Return the real worker's replies under another name, with different tasks and queues."""
     consumed = [names[(number * _QUEUES_EACH + one) % len(names)] for one in range(_QUEUES_EACH)]
     stats, queues = (samples[method] for method in METHODS)
     one = queues.body[0]
-    renamed = [{**one, "name": name, "routing_key": name, "exchange": {**one["exchange"], "name": name}}
-               for name in consumed]  # fmt: skip
+    renamed = [
+        {**one, "name": name, "routing_key": name, "exchange": {**one["exchange"], "name": name}}
+        for name in consumed
+    ]
     replies = {"stats": replace(stats, body={**stats.body, "total": _TASKS, "pid": 1000 + number})}
     return Standin(
         f"worker_{number}@bench", {**replies, "active_queues": replace(queues, body=renamed)}
@@ -83,28 +85,30 @@ def _standin(number: int, samples: Mapping[str, Sample], names: tuple[str, ...])
 
 
 def _compare(broker: Broker, workers: int) -> None:
-    """Ask all of them as Celery does: the stand-ins answer with the keys and types of the real worker."""
+    """Verify by `inspect` that the stand-ins reply with the keys and types of the real worker."""
     with Celery(broker=broker.url, set_as_current=False) as app:
         inspect = app.control.inspect(timeout=20.0, limit=workers + 1)
         for method in METHODS:
             answers: dict[str, Any] = getattr(inspect, method)() or {}
             if len(answers) != workers + 1:
                 raise click.ClickException(
-                    f"{len(answers)} of {workers + 1} workers answered {method}"
+                    f"{len(answers)} of {workers + 1} workers replied to {method}"
                 )
             wanted = shape(answers.pop(_REAL))
             for name, answer in answers.items():
                 if shape(answer) != wanted:
                     raise click.ClickException(
-                        f"{name} answers {method} otherwise than a real worker"
+                        f"{name} replies to {method} differently from a real worker"
                     )
 
 
 def shape(value: Any) -> Any:
-    """Keys and types; lists by what is in them, the counts of tasks without their names."""
+    """Return keys and types; lists as sets of item shapes, task counts without their names."""
     if isinstance(value, dict):
-        return {key: shape(list(one.values()) if key == "total" and isinstance(one, dict) else one)
-                for key, one in value.items()}  # fmt: skip
+        return {
+            key: shape(list(one.values()) if key == "total" and isinstance(one, dict) else one)
+            for key, one in value.items()
+        }
     if isinstance(value, list):
         found: list[Any] = []
         for one in map(shape, value):

@@ -1,4 +1,4 @@
-"""Keys of other people in the same Redis."""
+"""Unrelated keys in the same Redis."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ end
 
 
 def fill(client: redis.Redis, present: int, wanted: int) -> None:
-    """Add small keys until there are so many; made by the server itself, and in chunks."""
+    """Add small keys up to a number; the server creates them itself, in chunks."""
     for first in range(present, wanted, _CHUNK):
         client.eval(_FILL, 0, str(first), str(min(wanted, first + _CHUNK)))
 
 
 def memory(client: redis.Redis) -> float:
-    """What Redis holds, in GB."""
+    """Return the memory of Redis in GB."""
     info: Any = client.info("memory")
     return float(info["used_memory"] / 1e9)

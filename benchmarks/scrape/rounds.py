@@ -1,4 +1,4 @@
-"""Rounds of scrapes: how long each took, and that nothing was missing in it."""
+"""Rounds of scrapes: their durations, and a check that each is complete."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dataclasses import dataclass
 
 import click
 import urllib3
-from tests.support.exporter import Exporter
 from tests.support.broker_inventory import broadcasts_on
+from tests.support.exporter import Exporter
 
 from benchmarks.scrape.crowd import Crowd
 
-# As Prometheus asks.
+# The headers of Prometheus.
 _HEADERS = {
     "Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     "Accept-Encoding": "gzip",
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
 WARM_UP = 3
-"""Scrapes before those that count."""
+"""Number of scrapes before the measured ones."""
 SCRAPERS = 5
 _INTERVAL = 0.3
-"""Seconds for which one round is good, where several scrape."""
+"""Seconds for which the results of a round are reused, with several scrapers."""
 OURS = ('celery_worker_replied{worker="worker_', 'celery_queue_length{queue="queue_')
-"""What stands once for each worker, and once for each queue."""
+"""Beginnings of the lines that appear once per worker, and once per queue."""
 PEERS = ("", 'celery_queue_length{queue_name="queue_')
 
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds."""
+    """Durations in milliseconds."""
 
     p50: float
     p95: float
@@ -41,7 +41,7 @@ class Times:
 
     @classmethod
     def of(cls, seconds: list[float]) -> Times:
-        """Of some runs."""
+        """Summarize durations in seconds."""
         p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
         return cls(statistics.median(seconds) * 1000, p95 * 1000, max(seconds) * 1000)
 
@@ -50,7 +50,7 @@ class Times:
 
 
 def timed(work: Callable[[], object], rounds: int) -> Times:
-    """How long something takes, time after time."""
+    """Measure repeated calls."""
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -60,14 +60,14 @@ def timed(work: Callable[[], object], rounds: int) -> Times:
 
 
 def scraped(address: str, rounds: int, crowd: Crowd, marks: tuple[str, str] = OURS) -> Times:
-    """Scrapes one after the other, over one connection; each is complete, or it is an error."""
+    """Scrape sequentially over one connection; raise an error if a scrape is incomplete."""
     return by_turns((address,), rounds, crowd, marks)[0]
 
 
 def by_turns(
     addresses: Sequence[str], rounds: int, crowd: Crowd, marks: tuple[str, str] = OURS
 ) -> list[Times]:
-    """The same of several exporters by turns, so that what else the machine does hits all of them."""
+    """Scrape several exporters in turn, so that other load affects all of them alike."""
     seconds: list[list[float]] = [[] for _ in addresses]
     with urllib3.PoolManager(timeout=30.0, retries=False) as pool:
         for number in range(WARM_UP + rounds):
@@ -81,7 +81,7 @@ def by_turns(
 
 
 def _check(text: str, crowd: Crowd, marks: tuple[str, str]) -> None:
-    """Every worker has replied, and every queue has its message."""
+    """Check that every worker has replied and every queue has its message."""
     lines = text.splitlines()
     for mark, wanted in zip(marks, (crowd.workers, crowd.queues), strict=True):
         found = (
@@ -94,9 +94,9 @@ def _check(text: str, crowd: Crowd, marks: tuple[str, str]) -> None:
 
 
 def broadcasts(crowd: Crowd, rounds: int) -> int:
-    """How many control messages the broker sees of so many rounds in which SCRAPERS scrape at once.
+    """Return the number of control messages in rounds of SCRAPERS concurrent scrapes.
 
-    Without the stream of events, which sends canaries of its own.
+    The event stream is disabled, because it sends canaries.
     """
     arguments = ("--min-interval", str(_INTERVAL), "--no-collector.tasks")
     with Exporter.of(crowd.broker, *arguments) as exporter, broadcasts_on(crowd.broker) as count:
@@ -104,7 +104,7 @@ def broadcasts(crowd: Crowd, rounds: int) -> int:
         def scrape(_: int) -> str:
             return exporter.scrape(timeout=10).text
 
-        for _ in range(WARM_UP):  # by then it knows the workers, and their queues for half a minute
+        for _ in range(WARM_UP):  # then workers and their queues are known, the latter for 30 s
             scrape(0)
             time.sleep(2 * _INTERVAL)
         before = count()

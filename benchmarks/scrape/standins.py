@@ -1,4 +1,4 @@
-"""Stand-ins for workers: many in one process, each with its own mailbox and connections, that answer after 2 ms."""
+"""Stand-ins for workers: many per process, each with its own mailbox; they reply after 2 ms."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kombu import Connection
 from benchmarks.scrape.capture import TICKET, Sample
 
 DELAY = 0.002
-"""Seconds from a question to the answer."""
+"""Seconds from a command to its reply."""
 
 
 @dataclass(frozen=True)
 class Standin:
-    """One worker: its name, and what it replies to which command."""
+    """One worker: its name, and its replies by command."""
 
     name: str
     replies: Mapping[str, Sample]
@@ -32,18 +32,18 @@ class Standin:
 
 @dataclass(frozen=True)
 class Question:
-    """A message of remote control, as far as it matters here."""
+    """The relevant fields of a remote control message."""
 
     method: str
     destination: frozenset[str] | None
-    """None for every worker; without a reply to give, nobody."""
+    """None for every worker; empty if no reply is requested."""
     ticket: str
     exchange: str
     key: str
 
 
 def run(kind: str, url: str, standins: Sequence[Standin], ready: Callable[[], object]) -> None:
-    """Answer until the broker disconnects; calls `ready` when all listen."""
+    """Reply until the broker disconnects; call `ready` when all stand-ins are subscribed."""
     asyncio.run(_run(kind, url, standins, ready))
 
 
@@ -54,7 +54,7 @@ async def _run(
     with Celery(broker=url, set_as_current=False) as app, Connection(url, heartbeat=0) as first:
         kept = []
         for standin in standins:
-            # On RabbitMQ the mailbox belongs to its connection; on Redis it is an entry in a table.
+            # On RabbitMQ the mailbox is exclusive to its connection; on Redis it is a set entry.
             connection = first if kind == "redis" else first.clone()
             queue = app.control.mailbox(connection).get_queue(standin.name)(
                 connection.default_channel
@@ -86,7 +86,7 @@ def _address(url: str) -> tuple[str, int]:
 
 
 class Answering:
-    """Answers the questions that one worker is asked."""
+    """Replies to the commands of one worker."""
 
     def __init__(self, standin: Standin, send: Callable[[Sample, Question, bytes], object]) -> None:
         self._name = standin.name
@@ -98,7 +98,7 @@ class Answering:
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, question: Question) -> None:
-        """Answer, in a while."""
+        """Reply after the delay."""
         if question.destination is None or self._name in question.destination:
             sample, body = self._replies[question.method]
             self._loop.call_later(DELAY, self._send, sample, question, body)
@@ -119,7 +119,7 @@ class _Connected(asyncio.Protocol):
 
 
 class RedisListener(_Connected):
-    """Subscribed, as a worker is."""
+    """A subscriber, as a worker is."""
 
     def __init__(self, url: str, gone: asyncio.Event, answer: Answering) -> None:
         super().__init__(gone)
@@ -139,7 +139,7 @@ class RedisListener(_Connected):
 
 
 class RedisPusher(_Connected):
-    """What a worker's replies go out by."""
+    """The connection on which a worker sends its replies."""
 
     def __init__(self, url: str, gone: asyncio.Event) -> None:
         super().__init__(gone)
@@ -150,7 +150,7 @@ class RedisPusher(_Connected):
         self.transport.write(f"SELECT {self._database}\r\n".encode())
 
     def send(self, sample: Sample, question: Question, body: bytes) -> None:
-        """LPUSH, on the list that kombu would find for this exchange and routing key."""
+        """LPUSH to the list of this exchange and routing key, as kombu resolves it."""
         address = {b"ticket": question.ticket.encode(), b"exchange": question.exchange.encode()}
         message = sample.envelope % {
             **address,
@@ -163,7 +163,7 @@ class RedisPusher(_Connected):
 
 
 class AmqpTalker(_Connected):
-    """One connection that consumes a mailbox and publishes the replies."""
+    """A connection that consumes a mailbox and publishes the replies."""
 
     def __init__(self, standin: Standin, channel: int, gone: asyncio.Event) -> None:
         super().__init__(gone)
@@ -172,7 +172,7 @@ class AmqpTalker(_Connected):
         self._unread = b""
 
     def data_received(self, data: bytes) -> None:
-        """A question fits into one frame of content."""
+        """Parse frames; a command fits into one content frame."""
         data = self._unread + data
         at = 0
         while len(data) - at >= 7:
@@ -185,7 +185,7 @@ class AmqpTalker(_Connected):
         self._unread = data[at:]
 
     def send(self, sample: Sample, question: Question, body: bytes) -> None:
-        """basic.publish."""
+        """Send a basic.publish."""
         properties = sample.envelope.replace(TICKET.encode(), question.ticket.encode())
         method = pack(">HHH", 60, 40, 0) + _short(question.exchange) + _short(question.key) + b"\0"
         header = pack(">HHQ", 60, 0, len(body)) + properties
@@ -201,7 +201,7 @@ def _short(text: str) -> bytes:
 
 @lru_cache(4)
 def _unwrapped(message: bytes) -> Question:
-    """All workers of a process get the same message: it is read once."""
+    """Decode a message once for all workers of the process."""
     return _question(base64.b64decode(json.loads(message)["body"]))
 
 

@@ -1,4 +1,4 @@
-"""The Celery app of the example: orders that are quick, reports that are slow and fail now and then."""
+"""The Celery app of the example: fast orders, and slow reports that fail occasionally."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The web application of the example: it sends a task and tells what has become of it."""
+"""The web application of the example: send a task, and return its state."""
 
 from app import app, confirm_order, make_report
 from celery.result import AsyncResult
@@ -21,7 +21,7 @@ def report() -> dict[str, str]:
 
 @api.get("/tasks/{task}")
 def state(task: str) -> dict[str, object]:
-    """The state of a task, and its result once it has one."""
+    """Return the state of a task, and its result if it succeeded."""
     result = AsyncResult(task, app=app)
     return {
         "task": task,

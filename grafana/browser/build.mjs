@@ -1,7 +1,7 @@
-// The page as one file, build/page.js.
+// Bundles the page as build/page.js.
 //
-// In two steps, so that every package is taken in its CommonJS form: in the other, components of older packages come
-// out as objects.
+// In two steps, so that every package is bundled in its CommonJS form: as ES modules, components of older packages
+// are imported as module objects.
 import { build } from 'esbuild';
 
 await build({
@@ -18,7 +18,7 @@ await build({
   bundle: true,
   format: 'iife',
   platform: 'browser',
-  // Code editors are in no panel.
+  // No panel uses the code editor.
   alias: { 'monaco-editor': './src/nothing.ts' },
   define: { 'process.env.NODE_ENV': '"production"', global: 'window' },
   loader: { '.svg': 'dataurl', '.woff2': 'empty', '.png': 'empty' },

@@ -1,13 +1,14 @@
-// node shoot.mjs CHROMIUM JOBS.json: draws each job in a browser, writes its picture, and prints what its panels show.
+// node shoot.mjs CHROMIUM JOBS.json: draws each job in a browser, writes its screenshot, and prints the state of its
+// panels as JSON.
 //
-// A job is {task, picture}: what src/data.ts calls a Task, and the path of a PNG ("" for none).
+// A job is {task, picture}: a Task of src/data.ts, and the path of a PNG ("" for none).
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const DEADLINE = 30_000; // milliseconds for one picture
+const DEADLINE = 30_000; // milliseconds per screenshot
 const [chromium, jobs] = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), 'celery-vitals-pictures-'));
 const built = (name) => pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), 'build', name)).href;
@@ -35,9 +36,9 @@ function send(method, params = {}, sessionId = undefined) {
   return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
 }
 
-const LOOK = `({
+const PANELS = `({
   panels: [...document.querySelectorAll('section[data-panel]')].map((one) => ({
-    ...one.dataset, words: one.innerText, drawn: one.querySelectorAll('canvas, svg rect, [role=cell], [role=gridcell]').length })),
+    ...one.dataset, text: one.innerText, drawn: one.querySelectorAll('canvas, svg rect, [role=cell], [role=gridcell]').length })),
   variables: [...document.querySelectorAll('[data-variable]')].map((one) => ({ ...one.dataset })),
   height: document.getElementById('page').scrollHeight,
 })`;
@@ -64,11 +65,11 @@ async function draw({ task, picture }) {
   const until = Date.now() + DEADLINE;
   while (!(await evaluate('window.READY === true'))) {
     if (Date.now() > until) {
-      throw new Error(`not drawn in time: ${await evaluate('window.FAILED || document.body.innerText')}`);
+      throw new Error(`timed out after ${DEADLINE / 1000} s: ${await evaluate('window.FAILED || document.body.innerText')}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  const seen = await evaluate(LOOK);
+  const seen = await evaluate(PANELS);
   if (picture) {
     await size(Math.ceil(seen.height));
     const { data } = await send('Page.captureScreenshot', { format: 'png' }, sessionId);

@@ -1,4 +1,4 @@
-// Writes the dashboards as TypeScript to build/, where `tsc` compares them with Grafana's own schema.
+// Writes the dashboards as TypeScript to build/, where `tsc` checks them against Grafana's schema.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 mkdirSync('build', { recursive: true });

@@ -177,7 +177,7 @@ def test_queues_with_the_application_s_prefix_are_found_and_others_are_not(
     sqs_server: SqsServer, broker: Broker, account: Any
 ) -> None:
     options = {**OPTIONS, "queue_name_prefix": "shop-"}
-    account.create_queue(QueueName="somebody-elses")
+    account.create_queue(QueueName="other-application")
     publish(
         broker, "add", 1, 2, queue="orders", count=2, conf={"broker_transport_options": options}
     )

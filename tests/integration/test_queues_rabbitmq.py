@@ -111,8 +111,8 @@ class TestSeen:
         self, local: LocalExporter
     ) -> None:
         scrape = until(local, OLDEST, {"stamped": SENT})
-        # Of `urgent` it tells the stamp of the younger message, whose priority is higher; of this
-        # one that of the message that is held, and nobody that of the one that waits.
+        # Not `urgent`, where the API has the stamp of a younger message of higher priority, and
+        # not `held`, where it has the stamp of the unacknowledged message.
         assert scrape.value("celery_queue_unacked_messages", queue="held") == 1
 
     def test_reply_queues_without_consumers(self, local: LocalExporter) -> None:

@@ -1,7 +1,7 @@
 """Servers of a newer Debian, which lives in a folder.
 
-Each server runs in a mount namespace of its own: what is mounted for it nobody else sees, and it is
-unmounted by the kernel when the server ends, however that happens.
+Each server runs in a mount namespace of its own: its mounts are visible to no other
+process, and unmounted by the kernel when the server ends, however that happens.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ from pathlib import Path
 from . import debian, environments
 
 LIVE = ("tests/integration",)
-# The live tests in which what a worker says or does matters; last those whose workers tell of
-# their tasks from the pool `threads`: Celery before 5.7 loses such events itself, which one row
-# is enough to show.
+# The live tests that depend on the behaviour of a worker.  ALL_WORKERS adds those with task events
+# of the pool `threads`, which Celery before 5.7 loses: one row is enough to show that.
 ANY_WORKERS = (
     "tests/integration/test_cluster.py",
     "tests/integration/test_faults.py::test_a_broker_killed_and_started_again_is_found_again",

@@ -1,5 +1,4 @@
-"""What the example for Alertmanager makes of alerts, by a real one: what is silenced by what,
-and what a title says."""
+"""Inhibitions and title of the Alertmanager example, in a real Alertmanager."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ops.rules import ALERTS
-from tests.support.ops.short_rules import short_alertmanager
+from tests.support.ops.short_rules import quick_alertmanager
 from tests.support.servers import HOST, AlertmanagerServer, wait_for
 from tests.support.servers.finding import find_program
 from tests.support.servers.http import request
@@ -28,16 +27,16 @@ OTHERS = (
 
 @pytest.fixture(scope="module")
 def alertmanager() -> Iterator[AlertmanagerServer]:
-    """One with the example's inhibitions, which tells nobody."""
-    config = short_alertmanager(f"http://{HOST}:1")
+    """Run Alertmanager with the example's inhibitions and without receivers."""
+    config = quick_alertmanager(f"http://{HOST}:1")
     files = {TEMPLATE: (ALERTS / TEMPLATE).read_text()}
-    quiet = {**config, "route": {"receiver": "nobody"}}
-    with AlertmanagerServer({**quiet, "receivers": [{"name": "nobody"}]}, files) as server:
+    config |= {"route": {"receiver": "null"}, "receivers": [{"name": "null"}]}
+    with AlertmanagerServer(config, files) as server:
         yield server
 
 
-def silenced(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Which of the alerts are kept silent, once some are."""
+def inhibited(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Post the alerts; return those that are inhibited, as soon as there are any."""
     body = json.dumps([{"labels": labels} for labels in alerts]).encode()
     request(f"{server.url}/api/v2/alerts", method="POST", data=body)
 
@@ -49,7 +48,7 @@ def silenced(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[d
 
 
 @pytest.mark.parametrize(
-    ("alert", "follows"),
+    ("alert", "consequence"),
     [
         ("CeleryExporterDown", "CeleryWorkerDown"),
         ("CeleryBrokerDown", "CeleryResultBackendDown"),
@@ -58,42 +57,36 @@ def silenced(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[d
         ("CeleryWorkerNotConsuming", "CeleryQueueUnserved"),
     ],
 )
-def test_inhibition_silences_consequences_of_the_same_cluster_only(
-    alertmanager: AlertmanagerServer, alert: str, follows: str
+def test_alert_inhibits_its_consequence_in_the_same_cluster_only(
+    alertmanager: AlertmanagerServer, alert: str, consequence: str
 ) -> None:
     here, *elsewhere = (
-        {**where, "alertname": follows, "cluster": alert} for where in (SHOP, *OTHERS)
+        {**where, "alertname": consequence, "cluster": alert} for where in (SHOP, *OTHERS)
     )
     source = {**SHOP, "alertname": alert, "cluster": alert}
-    assert silenced(alertmanager, [source, *elsewhere, here]) == [here]
+    assert inhibited(alertmanager, [source, *elsewhere, here]) == [here]
 
 
-def test_a_task_that_cannot_run_without_workers_is_no_second_message(
-    alertmanager: AlertmanagerServer,
-) -> None:
+def test_no_workers_inhibits_overdue_tasks(alertmanager: AlertmanagerServer) -> None:
     late = {"alertname": "CeleryTaskOverdue", "task": "shop.nightly"}
-    assert silenced(alertmanager, [{**SHOP, "alertname": "CeleryNoWorkers"}, late]) == [late]
+    assert inhibited(alertmanager, [{**SHOP, "alertname": "CeleryNoWorkers"}, late]) == [late]
 
 
-def test_queue_without_consumers_is_notified_while_the_backend_is_down(
+def test_backend_down_does_not_inhibit_a_queue_without_consumers(
     alertmanager: AlertmanagerServer,
 ) -> None:
     lost, slow, unserved = (
         {**SHOP, "alertname": alert, "cluster": "results", "queue": "mail"}
         for alert in ("CeleryResultBackendDown", "CeleryQueueWaitHigh", "CeleryQueueUnserved")
     )
-    assert silenced(alertmanager, [lost, unserved, slow]) == [slow]
+    assert inhibited(alertmanager, [lost, unserved, slow]) == [slow]
 
 
-def test_title_names_the_cluster(tmp_path: Path) -> None:
+def test_title_contains_the_cluster_labels(tmp_path: Path) -> None:
     firing = [{"status": "firing"}]
-    message = {
-        "status": "firing",
-        "groupLabels": {"alertname": "CeleryBrokerDown", **SHOP},
-        "alerts": firing,
-    }
-    data = tmp_path / "message.json"
-    data.write_text(json.dumps(message))
+    labels = {"alertname": "CeleryBrokerDown", **SHOP}
+    data = tmp_path / "notification.json"
+    data.write_text(json.dumps({"status": "firing", "groupLabels": labels, "alerts": firing}))
     command = [
         str(find_program("amtool")), "template", "render", f"--template.glob={ALERTS / TEMPLATE}",
         '--template.text={{ template "celery_vitals.title" . }}', f"--template.data={data}",

@@ -1,4 +1,4 @@
-"""The rules as text: they load, name what exists, and each alert has all that it needs."""
+"""The rule files: syntax, metrics, labels, thresholds, annotations, runbooks and documentation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.support.ops.rules import (
 )
 from tests.support.servers import promtool
 from tests.support.servers.finding import find_program
-from tools.alert_table import PAGE, page, tested
+from tools.alert_table import PAGE, covered, page
 
-# What Prometheus itself adds to each scrape.
+# Series that Prometheus adds to each scrape.
 PROMETHEUS: dict[str, set[str]] = {"up": set(), "scrape_duration_seconds": set()}
 SCRAPE_LABELS = {"job", "instance", "pod", "container", "endpoint"}
-USERS = ("celery_vitals:override:", "celery_vitals:expected_interval_seconds")
-SECTIONS = ["## Meaning", "## Impact", "## Diagnosis", "## What to do", "## Over when"]
+USER_RECORDS = ("celery_vitals:override:", "celery_vitals:expected_interval_seconds")
+SECTIONS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation", "## Resolution"]
 DOCUMENTS = [
     *sorted(RUNBOOKS.glob("*.md")),
     ROOT / "docs" / "alerts.md",
@@ -41,12 +41,12 @@ ALL = [RULES, COMPAT, OVERRIDES]
 
 
 def known() -> dict[str, set[str]]:
-    """Every series that a rule may read, and its labels."""
+    """Return every series that a rule may use, with its labels."""
     found = dict(PROMETHEUS)
     for metric in DEFINITIONS:
         labels = set(metric.labels)
         if metric.kind is Kind.HISTOGRAM:
-            # By its own name where Prometheus makes a native one of it.
+            # Prometheus may convert it to a native histogram, without a suffix.
             found |= {f"{metric.name}{part}": labels for part in ("", "_sum", "_count")}
             found[f"{metric.name}_bucket"] = labels | {"le"}
         else:
@@ -57,7 +57,7 @@ def known() -> dict[str, set[str]]:
 
 
 def recorded() -> set[str]:
-    """What the rules record themselves."""
+    """Return the names of the recording rules."""
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
@@ -69,7 +69,7 @@ def test_promtool_accepts_the_rules(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
-def test_every_metric_and_label_exists(path: Path) -> None:
+def test_rules_use_known_metrics_and_labels(path: Path) -> None:
     series = known()
     labels = SCRAPE_LABELS | {"le"} | {label for one in series.values() for label in one}
     unknown = []
@@ -77,7 +77,7 @@ def test_every_metric_and_label_exists(path: Path) -> None:
         for one in selected(str(rule["expr"])):
             if one.metric in series:
                 unknown += [(one.metric, label) for label in one.labels - series[one.metric]]
-            elif one.metric not in recorded() and not one.metric.startswith(USERS):
+            elif one.metric not in recorded() and not one.metric.startswith(USER_RECORDS):
                 unknown.append((one.metric, ""))
         unknown += [(str(rule["expr"]), label) for label in grouping(str(rule["expr"])) - labels]
     assert unknown == []
@@ -101,7 +101,7 @@ def test_every_threshold_is_used_and_can_be_overridden() -> None:
         assert re.fullmatch(rf"max\({override}\) or vector\([0-9.]+\)", expr), name
 
 
-def test_the_example_overrides_what_exists() -> None:
+def test_example_overrides_existing_thresholds() -> None:
     names = {rule["record"] for rule in rules(OVERRIDES)} - {
         "celery_vitals:expected_interval_seconds"
     }
@@ -109,10 +109,10 @@ def test_the_example_overrides_what_exists() -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
-def test_alert_has_severity_summary_description_and_runbook_url(alert: Alert) -> None:
+def test_alert_has_severity_for_and_annotations(alert: Alert) -> None:
     assert re.fullmatch(r"Celery[A-Z][A-Za-z]+", alert.name)
     assert alert.severity in ("critical", "warning", "info")
-    assert re.fullmatch(r"[0-9]+m", alert.hold)
+    assert re.fullmatch(r"[0-9]+m", alert.for_)
     assert set(alert.annotations) == {"summary", "description", "runbook_url"}
     assert "{{" not in alert.annotations["summary"]
     assert alert.annotations["runbook_url"] == f"docs/runbooks/{alert.name}.md"
@@ -121,19 +121,19 @@ def test_alert_has_severity_summary_description_and_runbook_url(alert: Alert) ->
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
-def test_an_alert_has_a_runbook_that_ends_the_incident(alert: Alert) -> None:
+def test_alert_has_a_runbook_with_all_sections(alert: Alert) -> None:
     text = (RUNBOOKS / f"{alert.name}.md").read_text()
     assert text.startswith(f"# {alert.name}\n")
     assert [line for line in text.splitlines() if line.startswith("## ")] == SECTIONS
 
 
-def test_there_is_no_runbook_without_an_alert() -> None:
+def test_every_runbook_has_an_alert() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == {alert.name for alert in alerts()}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
-def test_the_queries_in_the_documents_can_be_asked(path: Path) -> None:
-    """In the blocks marked as promql; each line that begins at the margin begins a query."""
+def test_queries_in_the_documentation_use_known_metrics(path: Path) -> None:
+    """In blocks marked as promql, each line without indentation starts a query."""
     series = known()
     for block in re.findall(r"```promql\n(.*?)```", path.read_text(), re.DOTALL):
         for query in re.split(r"\n(?=\S)", block.strip()):
@@ -141,8 +141,8 @@ def test_the_queries_in_the_documents_can_be_asked(path: Path) -> None:
             assert metrics <= {*series, *recorded()}, query
 
 
-def test_there_is_one_copy_of_the_rules() -> None:
-    """The chart and everything else take the files of alerts/; a copy could drift."""
+def test_rules_are_not_copied() -> None:
+    """The chart links to the files of alerts/; a copy could become stale."""
     names = {path.name for path in ALERTS.iterdir() if path.is_file()}
     folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
     copies = [
@@ -156,16 +156,16 @@ def test_there_is_one_copy_of_the_rules() -> None:
     assert copies == []
 
 
-def test_the_table_of_alerts_is_up_to_date() -> None:
+def test_table_of_alerts_is_up_to_date() -> None:
     assert page() == PAGE.read_text()
 
 
-def test_every_alert_is_tested_to_fire_and_to_clear() -> None:
+def test_every_alert_is_tested_to_fire_and_to_resolve() -> None:
     names = {alert.name for alert in alerts()}
-    assert tested() == (names, names)
+    assert covered() == (names, names)
 
 
-def test_alertmanager_takes_the_example() -> None:
+def test_amtool_accepts_the_example() -> None:
     program = find_program("amtool")
     assert program is not None
     command = [str(program), "check-config", str(ALERTS / "alertmanager.example.yml")]
@@ -173,7 +173,7 @@ def test_alertmanager_takes_the_example() -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_the_example_for_alertmanager_names_alerts_that_exist() -> None:
+def test_alertmanager_example_uses_existing_alerts() -> None:
     text = (ALERTS / "alertmanager.example.yml").read_text()
     patterns = {
         one for found in re.findall(r'alertname[=!]~?"([^"]+)"', text) for one in found.split("|")

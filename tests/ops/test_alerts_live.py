@@ -1,9 +1,8 @@
-"""A real cluster, Prometheus with the rules, Alertmanager with the example's routes: a fault, and
-the message of it.
+"""Real faults with a real Prometheus, Alertmanager and the rules: one notification per fault.
 
-Each fault is one message, and its end another; those in which the broker matters are on both
-brokers.  Only times are shorter: each `for`, Alertmanager's waits, and the exporter's
---worker-timeout.
+Each fault sends one notification, and another when it is resolved.  Faults that depend on the
+broker run on Redis and RabbitMQ.  Only times are shorter: each `for`, the waits of Alertmanager,
+and the exporter's --worker-timeout.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import pytest
 
 from tests.support.exporter import Exporter
 from tests.support.ops.rules import ALERTS
-from tests.support.ops.short_rules import overrides, short_alertmanager, short_groups
-from tests.support.ops.webhook import Message, Webhook
+from tests.support.ops.short_rules import overrides, quick_alertmanager, quick_groups
+from tests.support.ops.webhook import Notification, Webhook
 from tests.support.servers import (
     HOST,
     AlertmanagerServer,
@@ -39,25 +38,25 @@ SETTLE = 60.0
 
 
 @dataclass
-class AlertStack:
-    """All that runs."""
+class Scene:
+    """The running cluster, exporter and monitoring."""
 
     broker: Broker
     workers: dict[str, Worker]
     exporter: Exporter
     prometheus: PrometheusServer
     webhook: Webhook
-    seen: int = field(default=0)
-    """How many messages have been read."""
+    read: int = field(default=0)
+    """Number of notifications that have been read."""
 
-    def fresh(self) -> list[Message]:
-        """The messages since the last time."""
-        found = self.webhook.messages[self.seen :]
-        self.seen += len(found)
+    def unread(self) -> list[Notification]:
+        """Return the notifications since the last call."""
+        found = self.webhook.notifications[self.read :]
+        self.read += len(found)
         return found
 
     def control(self, command: str, queue: str, worker: str) -> None:
-        """Have a worker begin or end to consume a queue."""
+        """Send a remote control command about a queue to a worker."""
         with (
             Publisher(self.broker) as publisher,
             publisher.app.connection_for_write() as connection,
@@ -67,7 +66,7 @@ class AlertStack:
             )
 
     def firing(self) -> set[str]:
-        """The alerts that fire, by Prometheus' word."""
+        """Return the alerts that fire in Prometheus."""
         return {
             one["labels"]["alertname"]
             for one in self.prometheus.alerts()
@@ -75,30 +74,34 @@ class AlertStack:
         }
 
     @contextmanager
-    def one_message(self, alert: str, severity: str) -> Iterator[Callable[[], Message]]:
-        """In the block a fault begins, the function waits for its message, and the fault ends.
+    def one_notification(self, alert: str, severity: str) -> Iterator[Callable[[], Notification]]:
+        """Expect exactly two notifications of a fault: firing and resolved.
 
-        Then the message of its end has come, and no other at all.
+        The block causes the fault, waits for the notification with the returned function, and
+        removes the fault.
         """
-        assert self.fresh() == []
+        assert self.unread() == []
         receiver = {"critical": "on-call", "warning": "team"}[severity]
 
-        def message() -> Message:
+        def notification() -> Notification:
             wait_for(
-                lambda: self.webhook.messages[self.seen :], SETTLE, what=f"a message of {alert}"
+                lambda: self.webhook.notifications[self.read :],
+                SETTLE,
+                what=f"a notification of {alert}",
             )
-            return self.webhook.messages[self.seen]
+            return self.webhook.notifications[self.read]
 
-        yield message
-        wait_for(lambda: not self.prometheus.alerts(), SETTLE, what=f"the end of {alert}")
+        yield notification
+        wait_for(lambda: not self.prometheus.alerts(), SETTLE, what=f"{alert} to resolve")
         wait_for(
             lambda: any(
-                one.resolved and one.alert == alert for one in self.webhook.messages[self.seen :]
+                one.resolved and one.alert == alert
+                for one in self.webhook.notifications[self.read :]
             ),
             SETTLE,
-            what=f"the message of the end of {alert}",
+            what=f"the resolved notification of {alert}",
         )
-        assert [(one.alert, one.receiver, one.resolved) for one in self.fresh()] == [
+        assert [(one.alert, one.receiver, one.resolved) for one in self.unread()] == [
             (alert, receiver, False),
             (alert, receiver, True),
         ]
@@ -111,9 +114,8 @@ on_both = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
-    """Two workers on a broker of their own, the exporter, Prometheus, Alertmanager, and who gets
-    the messages."""
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Run a broker, two workers, the exporter, Prometheus, Alertmanager and a webhook."""
     with ExitStack() as stack:
         server: BrokerServer = stack.enter_context(request.param())
         broker = stack.enter_context(server.namespace())
@@ -141,12 +143,12 @@ def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
             (ALERTS / TEMPLATE).read_text().replace('runbooks" }}', f'runbooks" }}}}{ADDRESS}', 1)
         )
         alertmanager = stack.enter_context(
-            AlertmanagerServer(short_alertmanager(webhook.url), {TEMPLATE: template})
+            AlertmanagerServer(quick_alertmanager(webhook.url), {TEMPLATE: template})
         )
-        # Their `for` stays: a scrape has half a second here, less than the wait for silent workers,
-        # and the stream takes some seconds to recover from a broker outage.
-        unshortened = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
-        rules = [overrides(scrape_budget_ratio=9), *short_groups(*unshortened)]
+        # These keep their `for`: the scrape timeout of half a second is shorter than the wait for
+        # lost workers, and the event stream takes seconds to reconnect to the broker.
+        unchanged = ("CeleryExporterCollectorFailing", "CeleryEventStreamDeaf")
+        rules = [overrides(scrape_budget_ratio=9), *quick_groups(*unchanged)]
         prometheus = stack.enter_context(
             PrometheusServer([listen], rules=rules, alertmanagers=[f"{HOST}:{alertmanager.port}"])
         )
@@ -155,42 +157,42 @@ def scene(request: pytest.FixtureRequest) -> Iterator[AlertStack]:
             30,
             ignoring=(OSError,),
         )
-        wait_for(lambda: not prometheus.alerts(), 30, what="nothing pending")
-        yield AlertStack(broker, workers, exporter, prometheus, webhook)
+        wait_for(lambda: not prometheus.alerts(), 30, what="no pending alert")
+        yield Scene(broker, workers, exporter, prometheus, webhook)
 
 
 @on_redis
-def test_a_healthy_cluster_sends_no_message(scene: AlertStack) -> None:
+def test_healthy_cluster_sends_no_notification(scene: Scene) -> None:
     publish(scene.broker, "add", 1, 2, count=30)
     wait_for(lambda: scene.prometheus.query("celery_task_succeeded_total == 30"), 30)
     assert scene.firing() == set()
-    assert scene.fresh() == []
+    assert scene.unread() == []
 
 
 @on_redis
-def test_a_worker_is_killed(scene: AlertStack) -> None:
-    with scene.one_message("CeleryWorkerDown", "warning") as message:
+def test_a_worker_is_killed(scene: Scene) -> None:
+    with scene.one_notification("CeleryWorkerDown", "warning") as notification:
         scene.workers["two"].kill()
-        sent = message()
-        assert sent.title == "[FIRING:1] CeleryWorkerDown (celery-vitals)"
-        assert "two@test" in sent.text
-        assert f"What to do: {ADDRESS}docs/runbooks/CeleryWorkerDown.md" in sent.text
+        received = notification()
+        assert received.title == "[FIRING:1] CeleryWorkerDown (celery-vitals)"
+        assert "two@test" in received.text
+        assert f"Runbook: {ADDRESS}docs/runbooks/CeleryWorkerDown.md" in received.text
         scene.workers["two"].start()
 
 
 @on_redis
-def test_a_worker_is_frozen(scene: AlertStack) -> None:
-    with scene.one_message("CeleryWorkerDown", "warning") as message:
+def test_a_worker_is_frozen(scene: Scene) -> None:
+    with scene.one_notification("CeleryWorkerDown", "warning") as notification:
         scene.workers["one"].freeze()
-        assert "one@test" in message().text
+        assert "one@test" in notification().text
         scene.workers["one"].thaw()
 
 
 @on_redis
-def test_a_worker_is_stopped_and_started_again(scene: AlertStack) -> None:
+def test_graceful_shutdown_of_a_worker_sends_no_notification(scene: Scene) -> None:
     scene.workers["two"].stop()
     wait_for(lambda: scene.prometheus.query('celery_worker_up{worker="two@test"} == 0'), 30)
-    # For longer than the alert on a killed one takes.
+    # Longer than CeleryWorkerDown takes to fire.
     wait_for(
         lambda: scene.prometheus.query(
             'min_over_time((1 - celery_worker_up{worker="two@test"})[10s:1s]) == 1'
@@ -200,69 +202,69 @@ def test_a_worker_is_stopped_and_started_again(scene: AlertStack) -> None:
     assert scene.firing() == set()
     scene.workers["two"].start()
     wait_for(lambda: scene.prometheus.query('celery_worker_up{worker="two@test"} == 1'), 30)
-    assert scene.fresh() == []
+    assert scene.unread() == []
 
 
 @on_both
-def test_a_consumer_is_cancelled(scene: AlertStack) -> None:
-    with scene.one_message("CeleryWorkerNotConsuming", "critical") as message:
+def test_a_consumer_is_cancelled(scene: Scene) -> None:
+    with scene.one_notification("CeleryWorkerNotConsuming", "critical") as notification:
         for queue in ("celery", "two"):
             scene.control("cancel_consumer", queue, "two@test")
-        # Its own queue has nobody now, and that is not another message.
+        # Its own queue has no consumers now, which must not send another notification.
         publish(scene.broker, "add", 1, 2, queue="two", count=3)
-        assert "two@test" in message().text
+        assert "two@test" in notification().text
         wait_for(lambda: "CeleryQueueUnserved" in scene.firing(), SETTLE)
         for queue in ("celery", "two"):
             scene.control("add_consumer", queue, "two@test")
 
 
 @on_both
-def test_a_queue_without_consumers_is_filled(scene: AlertStack) -> None:
-    with scene.one_message("CeleryQueueUnserved", "critical") as message:
+def test_a_queue_without_consumers_is_filled(scene: Scene) -> None:
+    with scene.one_notification("CeleryQueueUnserved", "critical") as notification:
         publish(scene.broker, "add", 1, 2, queue="reports", count=7)
-        assert "7 messages wait in the queue reports" in message().text
+        assert "7 messages wait in the queue reports" in notification().text
         scene.control("add_consumer", "reports", "one@test")
         wait_for(lambda: scene.prometheus.query('celery_queue_length{queue="reports"} == 0'), 60)
         scene.control("cancel_consumer", "reports", "one@test")
 
 
 @on_redis
-def test_a_task_fails(scene: AlertStack) -> None:
-    with scene.one_message("CeleryTaskFailureRatio", "warning") as message:
+def test_a_task_fails(scene: Scene) -> None:
+    with scene.one_notification("CeleryTaskFailureRatio", "warning") as notification:
         publish(scene.broker, "add", 1, None)
         wait_for(
             lambda: scene.prometheus.query("count_over_time(celery_task_failed_total[1m]) >= 3"), 30
         )
         publish(scene.broker, "add", 1, None, count=60)
-        assert "project.add" in message().text
+        assert "project.add" in notification().text
         publish(scene.broker, "add", 1, 2, count=400)
 
 
 @on_redis
-def test_all_workers_are_frozen_while_work_waits(scene: AlertStack) -> None:
-    with scene.one_message("CeleryNoWorkers", "critical") as message:
+def test_all_workers_are_frozen_while_messages_wait(scene: Scene) -> None:
+    with scene.one_notification("CeleryNoWorkers", "critical") as notification:
         for worker in scene.workers.values():
             worker.freeze()
         publish(scene.broker, "add", 1, 2, queue="two", count=5)
-        assert "no worker" in message().text
+        assert "no worker" in notification().text
         assert {"CeleryNoWorkers", "CeleryWorkerDown"} == scene.firing()
         for worker in scene.workers.values():
             worker.thaw()
 
 
 @on_both
-def test_the_broker_is_stopped(scene: AlertStack) -> None:
-    with scene.one_message("CeleryBrokerDown", "critical") as message:
+def test_the_broker_is_stopped(scene: Scene) -> None:
+    with scene.one_notification("CeleryBrokerDown", "critical") as notification:
         scene.broker.server.kill()
-        assert message().alert == "CeleryBrokerDown"
-        # Longer than anything that follows from it would take.
+        assert notification().alert == "CeleryBrokerDown"
+        # Longer than the alerts that follow from it take to fire.
         wait_for(lambda: scene.prometheus.query("max_over_time(celery_broker_up[8s]) == 0"), SETTLE)
         scene.broker.server.start()
 
 
 @on_redis
-def test_the_exporter_is_killed(scene: AlertStack) -> None:
-    with scene.one_message("CeleryExporterDown", "critical") as message:
+def test_the_exporter_is_killed(scene: Scene) -> None:
+    with scene.one_notification("CeleryExporterDown", "critical") as notification:
         scene.exporter.kill()
-        assert message().alert == "CeleryExporterDown"
+        assert notification().alert == "CeleryExporterDown"
         scene.exporter.start()

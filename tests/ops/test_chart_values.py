@@ -1,5 +1,4 @@
-"""Wrong values for the chart: each is refused before anything is installed, in words that say
-which and why."""
+"""Wrong values for the chart: each is rejected by a message with the value and the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no broker": ({}, ("no broker", "broker.existingSecret", "broker.url")),
     "url and existingSecret": (
         {"broker": {"url": "redis://redis/0", "existingSecret": "celery"}},
-        ("broker.url and broker.existingSecret are both set", "keep the one"),
+        ("broker.url and broker.existingSecret are both set", "keep one"),
     ),
     "both for the backend": (
         {**SECRET, "resultBackend": {"url": "redis://redis/0", "existingSecret": "celery"}},
@@ -37,7 +36,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "password of a whole URL": (
         {"broker": {"existingSecret": "celery", "passwordSecret": "celery"}},
-        ("broker.passwordSecret goes with",),
+        ("broker.passwordSecret requires",),
     ),
     "port as text": (
         {**SECRET, "web": {"port": "9000"}},
@@ -62,7 +61,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "URL in the ConfigMap": (
         {**SECRET, "config": {"result-backend": "redis://x"}},
-        ("result-backend may hold",),
+        ("result-backend may contain",),
     ),
     "log level": (
         {**SECRET, "logLevel": "loud"},
@@ -87,15 +86,15 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "credentials for an open endpoint": (
         {**SECRET, "scrape": {"basicAuthSecret": "x"}},
-        ("scrape.basicAuthSecret is set", "web.auth is not"),
+        ("scrape.basicAuthSecret is set", "web.auth is false"),
     ),
     "alert that is none": (
         {**SECRET, "prometheusRule": {"enabled": True, "disabled": ["CeleryNap"]}},
-        ("no alert", "CeleryNap"),
+        ("unknown alert", "CeleryNap"),
     ),
     "threshold that is none": (
         {**SECRET, "prometheusRule": {"enabled": True, "thresholds": {"nap": 1}}},
-        ("no threshold nap",),
+        ("unknown threshold nap",),
     ),
     "threshold as text": (
         {**SECRET, "prometheusRule": {"thresholds": {"x": "1"}}},
@@ -109,7 +108,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "two clusters of one name": (
         {"clusters": [CLUSTER, CLUSTER]},
-        ("clusters: shop is there twice",),
+        ("clusters: duplicate name shop",),
     ),
     "cluster with a name that is no label": (
         {"clusters": [{**CLUSTER, "name": "Shop!"}]},

@@ -1,4 +1,4 @@
-"""The names of the exporter that most people come from, made from ours."""
+"""The compatibility rules, which record the metric names of danihodovic/celery-exporter."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OLD, NEW = 'name="t",queue_name="q"', 'task="t",queue="q"'
 
 
 def cases() -> dict[str, str]:
-    """What is asked by the old name and labels, and the series of ours that has to answer."""
+    """Return each selector with the old name and labels, and the series it must match."""
     found = {}
     for name, label in LABELS.items():
         ours = "worker" if label == "hostname" else "queue"
@@ -57,7 +57,7 @@ def cases() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("old", "ours"), cases().items(), ids=lambda text: text.partition("{")[0])
-def test_the_old_name_gives_the_value_once(old: str, ours: str, tmp_path: Path) -> None:
+def test_old_name_has_the_value_once(old: str, ours: str, tmp_path: Path) -> None:
     test = {
         "interval": "1m",
         "input_series": [{"series": ours, "values": "7x20"}],
@@ -88,7 +88,7 @@ def test_every_rule_is_tested() -> None:
     assert {re.split("{", old)[0] for old in cases()} == {rule["record"] for rule in rules(COMPAT)}
 
 
-def test_the_page_on_migration_knows_every_name() -> None:
+def test_migration_page_lists_every_name() -> None:
     text = (ROOT / "docs" / "migration.md").read_text()
     for rule in rules(COMPAT):
         stem = (
@@ -96,5 +96,5 @@ def test_the_page_on_migration_knows_every_name() -> None:
             if "time" in rule["record"]
             else rule["record"]
         )
-        words = re.sub(r"celery_task_(\w+)_total", r"\1", stem)
-        assert words in text, rule["record"]
+        name = re.sub(r"celery_task_(\w+)_total", r"\1", stem)
+        assert name in text, rule["record"]

@@ -1,14 +1,13 @@
-"""The dashboards without a server: they are what their source makes, keep the conventions, and
-ask for what exists."""
+"""The committed dashboards: up to date, following the conventions, and using known metrics."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import promql_parser as promql
@@ -22,15 +21,16 @@ from tests.support.ops.dashboard_files import (
     FOLDER,
     Query,
     annotation_queries,
-    filled,
+    interpolate,
     panels,
     queries,
     walk,
 )
+from tools.base import Generator
 
-BOARDS = ("exporter", "overview", "queues", "tasks", "workers")
+NAMES = ("exporter", "overview", "queues", "tasks", "workers")
 TARGET_LABELS = {"job", "instance", "pod"}
-OTHERS: Mapping[str, tuple[str, ...]] = {
+FOREIGN: Mapping[str, tuple[str, ...]] = {
     "up": (),
     "scrape_duration_seconds": (),
     "scrape_samples_scraped": (),
@@ -39,7 +39,7 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     "process_start_time_seconds": (),
     "ALERTS": ("alertname", "alertstate", "severity"),
 }
-"""What is not of the catalogue: Prometheus' own, and prometheus_client's."""
+"""Metrics of Prometheus and prometheus_client, and their labels."""
 HISTOGRAMS = {metric.name for metric in DEFINITIONS if metric.kind is Kind.HISTOGRAM}
 QUERIES = list(queries())
 
@@ -49,14 +49,14 @@ needs_grafana_types = pytest.mark.skipif(
 
 
 def labels_of(name: str) -> set[str]:
-    """The labels of a metric; KeyError for one that nobody exports."""
-    known = {metric.name: metric.labels for metric in DEFINITIONS} | dict(OTHERS)
+    """Return the labels of a metric; raise KeyError for an unknown metric."""
+    known = {metric.name: metric.labels for metric in DEFINITIONS} | dict(FOREIGN)
     known |= {f"{one}_bucket": (*known[one], "le") for one in HISTOGRAMS}
     return {*known[name], *TARGET_LABELS}
 
 
-def made(node: Any) -> set[str]:
-    """Labels that label_replace makes anywhere in an expression."""
+def added_labels(node: Any) -> set[str]:
+    """Return the labels that label_replace adds anywhere in an expression."""
     calls = [
         one
         for one in walk(node)
@@ -65,10 +65,9 @@ def made(node: Any) -> set[str]:
     return {call.args[1].val for call in calls}
 
 
-def complaints(expr: str) -> list[str]:
-    """What is wrong with a query: what it asks for and nobody exports, and counters that are not
-    made rates."""
-    tree = promql.parse(filled(expr))
+def query_errors(expr: str) -> list[str]:
+    """Return unknown metrics and labels of a query, and counters outside rate() or increase()."""
+    tree = promql.parse(interpolate(expr))
     found = []
     rated = {
         id(one.args[0].vector_selector): one.func.name
@@ -81,9 +80,11 @@ def complaints(expr: str) -> list[str]:
         if isinstance(node, promql.VectorSelector):
             found += _selector(node, rated.get(id(node), ""))
         if isinstance(node, promql.AggregateExpr) and node.modifier is not None:
-            under = set().union(*(labels_of(name) for name in _names(node)))
+            known = set().union(*(labels_of(name) for name in _names(node)))
             found += [
-                f"by {label}" for label in node.modifier.labels if label not in under | made(node)
+                f"by {label}"
+                for label in node.modifier.labels
+                if label not in known | added_labels(node)
             ]
     return found
 
@@ -91,7 +92,7 @@ def complaints(expr: str) -> list[str]:
 def _names(node: Any) -> list[str]:
     known = (
         {metric.name for metric in DEFINITIONS}
-        | set(OTHERS)
+        | set(FOREIGN)
         | {f"{one}_bucket" for one in HISTOGRAMS}
     )
     return [
@@ -105,7 +106,7 @@ def _selector(node: Any, function: str) -> list[str]:
     try:
         labels = labels_of(node.name)
     except KeyError:
-        return [f"nobody exports {node.name}"]
+        return [f"unknown metric {node.name}"]
     found = [
         f"{node.name} has no {one.name}" for one in node.matchers.matchers if one.name not in labels
     ]
@@ -118,58 +119,54 @@ def _selector(node: Any, function: str) -> list[str]:
     return found
 
 
-def lost(before: Any, after: Any, place: str = "") -> list[str]:
-    """Where something was and is not, or is something else; defaults may have come."""
+def lost_fields(before: Any, after: Any, place: str = "") -> list[str]:
+    """Return the paths of values that are missing or changed; added defaults are ignored."""
     if isinstance(before, dict) and isinstance(after, dict):
         pairs = [(key, value, after.get(key)) for key, value in before.items()]
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = [(str(index), *pair) for index, pair in enumerate(zip(before, after, strict=True))]
     else:
         return [] if before == after else [place]
-    return [found for key, one, other in pairs for found in lost(one, other, f"{place}/{key}")]
+    return [
+        found for key, one, other in pairs for found in lost_fields(one, other, f"{place}/{key}")
+    ]
 
 
 @needs_grafana_types
-def test_the_committed_files_are_what_the_source_makes() -> None:
-    check = [sys.executable, "-m", "grafana.source", "--check"]
-    answer = subprocess.run(
-        check, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False
-    )
-    assert (answer.returncode, answer.stderr) == (0, "")
+def test_committed_dashboards_match_their_source() -> None:
+    from tools.dashboards.files import GENERATOR
+
+    assert GENERATOR.stale() == {}
 
 
 @needs_grafana_types
-def test_stale_file_is_reported(tmp_path: Any) -> None:
+def test_check_reports_stale_dashboards(tmp_path: Path) -> None:
+    from tools.dashboards.files import files
+
     for name, board in DASHBOARDS.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(board | {"title": "by hand"}))
-    check = [sys.executable, "-m", "grafana.source", "--check", str(tmp_path)]
-    answer = subprocess.run(
-        check, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 1
-    assert answer.stderr.count("is stale") == len(BOARDS)
+    assert len(Generator("dashboards", lambda: files(tmp_path)).stale()) == len(NAMES)
 
 
 @needs_grafana_types
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_field_is_one_of_grafanas_own_types(name: str) -> None:
-    """Read into Grafana's types and written again, nothing is lost: a field that they do not
-    know would be."""
+def test_every_field_is_known_to_the_grafana_types(name: str) -> None:
+    """A field that Grafana's types do not know is lost when they parse and encode a dashboard."""
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
     register_default_plugins()
-    again = json.loads(json.dumps(Dashboard.from_json(DASHBOARDS[name]), cls=JSONEncoder))
-    assert lost(DASHBOARDS[name], again) == []
+    encoded = json.loads(json.dumps(Dashboard.from_json(DASHBOARDS[name]), cls=JSONEncoder))
+    assert lost_fields(DASHBOARDS[name], encoded) == []
 
 
-def test_there_is_a_dashboard_for_each_question() -> None:
-    assert list(DASHBOARDS) == [f"celery-vitals-{name}" for name in BOARDS]
+def test_there_are_five_dashboards() -> None:
+    assert list(DASHBOARDS) == [f"celery-vitals-{name}" for name in NAMES]
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_keeps_the_conventions(name: str) -> None:
+def test_dashboard_follows_the_conventions(name: str) -> None:
     board = DASHBOARDS[name]
     assert board["uid"] == name
     assert board["tags"] == ["celery-vitals"]
@@ -187,7 +184,7 @@ def test_a_dashboard_keeps_the_conventions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_panel_description_has_good_bad_and_action(name: str) -> None:
+def test_every_panel_describes_good_bad_and_action(name: str) -> None:
     for panel in panels(DASHBOARDS[name]):
         defaults = panel["fieldConfig"]["defaults"]
         assert panel["title"]
@@ -199,7 +196,7 @@ def test_every_panel_description_has_good_bad_and_action(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_panels_lie_beside_each_other(name: str) -> None:
+def test_panels_do_not_overlap(name: str) -> None:
     board = DASHBOARDS[name]
     numbers = [panel["id"] for panel in board["panels"]]
     assert len(set(numbers)) == len(numbers)
@@ -213,28 +210,28 @@ def test_panels_lie_beside_each_other(name: str) -> None:
         taken |= cells
 
 
-def test_every_link_leads_to_a_dashboard_of_ours() -> None:
+def test_every_link_leads_to_a_celery_vitals_dashboard() -> None:
     links = re.findall(r"/d/(celery-vitals-[a-z]+)\?", json.dumps(DASHBOARDS))
     assert set(links) <= set(DASHBOARDS)
-    looks = set(re.findall(r'\\"look\\", \\"(\w+)\\"', json.dumps(DASHBOARDS)))
-    assert looks
-    assert looks <= set(BOARDS)
+    details = set(re.findall(r'\\"look\\", \\"(\w+)\\"', json.dumps(DASHBOARDS)))
+    assert details
+    assert details <= set(NAMES)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_a_query_asks_for_what_is_exported(query: Query) -> None:
-    assert complaints(query.expr) == []
+def test_query_uses_exported_metrics_and_labels(query: Query) -> None:
+    assert query_errors(query.expr) == []
 
 
 @pytest.mark.parametrize("expr", sorted(set(annotation_queries())))
-def test_an_annotation_asks_for_what_is_exported(expr: str) -> None:
-    assert complaints(expr) == []
+def test_annotation_uses_exported_metrics_and_labels(expr: str) -> None:
+    assert query_errors(expr) == []
 
 
 @pytest.mark.parametrize(
     "query", [one for one in QUERIES if "{{" in one.target.get("legendFormat", "")], ids=str
 )
-def test_a_legend_names_labels_that_the_query_keeps(query: Query) -> None:
+def test_legend_uses_labels_that_the_query_keeps(query: Query) -> None:
     used = set(re.findall(r"{{(\w+)}}", query.target["legendFormat"]))
     kept = {
         name.strip()
@@ -245,20 +242,20 @@ def test_a_legend_names_labels_that_the_query_keeps(query: Query) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expr", "complaint"),
+    ("expr", "error"),
     [
-        ("celery_queue_size", "nobody exports celery_queue_size"),
+        ("celery_queue_size", "unknown metric celery_queue_size"),
         ('celery_queue_length{task="x"}', "celery_queue_length has no task"),
         ("sum by (worker) (celery_queue_length)", "by worker"),
         ("sum (celery_task_sent_total)", "celery_task_sent_total inside nothing"),
         ("rate(celery_queue_length[5m])", "celery_queue_length inside rate"),
     ],
 )
-def test_wrong_query_is_reported(expr: str, complaint: str) -> None:
-    assert complaints(expr) == [complaint]
+def test_query_errors_reports_a_wrong_query(expr: str, error: str) -> None:
+    assert query_errors(expr) == [error]
 
 
-def test_the_provisioning_files_are_for_what_grafana_reads() -> None:
+def test_provisioning_files_use_the_documented_paths() -> None:
     folder = FOLDER.parent / "provisioning"
     [provider] = yaml.safe_load((folder / "dashboards" / "celery-vitals.yaml").read_text())[
         "providers"

@@ -1,5 +1,4 @@
-"""Every query of the dashboards against a real Prometheus that has scraped a busy cluster,
-through two replicas."""
+"""Every query of the dashboards, against a real Prometheus that scrapes a busy cluster."""
 
 from __future__ import annotations
 
@@ -8,36 +7,40 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.ops.dashboard_files import DASHBOARDS, Query, annotation_queries, filled, queries
-from tests.support.ops.example_cluster import JOB, ExampleCluster, example_cluster
+from tests.support.ops.dashboard_files import (
+    DASHBOARDS,
+    Query,
+    annotation_queries,
+    interpolate,
+    queries,
+)
+from tests.support.ops.example_cluster import JOB, Shop, shop
 from tests.support.servers import Broker, wait_for
 
 QUERIES = list(queries())
-NEEDED = "Not seen"
-"""How a panel's text for no data begins when something is missing and not just calm."""
-MORE = 1.5
-"""Two replicas are scraped at different moments, so their rates differ a little; twice as much
-is too much."""
+MISSING = "No data:"
+"""Prefix of the text of a panel that has data in every healthy cluster."""
+TOLERANCE = 1.5
+"""Replicas are scraped at different times, so their rates differ a little, but not by 2."""
 
 
 @pytest.fixture(scope="module")
-def busy(module_broker: Broker) -> Iterator[ExampleCluster]:
-    """A shop that has been open for a while; its exporter is scraped as two replicas."""
-    with example_cluster(module_broker, replicas=("127.0.0.1", "localhost")) as scene:
-        prometheus = scene.prometheus
+def busy(module_broker: Broker) -> Iterator[Shop]:
+    """Run a cluster with traffic; its exporter is scraped as two replicas."""
+    with shop(module_broker, replicas=("127.0.0.1", "localhost")) as cluster:
+        prometheus = cluster.prometheus
         wait_for(
             lambda: prometheus.query("sum (celery_task_succeeded_total) > 150"), 90, interval=0.5
         )
         wait_for(
             lambda: prometheus.query("count_over_time(celery_broker_up[1h]) > 25"), 90, interval=0.5
         )
-        yield scene
+        yield cluster
 
 
 @pytest.fixture(scope="module")
-def still(busy: ExampleCluster) -> ExampleCluster:
-    """The same when its last task has ended and every replica knows it: what stands still can be
-    compared."""
+def idle(busy: Shop) -> Shop:
+    """Wait until no task runs, so that the values of two replicas can be compared."""
     busy.traffic.pause()
     query = busy.prometheus.query
     wait_for(lambda: query("sum (changes(celery_task_succeeded_total[5s])) == 0"), 60, interval=0.5)
@@ -45,69 +48,67 @@ def still(busy: ExampleCluster) -> ExampleCluster:
     return busy
 
 
-def answer(
-    scene: ExampleCluster, expr: str, **chosen: str
-) -> dict[tuple[tuple[str, str], ...], float]:
-    """The values of a query by their labels, without those that are not numbers."""
-    rows = scene.prometheus.query(filled(expr, **chosen))
+def answer(cluster: Shop, expr: str, **values: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """Return the values of a query by labels, without NaN."""
+    rows = cluster.prometheus.query(interpolate(expr, **values))
     return {tuple(sorted(labels.items())): value for labels, value in rows if not math.isnan(value)}
 
 
-def test_every_panel_has_data(busy: ExampleCluster) -> None:
+def test_every_panel_has_data(busy: Shop) -> None:
     empty = []
-    for name, board in DASHBOARDS.items():
-        for panel in board["panels"]:
-            calm = (
+    for name, dashboard in DASHBOARDS.items():
+        for panel in dashboard["panels"]:
+            may_be_empty = (
                 not panel.get("fieldConfig", {})
                 .get("defaults", {})
                 .get("noValue", "")
-                .startswith(NEEDED)
+                .startswith(MISSING)
             )
-            if not calm and not any(answer(busy, one["expr"]) for one in panel["targets"]):
+            if not may_be_empty and not any(answer(busy, one["expr"]) for one in panel["targets"]):
                 empty.append(f"{name}: {panel['title']}")
     assert empty == []
 
 
-def test_calm_panels_and_annotations_can_be_asked(busy: ExampleCluster) -> None:
+def test_every_query_and_annotation_evaluates(busy: Shop) -> None:
     for expr in [*(query.expr for query in QUERIES), *annotation_queries()]:
-        busy.prometheus.query(filled(expr))
+        busy.prometheus.query(interpolate(expr))
 
 
-def test_healthy_cluster_has_no_problem(busy: ExampleCluster) -> None:
-    [verdict] = [one for one in QUERIES if one.panel["title"] == "Is it all right?"]
-    [problems] = [one for one in QUERIES if one.panel["title"] == "What is wrong now"]
+def test_healthy_cluster_has_no_active_problem(busy: Shop) -> None:
+    [health] = [one for one in QUERIES if one.panel["title"] == "Health"]
+    [problems] = [one for one in QUERIES if one.panel["title"] == "Active problems"]
     assert answer(busy, problems.expr) == {}
-    assert answer(busy, verdict.expr) == {(): 0}
+    assert answer(busy, health.expr) == {(): 0}
 
 
-def test_any_other_job_is_left_out(busy: ExampleCluster) -> None:
+def test_queries_ignore_other_jobs(busy: Shop) -> None:
     for query in QUERIES:
         if "ALERTS" not in query.expr:
             assert answer(busy, query.expr, job="another-job") == {}, str(query)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_variable_has_values(busy: ExampleCluster, name: str) -> None:
+def test_every_variable_has_values(busy: Shop, name: str) -> None:
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] != "query":
             continue
         inner = variable["query"]["query"].removeprefix("label_values(").removesuffix(")")
         selector, _, label = inner.rpartition(", ")
-        found = busy.prometheus.api(f"label/{label}/values", **{"match[]": filled(selector)})
+        found = busy.prometheus.api(f"label/{label}/values", **{"match[]": interpolate(selector)})
         assert found, variable["name"]
         if label == "job":
             assert found == [JOB]
 
 
 @pytest.mark.parametrize(
-    "query", [one for one in QUERIES if one.board != "celery-vitals-exporter"], ids=str
+    "query", [one for one in QUERIES if one.dashboard != "celery-vitals-exporter"], ids=str
 )
-def test_two_replicas_never_double_a_number(still: ExampleCluster, query: Query) -> None:
-    both = answer(still, query.expr, rate_interval="60s")
-    one = answer(still, query.expr, rate_interval="60s", instance="127.*")
+def test_two_replicas_do_not_double_a_value(idle: Shop, query: Query) -> None:
+    both = answer(idle, query.expr, rate_interval="60s")
+    one = answer(idle, query.expr, rate_interval="60s", instance="127.*")
     doubled = {
         labels: (one[labels], both[labels])
         for labels in one.keys() & both.keys()
-        if both[labels] > 1 and one[labels] > 0 and both[labels] > MORE * one[labels]
+        if both[labels] > 1 and one[labels] > 0 and both[labels] > TOLERANCE * one[labels]
     }
     assert not doubled

@@ -27,10 +27,10 @@ def named_clients(client: redis.Redis) -> int:
 
 
 def inventory(broker: Broker) -> dict[str, Any]:
-    """Everything that a broker holds but for the messages.
+    """Return all keys or queues, bindings and connections of a broker, without messages.
 
-    Without the exchange of the events: nobody can listen for them before it is there, so the
-    exporter declares it as producers and workers do.
+    Without the exchange of the events: receivers and senders both declare it, and the exporter
+    has to declare it before it can subscribe.
     """
     return _on_redis(broker) if broker.kind == "redis" else _on_rabbitmq(broker)
 

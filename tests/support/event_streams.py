@@ -1,4 +1,4 @@
-"""A stream of events on a broker, and what it hears; and those who send."""
+"""An event stream on a broker, a recorder of its events, and senders."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ def sending(broker: Broker, **conf: Any) -> Iterator[Callable[..., str]]:
 
 
 def wait_received(sink: Recorder, send: Callable[..., str], timeout: float = 10.0) -> None:
-    """Wait until an event that is sent now is heard."""
+    """Send an event and wait until the stream receives it."""
     sent = send()
-    wait_for(lambda: sent in sink.ids(), timeout, what="an event heard")
+    wait_for(lambda: sent in sink.ids(), timeout, what="an event received")
 
 
 class TlsFront:

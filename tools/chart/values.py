@@ -162,9 +162,9 @@ def _of(path: str, default: Any, comments: Mapping[str, str]) -> Schema:
 README = """\
 # celery-vitals
 
-Generated from `values.yaml`; do not edit. Kubernetes 1.25 and later.
+Generated from `values.yaml`; do not edit. Requires Kubernetes 1.25 or later.
 
-One value is enough. With a Secret that holds the broker's URL:
+One value is required. With a Secret that contains the broker's URL:
 
     kubectl create secret generic celery --from-literal=broker-url=redis://:PASSWORD@redis:6379/0
     helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery

@@ -108,7 +108,9 @@ class TasksCollector(BaseCollector[None]):
         """Yield that the stream is down, or the workers that send no task events."""
         if not self._stream.up:
             reason = self._stream.reason
-            text = f"No task events are received: {reason.description}." if reason else _NOT_CONNECTED
+            text = (
+                f"No task events are received: {reason.description}." if reason else _NOT_CONNECTED
+            )
             yield BlindSpot("task_events", text, "")
             return
         workers = self._processor.workers_without_task_events()

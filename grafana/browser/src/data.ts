@@ -1,4 +1,4 @@
-// What Grafana's own data source does with a target: the query with its variables filled in, and the answer as frames.
+// Replaces Grafana's Prometheus data source: interpolates the variables of a query, and returns data frames.
 import { DataFrame, FieldType, Labels, toDataFrame } from '@grafana/data';
 import { Dashboard, Panel } from '@grafana/schema';
 
@@ -28,7 +28,7 @@ interface Series {
 
 const number = (text: string) => (text === 'NaN' ? NaN : text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : +text);
 
-async function ask(task: Task, path: string, fields: Record<string, string>): Promise<any> {
+async function request(task: Task, path: string, fields: Record<string, string>): Promise<any> {
   const answer = await fetch(`${task.prometheus}/api/v1/${path}`, { method: 'POST', body: new URLSearchParams(fields) });
   const body = await answer.json();
   if (body.status !== 'success') {
@@ -37,7 +37,7 @@ async function ask(task: Task, path: string, fields: Record<string, string>): Pr
   return body.data;
 }
 
-function filled(task: Task, text: string, step: number): string {
+function interpolate(task: Task, text: string, step: number): string {
   const names = (task.dashboard.templating?.list ?? []).filter((one) => one.type === 'query').map((one) => one.name);
   const rate = Math.max(step + task.scrape, 4 * task.scrape);
   return names
@@ -46,15 +46,15 @@ function filled(task: Task, text: string, step: number): string {
     .replaceAll('$__interval', `${step}s`);
 }
 
-// The values that a variable offers: label_values(selector, label).
-export async function values(task: Task, query: string): Promise<string[]> {
+// Returns the values of a query variable: label_values(selector, label).
+export async function variableValues(task: Task, query: string): Promise<string[]> {
   const [, selector, label] = /^label_values\((.*), (\w+)\)$/.exec(query)!;
-  const fields = { 'match[]': filled(task, selector, 1), start: `${task.from}`, end: `${task.to}` };
+  const fields = { 'match[]': interpolate(task, selector, 1), start: `${task.from}`, end: `${task.to}` };
   const answer = await fetch(`${task.prometheus}/api/v1/label/${label}/values?${new URLSearchParams(fields)}`);
   return (await answer.json()).data;
 }
 
-function named(target: Target, labels: Labels): string | undefined {
+function legend(target: Target, labels: Labels): string | undefined {
   return target.legendFormat?.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => labels[label] ?? '') || undefined;
 }
 
@@ -90,29 +90,29 @@ function seriesOf(target: Target, one: Series, start: number, end: number, step:
         name: 'Value',
         type: FieldType.number,
         labels: one.metric,
-        config: { displayNameFromDS: named(target, one.metric) },
+        config: { displayNameFromDS: legend(target, one.metric) },
         values: times.map((at) => points.get(at) ?? null),
       },
     ],
   });
 }
 
-// The frames of a panel.  An error of any query is an error of the panel.
-export async function frames(task: Task, panel: Panel, points: number): Promise<DataFrame[]> {
+// Returns the data frames of a panel.  An error of any query is an error of the panel.
+export async function queryFrames(task: Task, panel: Panel, points: number): Promise<DataFrame[]> {
   const targets = (panel.targets ?? []) as unknown as Target[];
   const step = Math.max(task.scrape, Math.ceil((task.to - task.from) / points));
   const start = Math.floor(task.from / step) * step;
   const end = Math.floor(task.to / step) * step;
   const found = await Promise.all(
     targets.map(async (target) => {
-      const query = filled(task, target.expr, step);
+      const query = interpolate(task, target.expr, step);
       if (target.instant) {
-        const { result } = await ask(task, 'query', { query, time: `${task.to}` });
+        const { result } = await request(task, 'query', { query, time: `${task.to}` });
         return target.format === 'table'
           ? [tableOf(target, result, targets.length > 1)]
           : result.map((one: Series) => seriesOf(target, one, start, end, step));
       }
-      const { result } = await ask(task, 'query_range', { query, start: `${start}`, end: `${end}`, step: `${step}` });
+      const { result } = await request(task, 'query_range', { query, start: `${start}`, end: `${end}`, step: `${step}` });
       return result.map((one: Series) => seriesOf(target, one, start, end, step));
     })
   );

@@ -1,4 +1,4 @@
-// What Grafana does between the answer and the picture: transformations, then the field options of the panel.
+// Applies a panel's transformations and field options to its data frames.
 import {
   applyFieldOverrides,
   DataFrame,
@@ -14,7 +14,7 @@ import {
 import { Panel } from '@grafana/schema';
 import { firstValueFrom } from 'rxjs';
 
-// Some have two names in this table.
+// Some transformers have two names in this table.
 const transformers = new Map(Object.values(standardTransformers).map((one: any) => [one.id, one]));
 standardTransformersRegistry.setInit(
   () => [...transformers.values()].map((one) => ({ ...one, transformation: () => Promise.resolve(one), imageDark: '', imageLight: '' })) as any
@@ -40,7 +40,7 @@ const registry = new FieldConfigOptionsRegistry(() =>
   )
 );
 
-export async function dressed(panel: Panel, raw: DataFrame[], theme: GrafanaTheme2): Promise<DataFrame[]> {
+export async function applyFieldConfig(panel: Panel, raw: DataFrame[], theme: GrafanaTheme2): Promise<DataFrame[]> {
   const transformed = panel.transformations?.length
     ? await firstValueFrom(transformDataFrame(panel.transformations as any, raw))
     : raw;

@@ -1,4 +1,4 @@
-// One dashboard on a page, drawn by Grafana's components; what each panel shows is told in attributes for the checks.
+// Draws one dashboard with Grafana's components.  Data attributes expose the state of each panel to the checks.
 import {
   createTheme,
   DataFrame,
@@ -15,9 +15,9 @@ import { Panel } from '@grafana/schema';
 import { BigValue, BigValueColorMode, BigValueGraphMode, BigValueTextMode, GlobalStyles, PanelChrome, PortalContainer, Table, TimeSeries } from '@grafana/ui';
 import React, { useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
-import { frames as fetched, Task, values } from './data';
-import { dressed } from './fields';
-import { Heat, Timeline } from './standins';
+import { queryFrames, Task, variableValues } from './data';
+import { applyFieldConfig } from './fields';
+import { Heatmap, StateTimeline } from './standins';
 
 declare global {
   interface Window {
@@ -80,25 +80,25 @@ function Body({ panel, shown, width, height }: { panel: Panel; shown: Shown; wid
     case 'table':
       return <Table data={frames[0]} width={width} height={height} columnMinWidth={(panel.fieldConfig?.defaults.custom as any)?.minWidth} initialSortBy={options.sortBy} cellHeight={options.cellHeight} />;
     case 'state-timeline':
-      return <Timeline frames={frames} width={width} height={height} theme={theme} />;
+      return <StateTimeline frames={frames} width={width} height={height} theme={theme} />;
     case 'heatmap': {
       const format = getValueFormat(options.yAxis?.unit);
       const unit = (value: number) => formattedValueToString(format(value));
-      return <Heat frames={frames} width={width} height={height} theme={theme} unit={unit} least={options.filterValues?.le} />;
+      return <Heatmap frames={frames} width={width} height={height} theme={theme} unit={unit} hideBelow={options.filterValues?.le} />;
     }
     default:
-      throw new Error(`no picture of a ${panel.type}`);
+      throw new Error(`unsupported panel type ${panel.type}`);
   }
 }
 
-async function look(panel: Panel, width: number): Promise<Shown> {
+async function load(panel: Panel, width: number): Promise<Shown> {
   try {
-    const raw = await fetched(task, panel, width / 3);
-    const known = raw.filter((frame) =>
+    const raw = await queryFrames(task, panel, width / 3);
+    const nonEmpty = raw.filter((frame) =>
       frame.fields.some((field) => field.type === FieldType.number && field.values.some((value: number | null) => value != null && !Number.isNaN(value)))
     );
-    const frames = await dressed(panel, panel.type === 'table' ? raw : known, theme);
-    if (!known.length || !frames.length) {
+    const frames = await applyFieldConfig(panel, panel.type === 'table' ? raw : nonEmpty, theme);
+    if (!nonEmpty.length || !frames.length) {
       return { state: 'empty', text: panel.fieldConfig?.defaults?.noValue ?? 'No data', frames: [] };
     }
     return { state: 'data', text: '', frames };
@@ -113,7 +113,7 @@ function PanelView({ panel, onDone }: { panel: Panel; onDone: () => void }) {
   const height = place.h * (UNIT + GAP) - GAP;
   const [shown, setShown] = useState<Shown>();
   useEffect(() => {
-    look(panel, width).then((found) => {
+    load(panel, width).then((found) => {
       setShown(found);
       onDone();
     });
@@ -136,12 +136,12 @@ function PanelView({ panel, onDone }: { panel: Panel; onDone: () => void }) {
 }
 
 function Variables() {
-  const [found, setFound] = useState<Record<string, string[]>>({});
+  const [values, setValues] = useState<Record<string, string[]>>({});
   const list = (task.dashboard.templating?.list ?? []).filter((one) => one.type === 'query');
   useEffect(() => {
     list.forEach(async (one) => {
-      const offered = await values(task, (one.query as any).query);
-      setFound((before) => ({ ...before, [one.name]: offered }));
+      const found = await variableValues(task, (one.query as any).query);
+      setValues((before) => ({ ...before, [one.name]: found }));
     });
   }, []);
   const box = { padding: '5px 10px', background: theme.colors.background.secondary, border: `1px solid ${theme.colors.border.medium}` };
@@ -149,7 +149,7 @@ function Variables() {
     <div style={{ display: 'flex', gap: 16, padding: GAP, alignItems: 'center', color: theme.colors.text.primary, height: 48 }}>
       <strong style={{ fontSize: 18, marginRight: 16 }}>{task.dashboard.title}</strong>
       {list.map((one) => (
-        <span key={one.name} data-variable={one.name} data-values={JSON.stringify(found[one.name] ?? null)} style={box}>
+        <span key={one.name} data-variable={one.name} data-values={JSON.stringify(values[one.name] ?? null)} style={box}>
           {one.label}: All
         </span>
       ))}

@@ -1,4 +1,4 @@
-// Grafana's schema of a dashboard as JSON has it: the values of enumerations as plain text.
+// Grafana's dashboard schema for JSON: enumeration values are plain strings.
 import { AnnotationQuery, Dashboard } from '@grafana/schema';
 
 type Plain<T> = T extends string
@@ -9,7 +9,7 @@ type Plain<T> = T extends string
       ? { [K in keyof T]: Plain<T[K]> }
       : T;
 
-// Prometheus' annotations have their query beside the common fields.
+// Annotations of a Prometheus data source have their query beside the common fields.
 type Annotation = Plain<AnnotationQuery> & { expr: string };
 
 export type Importable = Plain<Omit<Dashboard, 'annotations'>> & { annotations: { list: Annotation[] } };

@@ -1,4 +1,4 @@
-// Grafana does not publish the panels for states over time and for heat maps: these draw the same data in their place.
+// Grafana does not publish its state timeline and heatmap panels: these components draw the same data.
 import { DataFrame, Field, FieldType, getFieldDisplayName, GrafanaTheme2 } from '@grafana/data';
 import React from 'react';
 
@@ -8,14 +8,14 @@ interface Props {
   height: number;
   theme: GrafanaTheme2;
   unit?: (value: number) => string;
-  least?: number;
+  hideBelow?: number;
 }
 
 const LEFT = 120;
 const RIGHT = 34;
 const BOTTOM = 34;
 
-function Times({ times, width, height, theme }: { times: number[]; width: number; height: number; theme: GrafanaTheme2 }) {
+function TimeAxis({ times, width, height, theme }: { times: number[]; width: number; height: number; theme: GrafanaTheme2 }) {
   const marks = [0, 0.25, 0.5, 0.75, 1];
   return marks.map((share) => {
     const at = new Date(times[0] + share * (times[times.length - 1] - times[0])).toISOString().slice(11, 19);
@@ -28,15 +28,15 @@ function Times({ times, width, height, theme }: { times: number[]; width: number
   });
 }
 
-const values = (frame: DataFrame): Field => frame.fields.find((field) => field.type === FieldType.number)!;
+const valueField = (frame: DataFrame): Field => frame.fields.find((field) => field.type === FieldType.number)!;
 
-export function Timeline({ frames, width, height, theme }: Props) {
+export function StateTimeline({ frames, width, height, theme }: Props) {
   const times = frames[0].fields[0].values as number[];
   const row = (height - BOTTOM - 10) / frames.length;
   const cell = (width - LEFT - RIGHT) / times.length;
-  const words = new Map<string, string>();
+  const legend = new Map<string, string>();
   const rows = frames.map((frame, place) => {
-    const field = values(frame);
+    const field = valueField(frame);
     return (
       <g key={place} transform={`translate(0, ${place * row})`}>
         <text x={LEFT - 8} y={row / 2 + 4} fontSize={12} textAnchor="end" fill={theme.colors.text.primary}>
@@ -47,7 +47,7 @@ export function Timeline({ frames, width, height, theme }: Props) {
             return null;
           }
           const shown = field.display!(value);
-          words.set(shown.text, shown.color!);
+          legend.set(shown.text, shown.color!);
           return <rect key={index} shapeRendering="crispEdges" x={LEFT + index * cell} width={cell + 0.5} y={row * 0.1} height={row * 0.8} fill={shown.color} />;
         })}
       </g>
@@ -56,12 +56,12 @@ export function Timeline({ frames, width, height, theme }: Props) {
   return (
     <svg width={width} height={height}>
       {rows}
-      <Times times={times} width={width} height={height - BOTTOM + 6} theme={theme} />
-      {[...words].map(([word, colour], place) => (
-        <g key={word} transform={`translate(${8 + place * 130}, ${height - 14})`}>
+      <TimeAxis times={times} width={width} height={height - BOTTOM + 6} theme={theme} />
+      {[...legend].map(([text, colour], place) => (
+        <g key={text} transform={`translate(${8 + place * 130}, ${height - 14})`}>
           <rect width={14} height={4} y={4} fill={colour} rx={2} />
           <text x={20} y={10} fontSize={12} fill={theme.colors.text.primary}>
-            {word}
+            {text}
           </text>
         </g>
       ))}
@@ -69,14 +69,14 @@ export function Timeline({ frames, width, height, theme }: Props) {
   );
 }
 
-// Cumulative buckets (`le`) become counts of their own ranges first, as Grafana does.
-export function Heat({ frames, width, height, theme, unit, least = 0 }: Props) {
-  const bound = (frame: DataFrame) => Number((values(frame).labels?.le ?? '').replace('+Inf', 'Infinity'));
+// Converts cumulative buckets (`le`) to counts per bucket, as Grafana does.
+export function Heatmap({ frames, width, height, theme, unit, hideBelow = 0 }: Props) {
+  const bound = (frame: DataFrame) => Number((valueField(frame).labels?.le ?? '').replace('+Inf', 'Infinity'));
   const sorted = [...frames].sort((a, b) => bound(a) - bound(b));
   const times = sorted[0].fields[0].values as number[];
   const counts = sorted.map((frame, place) =>
-    (values(frame).values as number[]).map((value, index) =>
-      Math.max(0, value - (place ? (values(sorted[place - 1]).values[index] as number) : 0))
+    (valueField(frame).values as number[]).map((value, index) =>
+      Math.max(0, value - (place ? (valueField(sorted[place - 1]).values[index] as number) : 0))
     )
   );
   const most = Math.max(...counts.flat().filter(Number.isFinite), 1e-9);
@@ -90,7 +90,7 @@ export function Heat({ frames, width, height, theme, unit, least = 0 }: Props) {
             {Number.isFinite(bound(frame)) ? unit!(bound(frame)) : 'more'}
           </text>
           {counts[place].map((count, index) =>
-            count > least ? (
+            count > hideBelow ? (
               <rect
                 key={index}
                 x={LEFT + index * cell}
@@ -103,7 +103,7 @@ export function Heat({ frames, width, height, theme, unit, least = 0 }: Props) {
           )}
         </g>
       ))}
-      <Times times={times} width={width} height={height - BOTTOM + 16} theme={theme} />
+      <TimeAxis times={times} width={width} height={height - BOTTOM + 16} theme={theme} />
     </svg>
   );
 }

@@ -1,4 +1,4 @@
-{{/* The connections: value, option, variable of the password. */}}
+{{/* The connections: value, option of the program, environment variable of the password. */}}
 {{- define "celery-vitals.connections" -}}
 broker: {option: broker-url, password: BROKER_PASSWORD}
 resultBackend: {option: result-backend, password: RESULT_BACKEND_PASSWORD}
@@ -36,14 +36,14 @@ rabbitmqManagement: {option: rabbitmq-management-url, password: RABBITMQ_MANAGEM
 {{- end -}}
 {{- range $key, $value := $v.config -}}
 {{- if hasKey $config $key -}}
-{{- fail (printf "config: %s is already set by a value of its own: see the README of the chart" $key) -}}
+{{- fail (printf "config: %s must be set by its own value of the chart (see its README)" $key) -}}
 {{- end -}}
 {{- $_ := set $config $key $value -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* The URLs that the chart keeps in a Secret of its own. */}}
+{{/* The URLs that the chart stores in a Secret of the release. */}}
 {{- define "celery-vitals.secretData" -}}
 {{- range $name, $one := include "celery-vitals.connections" . | fromYaml -}}
 {{- $given := get $.Values $name -}}

@@ -3,7 +3,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The name of objects of the release; of an exporter's objects in a release with several clusters, theirs is added. */}}
+{{/* The name of the objects of the release, followed by the cluster's name for the objects of one cluster. */}}
 {{- define "celery-vitals.fullname" -}}
 {{- $name := include "celery-vitals.name" . -}}
 {{- $full := default (ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name)) .Values.fullnameOverride -}}
@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the pods. */}}
+{{/* Selector labels of the pods. */}}
 {{- define "celery-vitals.selector" -}}
 app.kubernetes.io/name: {{ include "celery-vitals.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -23,13 +23,13 @@ celery_cluster: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* What selects the pods of `helm test`. */}}
+{{/* Selector labels of the pods of `helm test`. */}}
 {{- define "celery-vitals.testSelector" -}}
 app.kubernetes.io/name: {{ include "celery-vitals.name" . }}-test
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
-{{/* Labels of an object: (list context labels).  No label is there twice, and none replaces what selects the pods. */}}
+{{/* Labels of an object: (list context labels).  No label is duplicated, and none overrides a selector label. */}}
 {{- define "celery-vitals.labels" -}}
 {{- $ := index . 0 -}}
 {{- $own := include "celery-vitals.selector" $ | fromYaml -}}
@@ -64,8 +64,8 @@ annotations:
 {{- end -}}
 
 {{/*
-The exporters of the release, as JSON of {items: [{cluster, Values}]}: one without `clusters`, else one for each of them.
-A cluster's values are laid over those of the release, one level deep; a connection that it names is its own alone.
+The exporters of the release, as JSON of {items: [{cluster, Values}]}: one without `clusters`, otherwise one per cluster.
+The values of a cluster override those of the release, one level deep; a connection is overridden as a whole.
 */}}
 {{- define "celery-vitals.exporters" -}}
 {{- $items := list -}}

@@ -1,4 +1,4 @@
-{{/* How one exporter is scraped: the endpoint of a ServiceMonitor or PodMonitor. */}}
+{{/* The scrape endpoint of one exporter, for a ServiceMonitor or PodMonitor. */}}
 {{- define "celery-vitals.endpoint" -}}
 {{- $s := .Values.scrape -}}
 port: http

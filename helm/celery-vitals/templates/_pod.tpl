@@ -1,4 +1,4 @@
-{{/* A probe of one exporter: (list context path).  One that asks for credentials is asked from inside, where none are needed. */}}
+{{/* A probe of one exporter: (list context path).  A kubelet has no credentials: with web.auth the probe runs in the container. */}}
 {{- define "celery-vitals.probe" -}}
 {{- $ := index . 0 -}}
 {{- if $.Values.web.auth -}}
@@ -152,7 +152,7 @@ spec:
       ports:
         - name: http
           containerPort: {{ .Values.web.port }}
-      # Healthy while the process lives, whatever the broker does: an outage must not restart who reports it.
+      # Independent of the broker: an outage must not restart the exporter that reports it.
       livenessProbe:
         {{- include "celery-vitals.probe" (list . "/-/healthy") | nindent 8 }}
         initialDelaySeconds: 10

@@ -1,5 +1,4 @@
-"""The states of a cluster that are photographed: how each comes about, and what the pictures
-have to say of it."""
+"""The cluster states of the screenshots: how to cause each, and what the overview must show."""
 
 from __future__ import annotations
 
@@ -8,108 +7,108 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from tests.support.ops.example_cluster import ExampleCluster
+from tests.support.ops.example_cluster import Shop
 
-BOARDS = ("overview", "tasks", "queues", "workers", "exporter")
+DASHBOARDS = ("overview", "tasks", "queues", "workers", "exporter")
 
 
 @dataclass(frozen=True)
-class ClusterState:
-    """One state."""
+class Scene:
+    """A cluster state and its screenshots."""
 
     name: str
-    begin: Callable[[ExampleCluster], None]
-    lasts: float
-    """Seconds from its beginning to the picture: an incident needs time to be seen as one."""
-    texts: Mapping[str, Sequence[str]]
-    """Words that have to stand in a panel of the overview, by its title."""
-    boards: Sequence[str]
+    start: Callable[[Shop], None]
+    duration: float
+    """Seconds from the start to the screenshot, for the metrics and alerts to show the incident."""
+    expected: Mapping[str, Sequence[str]]
+    """Texts that panels of the overview must show, by panel title."""
+    dashboards: Sequence[str]
     light: Sequence[str] = ()
-    """Those that are also drawn with dark letters on white."""
+    """Dashboards that are also drawn in the light theme."""
 
     @property
     def healthy(self) -> bool:
-        """Nothing is wrong, so that no panel may miss anything."""
-        return self.begin is healthy
+        """Whether the cluster has no problem, so that every panel must have data."""
+        return self.start is healthy
 
 
-def healthy(_: ExampleCluster) -> None:
-    """Everything runs."""
+def healthy(_: Shop) -> None:
+    """Leave the cluster as it is."""
 
 
-def no_consumer(cluster: ExampleCluster) -> None:
-    """Reports are sent to a queue without consumers."""
-    cluster.traffic.unserved.set()
+def no_consumer(shop: Shop) -> None:
+    """Send tasks to a queue without consumers."""
+    shop.traffic.unserved.set()
 
 
-def not_consuming(cluster: ExampleCluster) -> None:
-    """One worker answers and consumes nothing."""
-    with Celery(broker=cluster.broker.url, set_as_current=False) as app:
+def not_consuming(shop: Shop) -> None:
+    """Cancel all consumers of one worker."""
+    with Celery(broker=shop.broker.url, set_as_current=False) as app:
         for queue in ("orders", "mail"):
             app.control.cancel_consumer(queue, destination=["web-2@shop"])
 
 
-def broker_down(cluster: ExampleCluster) -> None:
-    """The broker stands still."""
-    cluster.traffic.pause()
-    cluster.broker.server.freeze()
+def broker_down(shop: Shop) -> None:
+    """Freeze the broker process."""
+    shop.traffic.pause()
+    shop.broker.server.freeze()
 
 
-def failing(cluster: ExampleCluster) -> None:
-    """One task fails."""
-    cluster.traffic.failing.set()
+def failing(shop: Shop) -> None:
+    """Make one task fail."""
+    shop.traffic.failing.set()
 
 
 def _unhealthy(
     problem: Sequence[str], alert: str, **more: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
     return {
-        "Is it all right?": ("UNHEALTHY",),
-        "What is wrong now": problem,
+        "Health": ("UNHEALTHY",),
+        "Active problems": problem,
         "Firing alerts": (alert,),
         **more,
     }
 
 
-CLUSTER_STATES = (
-    ClusterState(
+SCENES = (
+    Scene(
         "healthy",
         healthy,
         0,
         {
-            "Is it all right?": ("HEALTHY",),
-            "What is wrong now": ("Nothing is wrong",),
-            "Firing alerts": ("None fires",),
+            "Health": ("HEALTHY",),
+            "Active problems": ("No active problems",),
+            "Firing alerts": ("No firing alerts",),
         },
-        BOARDS,
+        DASHBOARDS,
         light=("overview",),
     ),
-    ClusterState(
+    Scene(
         "no-consumer",
         no_consumer,
         60,
-        _unhealthy(("reports", "no worker consumes the queue"), "CeleryQueueUnserved"),
+        _unhealthy(("reports", "no consumers"), "CeleryQueueUnserved"),
         ("overview", "queues"),
     ),
-    ClusterState(
+    Scene(
         "not-consuming",
         not_consuming,
         90,
         _unhealthy(("web-2@shop", "consumes no queue"), "CeleryWorkerNotConsuming"),
         ("overview", "workers"),
     ),
-    ClusterState(
+    Scene(
         "broker-down",
         broker_down,
         45,
-        _unhealthy(("broker does not answer",), "CeleryBrokerDown", Broker=("DOWN",)),
+        _unhealthy(("broker is down",), "CeleryBrokerDown", Broker=("DOWN",)),
         ("overview",),
     ),
-    ClusterState(
+    Scene(
         "failing",
         failing,
         75,
-        _unhealthy(("project.fail", "runs fail"), "CeleryTaskFailureRatio"),
+        _unhealthy(("project.fail", "failure ratio"), "CeleryTaskFailureRatio"),
         ("overview", "tasks"),
     ),
 )

@@ -1,4 +1,4 @@
-"""The committed dashboards as the tests read them."""
+"""Read the committed dashboards, their panels and their queries."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ DASHBOARDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a dashboard, and where it stands."""
+    """One query of a dashboard, with its panel."""
 
-    board: str
+    dashboard: str
     panel: dict[str, Any]
     target: dict[str, Any]
 
     @property
     def expr(self) -> str:
-        """As committed, with variables."""
+        """The expression as committed, with variables."""
         return str(self.target["expr"])
 
     def __str__(self) -> str:
-        return f"{self.board} / {self.panel['title']} / {self.target['refId']}"
+        return f"{self.dashboard} / {self.panel['title']} / {self.target['refId']}"
 
 
-def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
-    """All but the headings."""
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the panels without the row headings."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def queries() -> Iterator[Query]:
-    """Every query of every panel."""
-    for name, board in DASHBOARDS.items():
-        for panel in panels(board):
+    """Yield every query of every panel."""
+    for name, dashboard in DASHBOARDS.items():
+        for panel in panels(dashboard):
             for target in panel["targets"]:
                 yield Query(name, panel, target)
 
 
 def annotation_queries() -> Iterator[str]:
-    """Every query of an annotation."""
-    for board in DASHBOARDS.values():
-        yield from (one["expr"] for one in board["annotations"]["list"])
+    """Yield every query of an annotation."""
+    for dashboard in DASHBOARDS.values():
+        yield from (one["expr"] for one in dashboard["annotations"]["list"])
 
 
-def filled(expr: str, rate_interval: str = "20s", **chosen: str) -> str:
-    """With its variables filled in; All where nothing is chosen."""
+def interpolate(expr: str, rate_interval: str = "20s", **values: str) -> str:
+    """Replace the variables of a query; `.+` (All) for variables without a value."""
     expr = expr.replace("$__rate_interval", rate_interval)
-    return re.sub(r"\$([a-z]+)", lambda found: chosen.get(found[1], ".+"), expr)
+    return re.sub(r"\$([a-z]+)", lambda match: values.get(match[1], ".+"), expr)
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """An expression and everything in it."""
+    """Yield an expression and all its parts."""
     yield node
     if isinstance(node, promql.Call):
         children = list(node.args)

@@ -1,4 +1,4 @@
-"""A busy cluster for the dashboards: workers, traffic, exporter and Prometheus."""
+"""A busy cluster for the dashboards: workers, traffic, an exporter, and Prometheus."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ LIMITS = {"orders": 200, "mail": 200, "images": 50, "reports": 100}
 
 @dataclass
 class Traffic:
-    """Sends a steady mix of tasks from a thread until it is paused."""
+    """Sends a steady mix of tasks from its own thread, until it is paused."""
 
     broker: Broker
     tick: float = 0.5
     failing: threading.Event = field(default_factory=threading.Event)
-    """Set: orders fail."""
+    """While set, orders fail."""
     unserved: threading.Event = field(default_factory=threading.Event)
-    """Set: reports are sent to a queue without consumers."""
+    """While set, tasks are sent to `reports`, a queue without consumers."""
     _paused: threading.Event = field(default_factory=threading.Event)
-    _over: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _idle: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """One tick after the other."""
+        """Send tasks at every tick until stopped."""
         with Publisher(self.broker, SENT_EVENTS) as publisher:
             publisher.send("fail", queue="orders", count=2)
             publisher.send("retry", queue="orders")
             publisher.send("sleep", 1.0, queue="images", countdown=3600.0)
             number = 0
-            while not self._over.wait(self.tick):
+            while not self._stopped.wait(self.tick):
                 if self._paused.is_set():
                     self._idle.set()
                     continue
@@ -61,18 +61,18 @@ class Traffic:
             publisher.send("bill", queue="reports", count=4)
 
     def pause(self) -> None:
-        """Send nothing from now on; returns when it does not."""
+        """Stop sending; return when the current tick is over."""
         self._paused.set()
         self._idle.wait(10)
 
-    def end(self) -> None:
-        """For good."""
-        self._over.set()
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
 
 
 @dataclass(frozen=True)
-class ExampleCluster:
-    """The cluster."""
+class Shop:
+    """A running cluster."""
 
     broker: Broker
     workers: dict[str, Worker]
@@ -82,14 +82,16 @@ class ExampleCluster:
 
 
 @contextmanager
-def example_cluster(
+def shop(
     broker: Broker,
     interval: float = 1.0,
     replicas: Sequence[str] = ("127.0.0.1",),
     rules: Sequence[Mapping[str, Any]] = (),
-) -> Iterator[ExampleCluster]:
-    """Start three workers, three queues with consumers and one without; replicas are scrape
-    targets."""
+) -> Iterator[Shop]:
+    """Start three workers, their three queues, and a fourth queue without consumers.
+
+    Each name in `replicas` is scraped as a target of its own; all of them reach one exporter.
+    """
     with ExitStack() as stack:
         with Connection(broker.url) as connection:
             Queue("reports")(connection.default_channel).declare()
@@ -101,9 +103,7 @@ def example_cluster(
             worker.launch()
         for worker in workers.values():
             worker.wait_ready()
-        limits = [
-            word for name, limit in LIMITS.items() for word in ("--queue-limit", f"{name}={limit}")
-        ]
+        limits = [f"--queue-limit={name}={limit}" for name, limit in LIMITS.items()]
         exporter = stack.enter_context(Exporter.of(broker, "--queue", "reports", *limits))
         port = urlsplit(exporter.address).port
         targets = [f"{host}:{port}" for host in replicas]
@@ -113,9 +113,9 @@ def example_cluster(
         traffic = Traffic(broker)
         sender = threading.Thread(target=traffic.run)
         stack.callback(sender.join)
-        stack.callback(traffic.end)
+        stack.callback(traffic.stop)
         sender.start()
-        yield ExampleCluster(broker, workers, traffic, exporter, prometheus)
+        yield Shop(broker, workers, traffic, exporter, prometheus)
 
 
 def _worker(broker: Broker, name: str) -> Worker:

@@ -1,4 +1,4 @@
-"""What a query of PromQL names: metrics and labels."""
+"""Parse PromQL: the metrics and labels that a query uses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _PARTS = ("lhs", "rhs", "expr", "param", "vector_selector")
 
 @dataclass(frozen=True)
 class Selected:
-    """A metric that a query selects, and the labels by which it does."""
+    """A vector selector: its metric and the labels of its matchers."""
 
     metric: str
-    """Empty where the query does not name one."""
+    """Empty if the selector has no metric name."""
     labels: frozenset[str]
 
 
 def nodes(query: str) -> Iterator[Any]:
-    """All parts of a query; ValueError when it is none."""
+    """Yield all nodes of a query; raise ValueError for invalid PromQL."""
     todo = [promql.parse(query)]
     while todo:
         node = todo.pop()
@@ -31,7 +31,7 @@ def nodes(query: str) -> Iterator[Any]:
 
 
 def selected(query: str) -> list[Selected]:
-    """The metrics that a query selects."""
+    """Return the vector selectors of a query."""
     return [
         Selected(node.name or "", frozenset(one.name for one in node.matchers.matchers))
         for node in nodes(query)

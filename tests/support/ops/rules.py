@@ -1,4 +1,4 @@
-"""The rule files of `alerts/`, read."""
+"""Read the rule files of `alerts/`."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class Alert:
 
     name: str
     expr: str
-    hold: str
-    """Its `for`."""
+    for_: str
+    """The field `for`."""
     severity: str
     annotations: dict[str, str]
 
 
 def groups(path: Path = RULES) -> list[dict[str, Any]]:
-    """The groups of a rule file."""
+    """Return the groups of a rule file."""
     found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["groups"]
     return found
 
 
 def rules(path: Path = RULES) -> list[dict[str, Any]]:
-    """All rules of a file, in order."""
+    """Return all rules of a file, in order."""
     return [rule for group in groups(path) for rule in group["rules"]]
 
 
 def alerts() -> list[Alert]:
-    """All alerts, in order."""
+    """Return all alerting rules, in order."""
     return [
         Alert(
             rule["alert"],

@@ -1,4 +1,4 @@
-"""Scenarios of each alert: pending before `for`, then the only firing alert, then resolved."""
+"""One fault per alert: the alert fires after its `for`, alone, and resolves afterwards."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.support.ops.simulated_cluster import (
     WORKERS,
     Scenario,
     Value,
-    always,
     between,
+    constant,
     counter,
-    held,
+    frozen_at,
     histogram,
     killed,
     now,
@@ -22,89 +22,82 @@ from tests.support.ops.simulated_cluster import (
     without_broker,
 )
 
-NO_ALERT: tuple[str, ...] = ()
+NO_ALERTS: tuple[str, ...] = ()
+BUILD_INFO = 'celery_exporter_build_info{version="1"}'
+FOLDED = 'celery_exporter_series_folded_total{metric="celery_task_failed_total"}'
 
 
 def fires(
-    name: str, alert: str, changes: Mapping[str, Value], moments: tuple[int, int, int]
+    name: str, alert: str, changes: Mapping[str, Value], pending: int, firing: int, resolved: int
 ) -> Scenario:
-    """Return a scenario of one alert; `moments`: minutes before, while and after it fires."""
-    quiet, firing, over = moments
-    return Scenario(name, changes, [(quiet, NO_ALERT), (firing, [alert]), (over, NO_ALERT)])
+    """Expect one alert only: not yet at minute `pending`, at `firing`, no longer at `resolved`."""
+    expect = [(pending, NO_ALERTS), (firing, [alert]), (resolved, NO_ALERTS)]
+    return Scenario(name, changes, expect)
 
 
 def state(worker: str, name: str, start: int, end: int) -> dict[str, Value]:
-    """The worker is in this state and no longer `up`."""
+    """Put a worker in a state instead of `up`."""
     return {
         f'celery_worker_state{{worker="{worker}",state="{name}"}}': between(start, end, 1, 0),
         f'celery_worker_state{{worker="{worker}",state="up"}}': between(start, end, 0, 1),
     }
 
 
-def of_the_exporter() -> Iterator[Scenario]:
-    """The exporter watches itself."""
+def exporter_faults() -> Iterator[Scenario]:
+    """Yield faults of the exporter."""
     yield fires(
-        "the exporter is absent: its target is gone",
+        "the exporter target no longer exists",
         "CeleryExporterDown",
-        {
-            "up": between(10, 30, None, 1),
-            'celery_exporter_build_info{version="1"}': between(10, 30, None, 1),
-        },
-        (14, 16, 31),
-    )
+        {"up": between(10, 30, None, 1), BUILD_INFO: between(10, 30, None, 1)},
+        14, 16, 31,
+    )  # fmt: skip
     yield fires(
-        "the exporter fails: its target does not answer",
+        "the exporter target is down",
         "CeleryExporterDown",
-        {
-            "up": between(10, 30, 0, 1),
-            'celery_exporter_build_info{version="1"}': between(10, 30, None, 1),
-        },
-        (14, 16, 31),
-    )
+        {"up": between(10, 30, 0, 1), BUILD_INFO: between(10, 30, None, 1)},
+        14, 16, 31,
+    )  # fmt: skip
     yield fires(
-        "a collector fails though the broker answers",
+        "a collector fails while the broker is up",
         "CeleryExporterCollectorFailing",
         {'celery_scrape_collector_success{collector="queues"}': between(10, 40, 0, 1)},
-        (24, 26, 41),
-    )
+        24, 26, 41,
+    )  # fmt: skip
     yield fires(
-        "scrapes take nearly as long as they may",
+        "scrapes are close to the scrape timeout",
         "CeleryExporterScrapeSlow",
         {"scrape_duration_seconds": between(10, 40, 9, 0.1)},
-        (24, 26, 41),
-    )
+        24, 26, 41,
+    )  # fmt: skip
     yield fires(
-        "the event stream is deaf",
+        "the event stream is down",
         "CeleryEventStreamDeaf",
         {
             "celery_exporter_event_stream_up": between(10, 30, 0, 1),
             'celery_scrape_collector_success{collector="tasks"}': between(10, 30, 0, 1),
         },
-        (14, 16, 31),
-    )
+        14, 16, 31,
+    )  # fmt: skip
     yield fires(
-        "events get lost",
+        "task events are lost",
         "CeleryEventsMissed",
         {'celery_exporter_events_missed_total{worker="a@shop"}': counter(between(10, 60, 6, 0))},
-        (20, 50, 80),
-    )
+        20, 50, 80,
+    )  # fmt: skip
     yield fires(
-        "a label has too many values",
+        "a cardinality limit is reached",
         "CelerySeriesFolded",
-        {
-            'celery_exporter_series_folded_total{metric="celery_task_failed_total"}': counter(
-                between(10, 60, 5, 0)
-            )
-        },
-        (20, 40, 130),
-    )
+        {FOLDED: counter(between(10, 60, 5, 0))},
+        20, 40, 130,
+    )  # fmt: skip
 
 
-def of_the_broker() -> Iterator[Scenario]:
-    """What everything stands on."""
-    yield fires("the broker is down", "CeleryBrokerDown", without_broker(10, 80), (11, 13, 86))
+def broker_faults() -> Iterator[Scenario]:
+    """Yield faults of the broker and the result backend."""
+    duration = "celery_scrape_collector_duration_seconds"
+    yield fires("the broker is down", "CeleryBrokerDown", without_broker(10, 80), 11, 13, 86)
     yield Scenario(
-        "the broker is down for two hours: one alert all the time",
+        "the broker is down for two hours: the alert keeps firing",
         without_broker(10, 130),
         [(minute, ["CeleryBrokerDown"]) for minute in range(13, 130, 9)],
     )
@@ -114,42 +107,39 @@ def of_the_broker() -> Iterator[Scenario]:
         {
             "celery_result_backend_up": between(10, 30, 0, 1),
             'celery_scrape_collector_success{collector="backend"}': between(10, 30, 0, 1),
-            'celery_scrape_collector_duration_seconds{collector="backend"}': between(
-                10, 30, 5, 0.01
-            ),
+            f'{duration}{{collector="backend"}}': between(10, 30, 5, 0.01),
         },
-        (12, 14, 31),
-    )
+        12, 14, 31,
+    )  # fmt: skip
     yield fires(
-        "both are down, as where one Redis is both",
+        "broker and result backend are down, as with a single Redis",
         "CeleryBrokerDown",
         {**without_broker(10, 80), "celery_result_backend_up": between(10, 80, 0, 1)},
-        (11, 40, 86),
-    )
+        11, 40, 86,
+    )  # fmt: skip
     yield fires(
-        "round trips are slow",
+        "round trips through the broker are slow",
         "CeleryProbeSlow",
-        {'celery_scrape_collector_duration_seconds{collector="broker"}': between(10, 60, 2, 0.01)},
-        (20, 40, 80),
-    )
+        {f'{duration}{{collector="broker"}}': between(10, 60, 2, 0.01)},
+        20, 40, 80,
+    )  # fmt: skip
 
 
-def of_workers() -> Iterator[Scenario]:
-    """Down, not consuming, stalled, restarting, frozen, all gone."""
+def worker_faults() -> Iterator[Scenario]:
+    """Yield faults of workers: down, not consuming, stalled, restarting, frozen, none up."""
     a, b = WORKERS
     yield fires(
-        "a worker is killed, and comes back",
-        "CeleryWorkerDown",
-        killed(a, 10, back=40),
-        (18, 20, 41),
+        "a worker is killed and restarts", "CeleryWorkerDown", killed(a, 10, back=40), 18, 20, 41
     )
-    # With the exporter's defaults, the series outlives the alert's `for`, and the alert ends with
-    # it.
+    # With the exporter's defaults, the alert fires before the exporter drops the series, and
+    # resolves then.
     yield fires(
-        "a worker is killed, and forgotten after an hour",
+        "a worker is killed and forgotten after an hour",
         "CeleryWorkerDown",
         killed(a, 10),
-        (18, 65, 76),
+        18,
+        65,
+        76,
     )
     waiting = {
         series: until(10, 3, value)
@@ -165,35 +155,35 @@ def of_workers() -> Iterator[Scenario]:
         if "queue" in name
     }
     yield Scenario(
-        "all workers are killed while work waits: not over when they are forgotten",
+        "all workers are killed while messages wait: fires until they restart",
         {**dead, **ended},
-        # The second one comes after the first, which inhibits it (alertmanager.example.yml).
+        # CeleryWorkerDown fires later and is inhibited (alertmanager.example.yml).
         [
-            (17, NO_ALERT),
+            (17, NO_ALERTS),
             (18, ["CeleryNoWorkers"]),
             (21, ["CeleryNoWorkers", "CeleryWorkerDown"]),
             (100, ["CeleryNoWorkers"]),
-            (156, NO_ALERT),
+            (156, NO_ALERTS),
         ],
     )
     yield fires(
         "a worker consumes no queue",
         "CeleryWorkerNotConsuming",
         {f'celery_worker_consumed_queues{{worker="{a}"}}': between(10, 30, 0, 2)},
-        (12, 14, 36),
-    )
+        12, 14, 36,
+    )  # fmt: skip
     yield fires(
-        "a worker names its queues but takes nothing, as after a reconnect",
+        "a worker reports its queues but receives no messages, as after a reconnect",
         "CeleryWorkerNotConsuming",
         state(a, "not_consuming", 10, 30),
-        (12, 14, 36),
-    )
+        12, 14, 36,
+    )  # fmt: skip
     yield fires(
-        "a worker holds tasks and runs none",
+        "a worker holds tasks and starts none",
         "CeleryWorkerStalled",
         state(a, "stalled", 10, 30),
-        (14, 16, 31),
-    )
+        14, 16, 31,
+    )  # fmt: skip
     yield fires(
         "a worker restarts every three minutes",
         "CeleryWorkerRestarting",
@@ -202,156 +192,151 @@ def of_workers() -> Iterator[Scenario]:
                 lambda minute: float(10 <= minute < 40 and minute % 3 == 0)
             )
         },
-        (20, 30, 71),
-    )
+        20, 30, 71,
+    )  # fmt: skip
+    last_reply = f'celery_worker_last_seen_timestamp_seconds{{worker="{a}",source="reply"}}'
     yield fires(
-        "a worker sends heartbeats and answers nothing",
+        "a worker sends heartbeats and does not reply",
         "CeleryWorkerFrozen",
         {
-            f'celery_worker_last_seen_timestamp_seconds{{worker="{a}",source="reply"}}': between(
-                10, 40, held(10), now
-            ),
+            last_reply: between(10, 40, frozen_at(10), now),
             f'celery_worker_replied{{worker="{a}"}}': between(10, 40, 0, 1),
         },
-        (19, 22, 41),
-    )
+        19, 22, 41,
+    )  # fmt: skip
 
 
-def of_queues() -> Iterator[Scenario]:
-    """What waits."""
+def queue_faults() -> Iterator[Scenario]:
+    """Yield faults of queues: no consumers, over the limit, growing."""
     yield fires(
-        "a queue has work that nobody serves",
+        "a queue with messages has no consumers",
         "CeleryQueueUnserved",
         queue("reports", between(10, 30, lambda m: m, 0), workers=between(10, 25, 0, 1)),
-        (14, 16, 31),
-    )
+        14, 16, 31,
+    )  # fmt: skip
     yield fires(
-        "a queue is over its own limit",
+        "a queue exceeds its length limit",
         "CeleryQueueOverLimit",
         {
             'celery_queue_length{queue="mail"}': between(10, 40, 60, 0),
-            'celery_queue_length_limit{queue="mail"}': always(50),
+            'celery_queue_length_limit{queue="mail"}': constant(50),
         },
-        (19, 21, 41),
-    )
+        19, 21, 41,
+    )  # fmt: skip
     yield fires(
-        "a queue grows without end",
+        "a queue grows steadily",
         "CeleryQueueGrowing",
         {
-            'celery_queue_length{queue="mail"}': lambda minute: (
-                max(0.0, min(minute, 120) - 10) * 10
-            ),
-            'celery_queue_length_limit{queue="mail"}': always(None),
+            'celery_queue_length{queue="mail"}': lambda m: max(0.0, min(m, 120) - 10) * 10,
+            'celery_queue_length_limit{queue="mail"}': constant(None),
         },
-        (45, 90, 160),
-    )
+        45, 90, 160,
+    )  # fmt: skip
 
 
-def of_waiting() -> Iterator[Scenario]:
-    """How long it waits."""
+def wait_faults() -> Iterator[Scenario]:
+    """Yield long wait times and unacknowledged messages."""
     labels = 'task="shop.mail",queue="mail"'
     yield fires(
-        "tasks wait long",
+        "the queue wait time is high",
         "CeleryQueueWaitHigh",
         histogram("celery_task_queue_wait_seconds", labels, 30, between(10, 60, 900, 0.5)),
-        (15, 40, 80),
-    )
+        15, 40, 80,
+    )  # fmt: skip
     oldest = 'celery_queue_oldest_message_timestamp_seconds{queue="mail"}'
     yield fires(
-        "one task has waited for more than an hour in a queue that is served",
+        "a task has waited for over an hour in a queue with consumers",
         "CeleryQueueOldestMessage",
-        {oldest: until(120, held(10), now)},
-        (75, 85, 121),
-    )
+        {oldest: until(120, frozen_at(10), now)},
+        75, 85, 121,
+    )  # fmt: skip
     yield fires(
-        "a message is held nearly as long as Redis lets it",
+        "an unacknowledged message is close to the visibility timeout",
         "CeleryUnackedNearVisibilityTimeout",
-        {"celery_broker_oldest_unacked_timestamp_seconds": until(70, held(10), now)},
-        (60, 66, 71),
-    )
-    held_up = {
-        'celery_queue_info{queue="mail",type="classic"}': always(None),
-        'celery_queue_info{queue="mail",type="quorum"}': always(1),
+        {"celery_broker_oldest_unacked_timestamp_seconds": until(70, frozen_at(10), now)},
+        60, 66, 71,
+    )  # fmt: skip
+    blocked = {
+        'celery_queue_info{queue="mail",type="classic"}': constant(None),
+        'celery_queue_info{queue="mail",type="quorum"}': constant(1),
         'celery_queue_length{queue="mail"}': between(10, 60, 8, 0),
         'celery_queue_unacked_messages{queue="mail"}': between(10, 60, 16, 2),
-        f"celery_task_started_total{{{labels}}}": counter(between(10, 60, 0, 30)),
-    }
+        f'celery_task_started_total{{{labels}}}': counter(between(10, 60, 0, 30)),
+    }  # fmt: skip
     yield fires(
-        "delayed tasks block a quorum queue", "CeleryQueueBlockedByDelayed", held_up, (30, 50, 62)
+        "delayed tasks block a quorum queue", "CeleryQueueBlockedByDelayed", blocked, 30, 50, 62
     )
 
 
-def of_tasks() -> Iterator[Scenario]:
-    """What fails."""
-    bad = between(10, 50, 10, 0)
+def task_failures() -> Iterator[Scenario]:
+    """Yield failing tasks."""
+    failures = between(10, 50, 10, 0)
     yield fires(
         "a third of the executions of a task fail",
         "CeleryTaskFailureRatio",
-        task("shop.mail", "mail", succeeded=between(10, 50, 20, 30), failed=bad),
-        (15, 35, 70),
-    )
+        task("shop.mail", "mail", succeeded=between(10, 50, 20, 30), failed=failures),
+        15, 35, 70,
+    )  # fmt: skip
     yield fires(
-        "all executions of a busy task fail, and it has never succeeded",
+        "all executions of a frequent task fail, and it has never succeeded",
         "CeleryTaskFailureRatio",
         {
-            name: value if "failed_total" in name or "started" in name else always(None)
-            for name, value in task("shop.new", "mail", succeeded=0, failed=bad).items()
+            name: value if "failed_total" in name or "started" in name else constant(None)
+            for name, value in task("shop.new", "mail", succeeded=0, failed=failures).items()
         },
-        (15, 35, 470),
-    )
+        15, 35, 470,
+    )  # fmt: skip
+    labels = 'task="shop.hourly",queue="mail"'
     hourly = counter(lambda minute: float(minute % 60 == 20 and minute < 400))
     yield fires(
-        "an hourly task always fails, until it is repaired",
+        "an hourly task always fails, until it is fixed",
         "CeleryTaskAlwaysFails",
         {
-            'celery_task_failed_total{task="shop.hourly",queue="mail",exception="E"}': hourly,
-            'celery_task_succeeded_total{task="shop.hourly",queue="mail"}': counter(
-                lambda m: float(m == 440)
-            ),
+            f'celery_task_failed_total{{{labels},exception="KeyError"}}': hourly,
+            f"celery_task_succeeded_total{{{labels}}}": counter(lambda m: float(m == 440)),
         },
-        (100, 250, 445),
-    )
+        100, 250, 445,
+    )  # fmt: skip
 
 
-def of_times() -> Iterator[Scenario]:
-    """What is slow, late or stuck."""
+def task_delays() -> Iterator[Scenario]:
+    """Yield slow, overdue and stuck tasks."""
+    mail = '{task="shop.mail"}'
     labels = 'task="shop.mail",queue="mail"'
     slow = histogram(
         "celery_task_runtime_seconds", labels, 30, between(DAY + 60, DAY + 160, 2, 0.5)
     )
-    expect = [(DAY + 60, NO_ALERT), (DAY + 120, ["CeleryTaskSlow"]), (DAY + 200, NO_ALERT)]
-    yield Scenario("a task takes four times as long as yesterday", slow, expect, step=2)
+    expect = [(DAY + 60, NO_ALERTS), (DAY + 120, ["CeleryTaskSlow"]), (DAY + 200, NO_ALERTS)]
+    yield Scenario("a task is four times slower than yesterday", slow, expect, step=2)
     yield fires(
-        "a task that is expected every hour has not run, and the exporter has forgotten it",
+        "an hourly task has not run, and the exporter has forgotten it",
         "CeleryTaskOverdue",
         {
-            'celery_vitals:expected_interval_seconds{task="shop.mail",job=""}': always(3600),
-            'celery_task_last_succeeded_timestamp_seconds{task="shop.mail"}': between(
-                20, 180, None, now
-            ),
+            'celery_vitals:expected_interval_seconds{task="shop.mail",job=""}': constant(3600),
+            f"celery_task_last_succeeded_timestamp_seconds{mail}": between(20, 180, None, now),
         },
-        (105, 120, 181),
-    )
+        105, 120, 181,
+    )  # fmt: skip
     yield fires(
-        "an execution does not end",
+        "an execution does not finish",
         "CeleryTaskStuck",
         {
-            'celery_task_oldest_running_start_timestamp_seconds{task="shop.mail"}': until(
-                180, held(10), now
+            f"celery_task_oldest_running_start_timestamp_seconds{mail}": until(
+                180, frozen_at(10), now
             )
         },
-        (130, 140, 181),
-    )
+        130, 140, 181,
+    )  # fmt: skip
 
 
 def all_scenarios() -> list[Scenario]:
-    """Every one that is about an alert."""
+    """Return all scenarios in which an alert fires."""
     return [
-        *of_the_exporter(),
-        *of_the_broker(),
-        *of_workers(),
-        *of_queues(),
-        *of_waiting(),
-        *of_tasks(),
-        *of_times(),
+        *exporter_faults(),
+        *broker_faults(),
+        *worker_faults(),
+        *queue_faults(),
+        *wait_faults(),
+        *task_failures(),
+        *task_delays(),
     ]

@@ -1,8 +1,8 @@
-"""Pictures of the dashboards, healthy and in incidents: `python -m tests.support.ops.screenshots`.
+"""Screenshots of the dashboards, healthy and in incidents: `python -m tests.support.ops.screenshots`.
 
-Each state has a cluster of its own that is driven into it, and a real Prometheus with the alert
-rules that scrapes its exporter; then the dashboards are drawn by Grafana's own components in a real
-browser, and what they show is checked in the page before the pictures are kept.
+Each scene starts its own cluster and a real Prometheus with the alert rules, and causes the
+incident.  Grafana's own components then draw the dashboards in a real browser, and the content of
+the page is checked.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.ops.cluster_states import CLUSTER_STATES, ClusterState
-from tests.support.ops.example_cluster import example_cluster
-from tests.support.ops.short_rules import short_groups
+from tests.support.ops.cluster_states import SCENES, Scene
+from tests.support.ops.example_cluster import shop
+from tests.support.ops.short_rules import quick_groups
 from tests.support.servers import RabbitMQServer
 from tests.support.servers.process_reaper import process_reaper
 
@@ -31,47 +31,50 @@ ROOT = Path(__file__).resolve().parents[3]
 BROWSER = ROOT / "grafana" / "browser"
 INTERVAL = 2.0
 SPAN = 120
-"""Seconds that a picture shows."""
+"""Time range of a screenshot, in seconds."""
 SPEED = 20
-"""How many times shorter the alerts' times are, so that they fire within the span."""
-LARGEST = 200_000
-"""Bytes of a picture."""
+"""Divisor of the alerts' `for`, so that they fire within the time range."""
+MAX_BYTES = 200_000
+"""Maximum size of a screenshot."""
 
 
 @dataclass
-class Photographer:
-    """Draws dashboards of a Prometheus and collects the faults of their panels."""
+class Renderer:
+    """Draws the dashboards of each scene and collects the faults that it finds."""
 
     folder: Path
     chromium: str
     faults: list[str] = field(default_factory=list)
-    _opening: threading.Lock = field(default_factory=threading.Lock)
+    _starting: threading.Lock = field(default_factory=threading.Lock)
     _drawing: threading.Lock = field(default_factory=threading.Lock)
 
-    def photograph(self, state: ClusterState) -> None:
-        """Draw one state in a cluster of its own; only one cluster runs at a time."""
+    def capture(self, scene: Scene) -> None:
+        """Start a cluster for the scene and draw its dashboards.
+
+        Scenes run in parallel, but clusters are started, and screenshots drawn, one at a time.
+        """
         with ExitStack() as stack:
-            with self._opening:
+            with self._starting:
                 server = stack.enter_context(RabbitMQServer())
                 broker = stack.enter_context(server.namespace())
                 cluster = stack.enter_context(
-                    example_cluster(broker, INTERVAL, rules=short_groups(speed=SPEED))
+                    shop(broker, INTERVAL, rules=quick_groups(speed=SPEED))
                 )
-            # A broker that stands still would hold up the end of everything else.
+            # Workers cannot shut down while the broker is frozen.
             stack.callback(server.thaw)
-            time.sleep(SPAN - state.lasts)
-            state.begin(cluster)
-            time.sleep(state.lasts)
+            time.sleep(SPAN - scene.duration)
+            scene.start(cluster)
+            time.sleep(scene.duration)
             with self._drawing:
-                self._draw(state, cluster.prometheus.url)
-        print(f"{state.name}: {', '.join(state.boards)}", flush=True)
+                self._draw(scene, cluster.prometheus.url)
+        print(f"{scene.name}: {', '.join(scene.dashboards)}", flush=True)
 
-    def _draw(self, state: ClusterState, prometheus: str) -> None:
-        shots = [(name, "dark") for name in state.boards] + [
-            (name, "light") for name in state.light
+    def _draw(self, scene: Scene, prometheus: str) -> None:
+        shots = [(name, "dark") for name in scene.dashboards] + [
+            (name, "light") for name in scene.light
         ]
         now = time.time()
-        jobs = [self._job(name, theme, state, prometheus, now) for name, theme in shots]
+        jobs = [self._job(name, theme, scene, prometheus, now) for name, theme in shots]
         folder = process_reaper().folder("screenshots")
         try:
             path = folder / "jobs.json"
@@ -84,13 +87,13 @@ class Photographer:
             shutil.rmtree(folder, ignore_errors=True)
         if answer.returncode:
             raise RuntimeError(answer.stderr)
-        for (name, _), seen in zip(shots, json.loads(answer.stdout), strict=True):
+        for (name, _), page in zip(shots, json.loads(answer.stdout), strict=True):
             self.faults += [
-                f"{state.name}, {name}: {fault}" for fault in faults_of(name, seen, state)
+                f"{scene.name}, {name}: {fault}" for fault in faults_of(name, page, scene)
             ]
 
     def _job(
-        self, name: str, theme: str, state: ClusterState, prometheus: str, now: float
+        self, name: str, theme: str, scene: Scene, prometheus: str, now: float
     ) -> dict[str, Any]:
         task = {
             "dashboard": json.loads(
@@ -105,68 +108,63 @@ class Photographer:
             "scale": 0.66 if name in ("overview", "queues") else 0.58,
         }
         suffix = "-light" if theme == "light" else ""
-        return {"task": task, "picture": str(self.folder / f"{name}-{state.name}{suffix}.png")}
+        return {"task": task, "picture": str(self.folder / f"{name}-{scene.name}{suffix}.png")}
 
 
-def faults_of(name: str, seen: Mapping[str, Any], state: ClusterState) -> Iterator[str]:
-    """Yield faults of a page: errors, empty panels, missing texts, a large picture."""
-    for panel in seen["panels"]:
-        title, shown = panel["title"], panel.get("state")
-        if shown not in ("data", "empty"):
+def faults_of(name: str, page: Mapping[str, Any], scene: Scene) -> Iterator[str]:
+    """Yield the faults of a page: errors, empty panels, missing texts, a file that is too large."""
+    for panel in page["panels"]:
+        title, state = panel["title"], panel.get("state")
+        if state not in ("data", "empty"):
             yield f"{title!r} shows an error: {panel.get('message')}"
-        elif shown == "empty" and (
+        elif state == "empty" and (
             panel["message"] == "No data"
-            or (state.healthy and panel["message"].startswith("Not seen"))
+            or (scene.healthy and panel["message"].startswith("No data:"))
         ):
             yield f"{title!r} is empty: {panel['message']}"
-        elif shown == "data" and panel["type"] != "stat" and int(panel["drawn"]) == 0:
+        elif state == "data" and panel["type"] != "stat" and int(panel["drawn"]) == 0:
             yield f"{title!r} has data and draws nothing"
-        for words in state.texts.get(title, ()) if name == "overview" else ():
-            if words not in panel["words"]:
-                yield f"{title!r} does not say {words!r} but {panel['words']!r}"
+        for text in scene.expected.get(title, ()) if name == "overview" else ():
+            if text not in panel["text"]:
+                yield f"{title!r} does not contain {text!r} but {panel['text']!r}"
     yield from (
-        f"{one['variable']} offers nothing"
-        for one in seen["variables"]
+        f"variable {one['variable']} has no values"
+        for one in page["variables"]
         if one["values"] in ("null", "[]")
     )
-    size = Path(seen["picture"]).stat().st_size
-    if size > LARGEST:
-        yield f"its picture has {size} bytes"
+    size = Path(page["picture"]).stat().st_size
+    if size > MAX_BYTES:
+        yield f"the screenshot has {size} bytes (maximum {MAX_BYTES})"
 
 
 def main() -> int:
-    """0 when every picture shows what it should."""
+    """Return 0 if no screenshot has a fault."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.support.ops.screenshots", description=__doc__
     )
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "img", help="output folder")
     parser.add_argument(
-        "--folder", type=Path, default=ROOT / "docs" / "img", help="where the pictures go"
+        "--only", nargs="*", choices=[one.name for one in SCENES], help="scenes to draw"
     )
-    parser.add_argument(
-        "--only",
-        nargs="*",
-        choices=[one.name for one in CLUSTER_STATES],
-        help="states to photograph",
-    )
-    given = parser.parse_args()
+    options = parser.parse_args()
     chromium = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
         or shutil.which("google-chrome")
     )
     if chromium is None:
-        parser.error("pictures need the Debian package chromium")
-    given.folder.mkdir(parents=True, exist_ok=True)
-    camera = Photographer(given.folder.resolve(), chromium)
-    states = [one for one in CLUSTER_STATES if not given.only or one.name in given.only]
+        parser.error("chromium not found (install the Debian package chromium)")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    renderer = Renderer(options.folder.resolve(), chromium)
+    scenes = [one for one in SCENES if not options.only or one.name in options.only]
     try:
-        with ThreadPoolExecutor(len(states)) as stages:
-            list(stages.map(camera.photograph, states))
+        with ThreadPoolExecutor(len(scenes)) as pool:
+            list(pool.map(renderer.capture, scenes))
     finally:
         process_reaper().close()
-    for fault in camera.faults:
+    for fault in renderer.faults:
         print(fault, file=sys.stderr)
-    return 1 if camera.faults else 0
+    return 1 if renderer.faults else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The rules and the example for Alertmanager with shorter times, made from the files themselves."""
+"""The rules and the Alertmanager example with shorter times, derived from the files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.ops.rules import ALERTS, RULES, groups
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 SPEED = 100
-"""Default divisor of all times."""
+"""Default divisor of the times."""
 
 
 def seconds(duration: str) -> int:
-    """A duration of Prometheus with one unit."""
+    """Return the seconds of a Prometheus duration with one unit."""
     number, unit = re.fullmatch(r"(\d+)([smh])", duration).groups()  # type: ignore[union-attr]
     return int(number) * _UNITS[unit]
 
@@ -25,14 +25,16 @@ def _shorter(duration: str, speed: int = SPEED) -> str:
     return f"{max(1, round(seconds(duration) / speed))}s"
 
 
-def short_groups(*unshortened: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
-    """Return the rules with shorter times, except `unshortened` alerts; `labels` are added to
-    alerts."""
+def quick_groups(*unchanged: str, speed: int = SPEED, **labels: str) -> list[dict[str, Any]]:
+    """Return the rule groups with shorter times, except those of the `unchanged` alerts.
+
+    `labels` are added to all alerts.
+    """
     found = groups(RULES)
     for group in found:
         for rule in group["rules"]:
             if "alert" in rule:
-                if rule["alert"] not in unshortened:
+                if rule["alert"] not in unchanged:
                     rule |= {
                         name: _shorter(rule[name], speed)
                         for name in ("for", "keep_firing_for")
@@ -43,7 +45,7 @@ def short_groups(*unshortened: str, speed: int = SPEED, **labels: str) -> list[d
 
 
 def overrides(**thresholds: float) -> dict[str, Any]:
-    """A group that overrides thresholds, as a user writes it."""
+    """Return a rule group that overrides thresholds, as in a user's file."""
     rules = [
         {"record": f"celery_vitals:override:{name}", "expr": str(value)}
         for name, value in thresholds.items()
@@ -51,8 +53,8 @@ def overrides(**thresholds: float) -> dict[str, Any]:
     return {"name": "overrides", "rules": rules}
 
 
-def short_alertmanager(webhook: str) -> dict[str, Any]:
-    """Return the example with shorter waits; each receiver posts to its own path at `webhook`."""
+def quick_alertmanager(webhook: str) -> dict[str, Any]:
+    """Return the example with shorter times; receivers post to `webhook`/NAME."""
     config: dict[str, Any] = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text())
     config["route"] |= {
         name: _shorter(config["route"][name]) for name in ("group_wait", "group_interval")

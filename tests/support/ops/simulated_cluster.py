@@ -1,7 +1,7 @@
-"""A cluster as Prometheus sees it, minute by minute: what promtool tests the rules on.
+"""The series of a simulated cluster, minute by minute, on which promtool tests the rules.
 
-The healthy one has every metric that the rules read.  A scenario changes some of them, so that each
-also shows that no other alert fires.
+The healthy cluster has every metric that the rules use.  A scenario changes some of them, so each
+scenario also checks that no other alert fires.
 """
 
 from __future__ import annotations
@@ -17,51 +17,51 @@ from tests.support.ops.rules import RULES, groups
 from tests.support.servers import promtool
 
 Value = Callable[[int], "float | None"]
-"""A series: its value at each minute; None where it is absent."""
+"""The value of a series at each minute; None if absent."""
 Series = dict[str, Value]
 
 DAY = 24 * 60
 FORGOTTEN = 58
-"""Minutes for which a worker is shown as down, on the exporter's defaults."""
+"""Minutes until the exporter forgets a worker that is down, with its defaults."""
 TIMEOUT = 2
-"""Minutes without a sign of life after which it is down, likewise."""
+"""Minutes without a reply or heartbeat after which a worker is down, with the defaults."""
 WORKERS = ("a@shop", "b@shop")
 STATES = ("up", "busy", "not_consuming", "stalled", "draining", "gone")
 TARGET = 'job="any name",instance="vitals:10818",namespace="shop"'
 
 
-def always(value: float | None) -> Value:
-    """The same all the time."""
+def constant(value: float | None) -> Value:
+    """Return the same value at every minute."""
     return lambda minute: value
 
 
 def now(minute: int) -> float:
-    """The present, as a Unix time."""
+    """Return the current time as a Unix timestamp."""
     return minute * 60.0
 
 
 def between(
     start: int, end: int, inside: Value | float | None, outside: Value | float | None
 ) -> Value:
-    """One value from minute `start` to `end` (exclusive), another before and after."""
-    one = inside if callable(inside) else always(inside)
-    other = outside if callable(outside) else always(outside)
+    """Return one value from minute `start` to `end` (exclusive), another before and after."""
+    one = inside if callable(inside) else constant(inside)
+    other = outside if callable(outside) else constant(outside)
     return lambda minute: one(minute) if start <= minute < end else other(minute)
 
 
 def until(end: int, before: Value | float | None, after: Value | float | None) -> Value:
-    """One value before minute `end`, another from then on."""
+    """Return one value before minute `end`, another from then on."""
     return between(0, end, before, after)
 
 
-def held(at: int) -> Value:
-    """A time that stood still at a minute."""
+def frozen_at(at: int) -> Value:
+    """Return a timestamp that stops at a minute."""
     return lambda minute: min(minute, at) * 60.0
 
 
 def counter(per_minute: Value | float) -> Value:
-    """A counter that rises by so much each minute."""
-    rise = per_minute if callable(per_minute) else always(per_minute)
+    """Return a counter with the given increase per minute."""
+    rise = per_minute if callable(per_minute) else constant(per_minute)
     totals: list[float] = [1.0]
 
     def value(minute: int) -> float:
@@ -76,43 +76,45 @@ def worker(name: str) -> Series:
     """Return the series of a healthy worker."""
     labels = f'{{worker="{name}"}}'
     series = {
-        f"celery_worker_up{labels}": always(1),
-        f"celery_worker_replied{labels}": always(1),
-        f"celery_worker_pool_slots{labels}": always(4),
-        f"celery_worker_active_tasks{labels}": always(2),
-        f"celery_worker_consumed_queues{labels}": always(2),
+        f"celery_worker_up{labels}": constant(1),
+        f"celery_worker_replied{labels}": constant(1),
+        f"celery_worker_pool_slots{labels}": constant(4),
+        f"celery_worker_active_tasks{labels}": constant(2),
+        f"celery_worker_consumed_queues{labels}": constant(2),
         f"celery_worker_processed_total{labels}": counter(60),
-        f"celery_worker_restarts_total{labels}": always(0),
-        f"celery_exporter_events_missed_total{labels}": always(0),
+        f"celery_worker_restarts_total{labels}": constant(0),
+        f"celery_exporter_events_missed_total{labels}": constant(0),
     }
     for source in ("reply", "heartbeat"):
         series[
             f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="{source}"}}'
         ] = now
     for state in STATES:
-        series[f'celery_worker_state{{worker="{name}",state="{state}"}}'] = always(state == "up")
+        series[f'celery_worker_state{{worker="{name}",state="{state}"}}'] = constant(state == "up")
     return series
 
 
 def gone(name: str, died: int, shown_from: int, back: int | None = None) -> Series:
-    """Return the changes of a worker that ended, is down from another minute, then forgotten or
-    back."""
+    """Return the changes of a worker that dies at a minute and is down from another.
+
+    The exporter forgets it later, unless it is back before.
+    """
     never = 10**9
     back = never if back is None else back
     changed: Series = {}
     for series, value in worker(name).items():
         metric = series.partition("{")[0]
-        down: Value = always(None)
+        down: Value = constant(None)
         if metric == "celery_worker_up":
             down = until(shown_from, 1, 0)
         elif metric == "celery_worker_last_seen_timestamp_seconds":
-            down = held(died)
+            down = frozen_at(died)
         elif metric == "celery_worker_replied":
-            down = always(0)
+            down = constant(0)
         elif metric in ("celery_worker_processed_total", "celery_exporter_events_missed_total"):
-            down = always(value(died))
+            down = constant(value(died))
         elif metric == "celery_worker_restarts_total":
-            down = always(0)
+            down = constant(0)
         elif metric == "celery_worker_state":
             down = until(shown_from, value, float('state="gone"' in series))
         elif shown_from > died:
@@ -123,27 +125,25 @@ def gone(name: str, died: int, shown_from: int, back: int | None = None) -> Seri
 
 
 def killed(name: str, at: int, back: int | None = None) -> Series:
-    """Return the changes of a killed worker: down after the timeout."""
+    """Return a worker that dies without an offline event: down after the timeout."""
     return gone(name, at, at + TIMEOUT, back)
 
 
 def stopped(name: str, at: int, back: int | None = None) -> Series:
-    """Return the changes of a stopped worker: down at its offline event."""
-    offline_event = (
-        f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="farewell"}}'
-    )
+    """Return a worker that sends an offline event: down at once."""
+    offline = f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="farewell"}}'
     shown = at + FORGOTTEN if back is None else min(back, at + FORGOTTEN)
-    return {**gone(name, at, at, back), offline_event: between(at, shown, held(at), None)}
+    return {**gone(name, at, at, back), offline: between(at, shown, frozen_at(at), None)}
 
 
 def queue(
     name: str, length: Value | float = 0, workers: Value | float = 2, unacked: Value | float = 4
 ) -> Series:
-    """A queue."""
+    """Return the series of a queue."""
     labels = f'{{queue="{name}"}}'
 
     def value(given: Value | float) -> Value:
-        return given if callable(given) else always(given)
+        return given if callable(given) else constant(given)
 
     return {
         f"celery_queue_length{labels}": value(length),
@@ -154,7 +154,7 @@ def queue(
 
 
 def task(name: str, of: str, succeeded: Value | float = 30, failed: Value | float = 0) -> Series:
-    """A task: what succeeds and what fails each minute."""
+    """Return the series of a task with its successes and failures per minute."""
     labels = f'task="{name}",queue="{of}"'
     started = counter(
         lambda m: sum((rise(m) or 0) if callable(rise) else rise for rise in (succeeded, failed))
@@ -167,14 +167,14 @@ def task(name: str, of: str, succeeded: Value | float = 30, failed: Value | floa
         f'celery_task_last_succeeded_timestamp_seconds{{task="{name}"}}': now,
         f'celery_task_oldest_running_start_timestamp_seconds{{task="{name}"}}': now,
     }
-    series |= histogram("celery_task_runtime_seconds", labels, succeeded, always(0.5))
-    series |= histogram("celery_task_queue_wait_seconds", labels, succeeded, always(0.5))
+    series |= histogram("celery_task_runtime_seconds", labels, succeeded, constant(0.5))
+    series |= histogram("celery_task_queue_wait_seconds", labels, succeeded, constant(0.5))
     return series
 
 
 def histogram(name: str, labels: str, per_minute: Value | float, seconds: Value) -> Series:
-    """Return a histogram of observations per minute, in the default buckets for waiting times."""
-    rise = per_minute if callable(per_minute) else always(per_minute)
+    """Return a histogram with the exporter's default buckets for queue wait times."""
+    rise = per_minute if callable(per_minute) else constant(per_minute)
     series: Series = {
         f"{name}_count{{{labels}}}": counter(rise),
         f"{name}_sum{{{labels}}}": counter(
@@ -192,24 +192,24 @@ def _up_to(bound: float, rise: Value, seconds: Value) -> Value:
 
 
 def exporter() -> Series:
-    """The exporter itself, the broker and the result backend."""
+    """Return the series of the exporter, the broker and the result backend."""
     series: Series = {
-        "up": always(1),
-        "scrape_duration_seconds": always(0.1),
-        'celery_exporter_build_info{version="1"}': always(1),
-        "celery_scrape_timeout_seconds": always(9.5),
-        "celery_broker_up": always(1),
-        "celery_result_backend_up": always(1),
-        "celery_exporter_event_stream_up": always(1),
+        "up": constant(1),
+        "scrape_duration_seconds": constant(0.1),
+        'celery_exporter_build_info{version="1"}': constant(1),
+        "celery_scrape_timeout_seconds": constant(9.5),
+        "celery_broker_up": constant(1),
+        "celery_result_backend_up": constant(1),
+        "celery_exporter_event_stream_up": constant(1),
         'celery_exporter_events_received_total{type="task-started"}': counter(120),
-        "celery_broker_visibility_timeout_seconds": always(3600),
+        "celery_broker_visibility_timeout_seconds": constant(3600),
         "celery_broker_oldest_unacked_timestamp_seconds": lambda minute: max(
             0.0, (minute - 1) * 60.0
         ),
     }
     for collector in ("broker", "backend", "workers", "queues", "tasks"):
-        series[f'celery_scrape_collector_success{{collector="{collector}"}}'] = always(1)
-        series[f'celery_scrape_collector_duration_seconds{{collector="{collector}"}}'] = always(
+        series[f'celery_scrape_collector_success{{collector="{collector}"}}'] = constant(1)
+        series[f'celery_scrape_collector_duration_seconds{{collector="{collector}"}}'] = constant(
             0.01
         )
         series[f'celery_probe_last_success_timestamp_seconds{{collector="{collector}"}}'] = now
@@ -217,45 +217,45 @@ def exporter() -> Series:
 
 
 def healthy() -> Series:
-    """Return the series of a healthy cluster: two workers, two queues, two tasks."""
+    """Return a healthy cluster: two workers, two short queues, two tasks."""
     series = exporter()
     for name in WORKERS:
         series |= worker(name)
     for name in ("orders", "mail"):
         series |= queue(name, length=lambda minute: minute % 3)
-        series[f'celery_queue_length_limit{{queue="{name}"}}'] = always(1000)
-        series[f'celery_queue_info{{queue="{name}",type="classic"}}'] = always(1)
+        series[f'celery_queue_length_limit{{queue="{name}"}}'] = constant(1000)
+        series[f'celery_queue_info{{queue="{name}",type="classic"}}'] = constant(1)
         series[f'celery_queue_oldest_message_timestamp_seconds{{queue="{name}"}}'] = now
     return series | task("shop.order", "orders") | task("shop.mail", "mail")
 
 
 def without_broker(start: int, end: int) -> Series:
-    """Return the changes while the broker is down: its series are absent."""
+    """Return the changes while the broker is down: series that depend on it are absent."""
     changed: Series = {}
     for series, value in healthy().items():
         metric, collector = series.partition("{")[0], series.partition('collector="')[2][:-2]
-        away: Value | float | None = value
+        down: Value | float | None = value
         if metric in ("celery_broker_up", "celery_exporter_event_stream_up"):
-            away = 0
+            down = 0
         elif metric == "celery_scrape_collector_success":
-            away = 0 if collector != "backend" else value
+            down = 0 if collector != "backend" else value
         elif metric == "scrape_duration_seconds":
-            away = 9.4
+            down = 9.4
         elif metric == "celery_scrape_collector_duration_seconds":
-            away = 5.0
+            down = 5.0
         elif metric.startswith(("celery_queue_", "celery_broker_oldest", "celery_worker_replied")):
-            away = None
+            down = None
         elif "_last_" in metric:
-            away = held(start)
+            down = frozen_at(start)
         elif metric.endswith(("_total", "_count", "_sum", "_bucket")):
-            away = value(start)
-        changed[series] = between(start, end, away, value)
+            down = value(start)
+        changed[series] = between(start, end, down, value)
     return changed
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What happens, and which alerts, and no others, fire at which minute."""
+    """Changes of the cluster, and the exact set of alerts that fire at given minutes."""
 
     name: str
     changes: Mapping[str, Value]
@@ -263,11 +263,11 @@ class Scenario:
     rule_files: Sequence[Path] = (RULES,)
     base: Callable[[], Series] = healthy
     step: int = 1
-    """Minutes from one scrape to the next: 2 for those that last for a day."""
+    """Scrape interval in minutes: 2 for scenarios of a whole day."""
 
 
 def run(scenario: Scenario, folder: Path) -> str:
-    """Run a scenario in promtool; return its output, empty on success."""
+    """Run a scenario with promtool; return its output on failure, else an empty string."""
     last = max(minute for minute, _ in scenario.expect)
     series = {**scenario.base(), **scenario.changes}
     test: dict[str, Any] = {
@@ -290,8 +290,8 @@ def run(scenario: Scenario, folder: Path) -> str:
     files = {
         "rule_files": [str(path) for path in scenario.rule_files],
         "evaluation_interval": f"{scenario.step}m",
-        # Without an order, promtool evaluates groups randomly, and dependent rules may be a
-        # minute late.
+        # By default promtool evaluates the groups in random order, so that rules which depend on
+        # another group may be one minute late.
         "group_eval_order": [
             group["name"] for path in scenario.rule_files for group in groups(path)
         ],
@@ -306,7 +306,7 @@ def run(scenario: Scenario, folder: Path) -> str:
 
 
 def _target(series: str) -> str:
-    """Add the labels of the scrape to a series, unless it has a job of another exporter."""
+    """Add the target labels to a series, unless it has a job label of another exporter."""
     name, brace, labels = series.partition("{")
     if "job=" in labels:
         return series
@@ -315,8 +315,9 @@ def _target(series: str) -> str:
 
 def _values(value: Value, last: int, step: int) -> str:
     values = [value(minute) for minute in range(0, last + 1, step)]
-    words = ["_" if one is None else f"{one:.10g}" for one in values]
-    for at in range(1, len(words)):
-        if words[at] == "_" and words[at - 1] not in ("_", "stale"):
-            words[at] = "stale"  # as Prometheus marks a series that a scrape no longer has
-    return " ".join(words)
+    samples = ["_" if one is None else f"{one:.10g}" for one in values]
+    for at in range(1, len(samples)):
+        if samples[at] == "_" and samples[at - 1] not in ("_", "stale"):
+            # Prometheus marks series that are missing in a scrape as stale.
+            samples[at] = "stale"
+    return " ".join(samples)

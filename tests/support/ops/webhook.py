@@ -1,4 +1,4 @@
-"""What receives the notifications of Alertmanager: a web server of the tests' own."""
+"""A web server that receives the notifications of Alertmanager."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.support.servers import HOST
 
 
 @dataclass(frozen=True)
-class Message:
-    """One notification, as the example's template words it."""
+class Notification:
+    """A notification, rendered by the example's template."""
 
     receiver: str
     title: str
@@ -22,7 +22,7 @@ class Message:
 
     @property
     def alert(self) -> str:
-        """The alert that it is about."""
+        """The name of the alert."""
         return self.title.split()[1]
 
     @property
@@ -32,25 +32,25 @@ class Message:
 
 
 class Webhook:
-    """Keeps the messages that are posted to it.  Started as a context manager."""
+    """Stores the notifications that are posted to it.  A context manager."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self.notifications: list[Notification] = []
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 [attachment] = body["attachments"]
-                webhook.messages.append(
-                    Message(self.path.strip("/"), attachment["title"], attachment["text"])
+                webhook.notifications.append(
+                    Notification(self.path.strip("/"), attachment["title"], attachment["text"])
                 )
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(b"ok")
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing."""
+                """Disable logging."""
 
         self._server = ThreadingHTTPServer((HOST, 0), Handler)
         self._thread = threading.Thread(
@@ -59,7 +59,7 @@ class Webhook:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The base URL of the server."""
         return f"http://{HOST}:{self._server.server_port}"
 
     def __enter__(self) -> Self:

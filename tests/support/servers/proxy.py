@@ -228,7 +228,7 @@ class _Link:
         return [one for one in (self.client, self.server) if one is not None]
 
     def reset(self) -> None:
-        """Have close() send RST instead of FIN, and wake up whoever reads, which makes it close."""
+        """Have close() send RST instead of FIN, and wake up the reading thread, which closes it."""
         self.was_reset = True
         for one in self._ends():
             with suppress(OSError):

@@ -31,8 +31,8 @@ class Publisher:
     ) -> list[str]:
         """Send `project.<task>` `count` times and return the ids.
 
-        `options` are those of apply_async (priority, countdown, kwargs ...).  Nobody is to store a
-        result, unless `ignore_result=False` is given.
+        `options` are those of apply_async (priority, countdown, kwargs ...).  No result is stored
+        unless `ignore_result=False` is given.
         """
         options.setdefault("ignore_result", True)
         return [self._send(task, args, queue=queue, **options).id for _ in range(count)]

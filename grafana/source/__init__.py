@@ -1,1 +1,0 @@
-"""Dashboards as code: `python -m grafana.source` writes grafana/dashboards; with `--check` it says what is stale."""

@@ -1,0 +1,222 @@
+"""The problems that the overview detects: each query returns one row per current problem.
+
+The overview's health and its list of active problems are built from this table.  The thresholds
+suit a first look at a cluster; paging is left to the alert rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tools.dashboards.query import (
+    RECENT,
+    age,
+    exporters_only,
+    gauge,
+    increase,
+    max_by,
+    min_by,
+    oldest_message_age,
+    rate,
+    selector,
+    sum_by,
+)
+
+CRITICAL, WARNING = "critical", "warning"
+MIN_FAILURES = 5
+"""Failures in the window below which a failure ratio is ignored."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of problem."""
+
+    severity: str
+    text: str
+    label: str
+    """The label that locates the problem, or a fixed text."""
+    dashboard: str
+    """Name of the dashboard with the details."""
+    expr: str
+
+    def rows(self) -> str:
+        """Return the query with severity, text, location and dashboard as labels."""
+        source = (
+            f'"$1", "{self.label}", "(.*)"' if self.label in LABELS else f'"{self.label}", "", ""'
+        )
+        rows = f'label_replace({self.expr}, "where", {source})'
+        labels = (("severity", self.severity), ("problem", self.text), ("look", self.dashboard))
+        for name, value in labels:
+            rows = f'label_replace({rows}, "{name}", "{value}", "", "")'
+        return rows
+
+
+LABELS = ("instance", "queue", "worker", "task", "collector")
+
+FAILED = rate("celery_task_failed_total", over=RECENT)
+SUCCEEDED = rate("celery_task_succeeded_total", over=RECENT)
+FINISHED = sum_by(f"{FAILED} or {SUCCEEDED}", "task")
+FAILURE_RATIO = f"{sum_by(FAILED, 'task')} / {FINISHED}"
+FAILURES = sum_by(increase("celery_task_failed_total", over=RECENT), "task")
+ENOUGH_FAILURES = f"{FAILURES} >= {MIN_FAILURES}"
+BROKER_UP = f"max ({gauge('celery_broker_up')}) == 1"
+LENGTH = sum_by(gauge("celery_queue_length"), "queue")
+SLOTS = sum_by(gauge("celery_worker_pool_slots"))
+
+
+def _state(state: str) -> str:
+    return f"""{max_by(gauge("celery_worker_state", f'state="{state}"'), "worker")} == 1"""
+
+
+PROBLEMS = (
+    Problem(
+        CRITICAL,
+        "Prometheus cannot scrape the exporter",
+        "instance",
+        "exporter",
+        f"{exporters_only(selector('up'))} == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "The broker is down",
+        "broker",
+        "exporter",
+        f"min ({gauge('celery_broker_up')}) == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "The result backend is down",
+        "result backend",
+        "exporter",
+        f"min ({gauge('celery_result_backend_up')}) == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "No worker is up",
+        "all workers",
+        "workers",
+        f"sum ({gauge('celery_worker_up')}) == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "The queue has messages and no consumers",
+        "queue",
+        "queues",
+        f"({LENGTH} > 0) and ({sum_by(gauge('celery_queue_workers'), 'queue')} == 0)",
+    ),
+    Problem(
+        CRITICAL,
+        "The worker replies but consumes no queue",
+        "worker",
+        "workers",
+        _state("not_consuming"),
+    ),
+    Problem(
+        CRITICAL,
+        "The worker is stalled: it holds tasks and starts none",
+        "worker",
+        "workers",
+        _state("stalled"),
+    ),
+    Problem(
+        CRITICAL,
+        "The task's failure ratio is 25 % or more",
+        "task",
+        "tasks",
+        f"({FAILURE_RATIO} >= 0.25) and ({ENOUGH_FAILURES})",
+    ),
+    Problem(
+        WARNING,
+        "The task's failure ratio is above 5 %",
+        "task",
+        "tasks",
+        f"(({FAILURE_RATIO} > 0.05) < 0.25) and ({ENOUGH_FAILURES})",
+    ),
+    Problem(
+        WARNING,
+        "The oldest message is older than 5 minutes",
+        "queue",
+        "queues",
+        f"{oldest_message_age()} > 300",
+    ),
+    Problem(
+        WARNING,
+        "The queue exceeds its length limit",
+        "queue",
+        "queues",
+        f"{LENGTH} > {sum_by(gauge('celery_queue_length_limit'), 'queue')}",
+    ),
+    Problem(
+        WARNING,
+        "All slots are busy and messages are waiting",
+        "all workers",
+        "workers",
+        f"({sum_by(gauge('celery_worker_active_tasks'))} >= {SLOTS}) "
+        f"and ({sum_by(gauge('celery_queue_length'))} > {SLOTS})",
+    ),
+    Problem(
+        WARNING,
+        "The worker restarts repeatedly",
+        "worker",
+        "workers",
+        f"{sum_by(increase('celery_worker_restarts_total', over='15m'), 'worker')} >= 3",
+    ),
+    Problem(
+        WARNING,
+        "Several workers have the same node name",
+        "worker",
+        "workers",
+        f"{max_by(gauge('celery_worker_instances'), 'worker')} > 1",
+    ),
+    Problem(
+        WARNING,
+        "An unacknowledged message is about to be redelivered",
+        "visibility timeout",
+        "queues",
+        f"{max_by(age('celery_broker_oldest_unacked_timestamp_seconds', aggregation='min'))} "
+        f"> 0.8 * {min_by(gauge('celery_broker_visibility_timeout_seconds'))}",
+    ),
+    Problem(
+        WARNING,
+        "The exporter receives no task events",
+        "event stream",
+        "exporter",
+        f"({max_by(gauge('celery_exporter_event_stream_up'))} == 0) and ({BROKER_UP})",
+    ),
+    Problem(
+        WARNING,
+        "The collector fails",
+        "collector",
+        "exporter",
+        f"({max_by(gauge('celery_scrape_collector_success'), 'collector')} == 0) "
+        f"and on () ({BROKER_UP})",
+    ),
+)
+
+
+def problems() -> str:
+    """Return all current problems, with the labels severity, problem, where and look.
+
+    The label `look` names the dashboard with the details.
+    """
+    rows = "\nor ".join(problem.rows() for problem in PROBLEMS)
+    return f"max by (severity, problem, where, look) (\n{rows}\n)"
+
+
+def health() -> str:
+    """Return 2 with a critical problem, 1 with a warning, 0 with neither.
+
+    The result is empty without an exporter.
+    """
+    healthy = f"0 * max ({selector('celery_exporter_build_info')})"
+    critical, warning = _any(CRITICAL), _any(WARNING)
+    return f"2 * ({critical} > bool 0)\nor 1 * ({warning} > bool 0)\nor {healthy}"
+
+
+def _any(severity: str) -> str:
+    exprs = "\nor ".join(
+        f'label_replace({problem.expr}, "kind", "{index}", "", "")'
+        for index, problem in enumerate(PROBLEMS)
+        if problem.severity == severity
+    )
+    return f"count (\n{exprs}\n)"
