@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import click
 import urllib3
-from tests.support.exporter import Exporter
 from tests.support.broker_inventory import broadcasts_on
+from tests.support.exporter import Exporter
 
 from benchmarks.scrape.crowd import Crowd
 
