@@ -53,7 +53,7 @@ KNOWN = (
     Known(
         ("oldest-libraries",),
         "test_over_the_file_system",
-        "kombu before 5.7 keeps the binding of a deleted file-system queue, which senders then fill;"
+        "kombu before 5.7 keeps the binding of a deleted file-system queue, which senders fill;"
         " the next exporter removes it",
     ),
 )
