@@ -19,7 +19,7 @@ SHORT = 0.1
 
 
 class Probe:
-    """Returns 1, 2, 3 ...; hangs while `go` is not set, raises `error` if set, counts its threads."""
+    """Returns 1, 2, 3 ...; hangs while `go` is not set, raises `error` if set."""
 
     def __init__(self) -> None:
         self.go = threading.Event()

@@ -98,9 +98,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             if not value.queues and all(
                 blind_spot.subject != "queue_length" for blind_spot in value.blind_spots
             ):
-                text = (
-                    "No queue is known: no worker consumes one, and none was found in the broker."
-                )
+                text = "No queue is known: no worker consumes one and the broker has none."
                 yield BlindSpot("queues", text, "--queue")
 
     def close(self, deadline: Deadline) -> None:
