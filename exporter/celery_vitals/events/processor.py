@@ -19,7 +19,7 @@ from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
-from celery_vitals.metrics import definitions as definitions
+from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import ValueSeries, ValueTable
