@@ -62,11 +62,13 @@ def test_up_again_after_a_heartbeat_or_reply(farm: Farm) -> None:
     assert farm.state() is UP
 
 
-def test_an_offline_event_drops_the_suspicion(farm: Farm) -> None:
+@pytest.mark.parametrize("observed", [False, True])
+def test_an_offline_event_drops_the_suspicion(farm: Farm, observed: bool) -> None:
     farm.add()
     assert farm.scrape(Counts(5, 0, 0), rounds=CONFIRMED_AFTER)[-1] is State.NOT_CONSUMING
     farm.registry.offline(W, 0)
-    farm.observe(q=Counts(5, 0, 0))
+    if observed:  # before it is restarted
+        farm.observe(q=Counts(5, 0, 0))
     farm.heartbeat(processed=0)  # restarted by its container, with the same process id
     assert farm.state() is UP
 
