@@ -91,8 +91,8 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield from value.blind_spots
             if self._queues.full:
                 text = (
-                    "The limit of discovered queues is reached. Further queues are included only if a"
-                    " worker consumes them or a setting names them."
+                    "The limit of discovered queues is reached. Further queues are included only if"
+                    " a worker consumes them or a setting names them."
                 )
                 yield BlindSpot("queue_discovery", text, "--queue-include")
             if not value.queues and all(
