@@ -13,6 +13,9 @@ import yaml
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings.options import Option, ValueType
 
+# A string of three or more characters, as `repr` quotes it.
+_QUOTATION = re.compile(r"""'(?:\\.|[^'\\]){3,}'|"(?:\\.|[^"\\]){3,}\"""")
+
 YAML_ERRORS = (
     yaml.YAMLError,
     ValueError,
@@ -83,7 +86,7 @@ def _invalid(path: Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
     # A quotation from the file may be a part of a secret.
-    problem = re.sub(r"'[^']{3,}'", "'...'", getattr(error, "problem", None) or "cannot be parsed")
+    problem = _QUOTATION.sub("'...'", getattr(error, "problem", None) or "cannot be parsed")
     return f"{path}{line}: not valid YAML: {problem}"
 
 
