@@ -13,8 +13,9 @@ import yaml
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings.options import Option, ValueType
 
-# A string of three or more characters, as `repr` quotes it.
-_QUOTATION = re.compile(r"""'(?:\\.|[^'\\]){3,}'|"(?:\\.|[^"\\]){3,}\"""")
+# A string as `repr` quotes it.
+_QUOTATION = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+_SHORT = 4  # characters with the quotes; PyYAML quotes single characters in many messages
 
 YAML_ERRORS = (
     yaml.YAMLError,
@@ -86,8 +87,12 @@ def _invalid(path: Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
     # A quotation from the file may be a part of a secret.
-    problem = _QUOTATION.sub("'...'", getattr(error, "problem", None) or "cannot be parsed")
-    return f"{path}{line}: not valid YAML: {problem}"
+    problem = getattr(error, "problem", None) or "cannot be parsed"
+    return f"{path}{line}: not valid YAML: {_QUOTATION.sub(_masked, problem)}"
+
+
+def _masked(quotation: re.Match[str]) -> str:
+    return quotation[0] if len(quotation[0]) <= _SHORT else "'...'"
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:
