@@ -65,9 +65,7 @@ def scrapes(found: Crowd, name: str, rounds: int) -> None:
 
 def cpu(kinds: Sequence[str], turns: int, scrapes_of: Mapping[str, int]) -> None:
     """Compare the CPU time of a scrape; the exporters run side by side and take turns."""
-    print(
-        "\n| broker | exporter | turns of scrapes | CPU of a scrape, median | least | most | ratio |"
-    )
+    print("\n| broker | exporter | scrapes | CPU of a scrape, median | least | most | ratio |")
     print("|---|---|---|---|---|---|---|")
     for kind in kinds:
         with ExitStack() as stack:
@@ -127,15 +125,15 @@ def keys(rounds: int, counts: Sequence[int]) -> None:
             print(f"| {wanted:,} | {memory(client):.2f} GB | {times} |", flush=True)
 
 
-def first_look(started: Exporter, most: int) -> tuple[float, str]:
+def first_look(started: Exporter, limit: int) -> tuple[float, str]:
     """Return the duration of the first scrape, and the number of scrapes for a complete scan."""
     scrape = first = started.scrape(timeout=10)
     scanning = (("subject", "queue_discovery"),)
-    for number in range(1, most + 1):
+    for number in range(1, limit + 1):
         if scanning not in scrape.series("celery_exporter_blind_spot"):
             return first.seconds, str(number)
         scrape = started.scrape(timeout=10)
-    return first.seconds, f"more than {most}"
+    return first.seconds, f"more than {limit}"
 
 
 @click.command()

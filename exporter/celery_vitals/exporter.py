@@ -22,7 +22,7 @@ from celery_vitals.collectors.factories import Dependencies, create_collectors
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
-from celery_vitals.metrics import definitions as definitions
+from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder

@@ -21,7 +21,7 @@ _INTERNAL = re.compile(
 """Celery's own queues: events, remote control, delayed delivery, replies of the RPC backend; and
 the one of each worker for broadcast tasks, which on Redis outlives workers that were killed."""
 
-_MOST = 10_000
+_MAX_DISCOVERED = 10_000
 """Limit of discovered queues; configured ones are not limited."""
 _MISSING_FOR = 300.0
 """Seconds for which a missing queue that only events name is not read again."""
@@ -52,7 +52,9 @@ class QueueRegistry:
         named = [name for name in self._observed() if self._admits(name)]
         now = time.monotonic()
         with self._lock:
-            present = [name for name in named[:_MOST] if self._missing.get(name, 0.0) <= now]
+            present = [
+                name for name in named[:_MAX_DISCOVERED] if self._missing.get(name, 0.0) <= now
+            ]
             return self._configured.union(self._discovered, present)
 
     def included(self, names: Iterable[str]) -> frozenset[str]:
@@ -64,7 +66,7 @@ class QueueRegistry:
         with self._lock:
             for name in names:
                 if self._admits(name) and (
-                    name in self._discovered or len(self._discovered) < _MOST
+                    name in self._discovered or len(self._discovered) < _MAX_DISCOVERED
                 ):
                     self._discovered[name] = self._scans
 
@@ -84,7 +86,7 @@ class QueueRegistry:
     @property
     def full(self) -> bool:
         """Whether the limit of discovered queues is reached."""
-        return len(self._discovered) >= _MOST
+        return len(self._discovered) >= _MAX_DISCOVERED
 
     def is_configured(self, name: str) -> bool:
         """Return whether the settings or the app name it, so that it is expected to exist."""
@@ -96,7 +98,7 @@ class QueueRegistry:
         with self._lock:
             for name in names:
                 self._discovered.pop(name, None)
-            if len(self._missing) > _MOST:
+            if len(self._missing) > _MAX_DISCOVERED:
                 self._missing.clear()
             self._missing.update(dict.fromkeys(names, until))
 

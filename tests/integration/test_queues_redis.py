@@ -264,7 +264,7 @@ class TestDiscovery:
     def test_more_queues_than_the_limit_are_a_blind_spot(
         self, redis_broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("celery_vitals.queue_registry._MOST", 3)
+        monkeypatch.setattr("celery_vitals.queue_registry._MAX_DISCOVERED", 3)
         for number in range(5):
             publish(redis_broker, "add", 1, 2, queue=f"queue-{number}")
         with local_exporter(redis_broker) as local:
@@ -282,8 +282,8 @@ class TestDiscovery:
     ) -> None:
         for name, value in {
             "_KEYS_AT_FIRST": 10,
-            "_FEWEST": 10,
-            "_MOST": 10,
+            "_MIN_KEYS": 10,
+            "_MAX_KEYS": 10,
             "_FIRST_SHARE": 0,
             "_SECONDS": 0,
         }.items():

@@ -109,7 +109,7 @@ def test_a_missing_queue_is_forgotten_until_it_is_discovered_again() -> None:
 
 
 def test_the_number_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_registry, "_MOST", 10)
+    monkeypatch.setattr(queue_registry, "_MAX_DISCOVERED", 10)
     queues = QueueRegistry({"configured"}, observed=lambda: [f"observed-{n}" for n in range(100)])
     assert not queues.full
     queues.add(f"discovered-{n}" for n in range(100))

@@ -17,7 +17,7 @@ from celery_vitals.events.stream import Stream
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
-from celery_vitals.metrics import definitions as definitions
+from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome

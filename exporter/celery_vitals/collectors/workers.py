@@ -11,7 +11,7 @@ from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
 from celery_vitals.collectors.base import ProbingCollector
 from celery_vitals.deadline import Deadline
-from celery_vitals.metrics import definitions as definitions
+from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import Answer, Command, RemoteControl

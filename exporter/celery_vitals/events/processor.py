@@ -19,7 +19,7 @@ from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
-from celery_vitals.metrics import definitions as definitions
+from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import ValueSeries, ValueTable
@@ -148,7 +148,7 @@ class EventProcessor:
         yield definitions.TASKS_IN_FLIGHT(len(self._tasks))
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
-            yield definitions.SERIES_FOLDED(count, metric)
+            yield definitions.SERIES_AGGREGATED(count, metric)
         for queue, since in self._tasks.oldest_waiting():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()

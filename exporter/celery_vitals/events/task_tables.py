@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from prometheus_client.core import Metric
 
-from celery_vitals.metrics import definitions as definitions
+from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import MetricDefinition
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import HistogramTable, ValueTable

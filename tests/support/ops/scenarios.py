@@ -24,7 +24,7 @@ from tests.support.ops.simulated_cluster import (
 
 NO_ALERTS: tuple[str, ...] = ()
 BUILD_INFO = 'celery_exporter_build_info{version="1"}'
-FOLDED = 'celery_exporter_series_folded_total{metric="celery_task_failed_total"}'
+AGGREGATED = 'celery_exporter_series_folded_total{metric="celery_task_failed_total"}'
 
 
 def fires(
@@ -87,7 +87,7 @@ def exporter_faults() -> Iterator[Scenario]:
     yield fires(
         "a cardinality limit is reached",
         "CelerySeriesFolded",
-        {FOLDED: counter(between(10, 60, 5, 0))},
+        {AGGREGATED: counter(between(10, 60, 5, 0))},
         20, 40, 130,
     )  # fmt: skip
 

@@ -145,7 +145,7 @@ CONFIRMED = b"*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n"
 def subscribed(
     ours: socket.socket,
     theirs: socket.socket,
-    ear: RecordingListener,
+    listener: RecordingListener,
     answer: bytes = CONFIRMED,
     **options: Any,
 ) -> RedisReceiver:
@@ -168,7 +168,7 @@ def subscribed(
     connection: Any = SimpleNamespace(channel=channel, dedicated_connection=lambda: RawRedis(ours))
     theirs.sendall(answer)
     broker: RedisConnection = connection
-    return RedisReceiver(broker, "celeryev", ear, 10**6, Deadline.after(0.2))
+    return RedisReceiver(broker, "celeryev", listener, 10**6, Deadline.after(0.2))
 
 
 def pushed(data: bytes, kind: bytes = b"*4") -> bytes:
@@ -199,22 +199,22 @@ class TestRedis:
     def test_messages_are_assembled_wherever_they_are_split(self, kind: bytes) -> None:
         data = pushed(write(BODY, "celeryev", "task.multi"), kind) + pushed(b"junk", kind)
         with pair() as (ours, theirs):
-            ear = RecordingListener()
-            receiver = subscribed(ours, theirs, ear)
+            listener = RecordingListener()
+            receiver = subscribed(ours, theirs, listener)
             for at in range(len(data)):
                 bodies = [*receiver._parse(data[:at]), *receiver._parse(data[at:])]
                 assert bodies == [BODY]
-            assert ear.rejected == ["envelope"] * len(data)
+            assert listener.rejected == ["envelope"] * len(data)
 
     def test_an_error_of_redis_is_raised_after_the_messages_before_it(self) -> None:
         with pair() as (ours, theirs):
-            ear = RecordingListener()
-            receiver = subscribed(ours, theirs, ear)
+            listener = RecordingListener()
+            receiver = subscribed(ours, theirs, listener)
             theirs.sendall(pushed(write(BODY, "celeryev", "x")) + b"-NOPERM no permission\r\n")
             with pytest.raises(Exception, match="NOPERM") as caught:
                 receiver.receive(1)
             assert reason_of(caught.value) is Reason.PERMISSION
-            assert ear.bodies == [BODY]
+            assert listener.bodies == [BODY]
 
     def test_a_refused_or_unanswered_subscription_is_an_error(self) -> None:
         with pair() as (ours, theirs):
@@ -226,12 +226,12 @@ class TestRedis:
 
     def test_an_endless_message_is_not_buffered(self) -> None:
         with pair() as (ours, theirs):
-            ear = RecordingListener()
-            receiver = subscribed(ours, theirs, ear)
+            listener = RecordingListener()
+            receiver = subscribed(ours, theirs, listener)
             receiver._parse(pushed(b"")[:-6] + b"$500000000\r\n")
             for _ in range(40):
                 receiver._parse(b"x" * 1024 * 1024)
-            assert ear.rejected[:1] == ["too_large"]
+            assert listener.rejected[:1] == ["too_large"]
             theirs.sendall(b"x")
             with pytest.raises(ProbeError):
                 receiver.receive(1)

@@ -103,7 +103,7 @@ def test_a_queue_named_like_a_refusal_is_not_logged_as_one(
     assert caplog.messages == []
 
 
-def test_a_key_that_is_no_list_is_logged_whatever_its_error_says(
+def test_a_key_that_is_no_list_is_logged_for_every_error(
     connection: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection.redis().set(NAME, b"")

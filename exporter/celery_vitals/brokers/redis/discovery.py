@@ -16,7 +16,7 @@ from celery_vitals.third_party import RedisKeys
 
 _SLICE = 0.0005
 """Seconds that Redis may be busy at a time: the number of keys per SCAN adapts to it."""
-_FEWEST, _KEYS_AT_FIRST, _MOST = 50, 500, 10_000
+_MIN_KEYS, _KEYS_AT_FIRST, _MAX_KEYS = 50, 500, 10_000
 _FIRST_SHARE = 0.25
 """Share of the remaining time for discovery until all keys have been scanned once."""
 _SECONDS = 0.002
@@ -85,7 +85,7 @@ class Discovery:
         )
         took = time.monotonic() - started
         self._count = (
-            max(_FEWEST, self._count // 2) if took > _SLICE else min(_MOST, self._count * 2)
+            max(_MIN_KEYS, self._count // 2) if took > _SLICE else min(_MAX_KEYS, self._count * 2)
         )
         pipe = self._redis.pipeline(transaction=False)
         # Not the exchanges of Celery itself: they may hold what has been left behind for years.
