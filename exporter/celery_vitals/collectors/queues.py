@@ -86,7 +86,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield definitions.QUEUE_PRIORITY_LENGTH(length, name, str(priority))
 
     def blind_spots(self, value: QueueSnapshot | None) -> Iterator[BlindSpot]:
-        """Yield what the broker does not report, or not to this user."""
+        """Yield the values that the broker does not report, or not to this user."""
         if value is not None:
             yield from value.blind_spots
             if self._queues.full:
