@@ -148,7 +148,7 @@ class EventProcessor:
         yield definitions.TASKS_IN_FLIGHT(len(self._tasks))
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
-            yield definitions.SERIES_FOLDED(count, metric)
+            yield definitions.SERIES_AGGREGATED(count, metric)
         for queue, since in self._tasks.oldest_waiting():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()

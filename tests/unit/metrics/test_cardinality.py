@@ -121,7 +121,7 @@ def test_what_is_removed_frees_its_labels() -> None:
     assert (len(runtime), shared.series_count) == (0, 2)
 
 
-def test_whoever_waits_for_the_lock_is_next() -> None:
+def test_a_waiting_thread_acquires_the_lock_next() -> None:
     lock = FairLock(threading.Lock())
     for _ in range(10):
         order: list[str] = []

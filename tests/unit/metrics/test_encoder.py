@@ -232,7 +232,7 @@ def test_a_family_that_cannot_be_written_is_left_out(accept: str) -> None:
     ]
 
 
-def test_without_anyone_to_tell_it_raises() -> None:
+def test_raises_without_a_callback_for_failures() -> None:
     with pytest.raises(RuntimeError, match="no text"):
         generate([Broken(table())], generate_latest)
 

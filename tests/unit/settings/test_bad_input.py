@@ -59,6 +59,10 @@ def test_bad_configs(path: Path) -> None:
             ["--config.file=/nonexistent"],
             "--config.file: cannot read /nonexistent: No such file or directory",
         ),
+        (
+            ["--broker-url-file=redis://:s3cret@h"],
+            "--broker-url-file: cannot read redis://***@h: No such file or directory",
+        ),
         (["--broker-transport-option=s3cret"], "--broker-transport-option: must be NAME=VALUE"),
         (["--broker-transport-option=a=1"] * 2, "--broker-transport-option: duplicate name 'a'"),
         (
