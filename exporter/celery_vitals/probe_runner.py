@@ -58,7 +58,7 @@ class _Run(Generic[_T]):
 
 
 class ProbeRunner(Generic[_T]):
-    """Runs one probe, at most once at a time.
+    """The runner of one probe, which runs at most once at a time.
 
     Concurrent callers share a run, and so do callers up to `min_interval` seconds after its end.
     A run that exceeds its deadline is abandoned, and no other starts until its thread has ended:

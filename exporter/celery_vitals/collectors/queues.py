@@ -22,7 +22,7 @@ the queues they consume."""
 
 
 class QueuesCollector(ProbingCollector[QueueSnapshot]):
-    """Reads the lengths of all known queues over a connection of its own."""
+    """The collector that reads the lengths of all known queues over a connection of its own."""
 
     name = "queues"
 

@@ -39,7 +39,7 @@ class _EventType:
 
 
 class EventProcessor:
-    """Counts the events of a cluster.
+    """The sink that counts the events of a cluster.
 
     `max_workers` limits the workers and the producers tracked; series unchanged for `idle_after`
     seconds are removed.  `on_new_worker` is called, without any lock held, when a worker comes
