@@ -177,4 +177,7 @@ class Collector(PrometheusCollector):
         yield from self._unsupported
         for name, collector in self._collectors.items():
             outcome = outcomes.get(name)
-            yield from collector.blind_spots(outcome.value if outcome is not None else None)
+            if outcome is not None:
+                yield from collector.blind_spots(outcome.value)
+            elif name not in self._runners:
+                yield from collector.blind_spots(None)

@@ -21,7 +21,7 @@ NEEDS_DJANGO = frozenset({"django-db", "django-cache"})
 
 
 class BackendCollector(ProbingCollector[bool]):
-    """Makes a round trip through the result backend."""
+    """The collector that makes a round trip through the result backend."""
 
     name = "backend"
 

@@ -14,7 +14,7 @@ from celery_vitals.metrics.base import Sample
 
 
 class BrokerCollector(ProbingCollector[bool]):
-    """Sends a request to the broker over a connection of its own."""
+    """The collector that sends a request to the broker over a connection of its own."""
 
     name = "broker"
 

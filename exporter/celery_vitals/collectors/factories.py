@@ -106,6 +106,7 @@ def _tasks(shared: Dependencies) -> TasksCollector | None:
     return TasksCollector(shared.broker, shared.workers, shared.settings, probe_workers)
 
 
+# Of two samples of one series the first counts: queues, read from the broker, come before tasks.
 FACTORIES: Mapping[str, Factory] = {
     BrokerCollector.name: _broker,
     BackendCollector.name: _backend,

@@ -22,7 +22,7 @@ the queues they consume."""
 
 
 class QueuesCollector(ProbingCollector[QueueSnapshot]):
-    """Reads the lengths of all known queues over a connection of its own."""
+    """The collector that reads the lengths of all known queues over a connection of its own."""
 
     name = "queues"
 
@@ -86,7 +86,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield definitions.QUEUE_PRIORITY_LENGTH(length, name, str(priority))
 
     def blind_spots(self, value: QueueSnapshot | None) -> Iterator[BlindSpot]:
-        """Yield what the broker does not report, or not to this user."""
+        """Yield the values that the broker does not report, or not to this user."""
         if value is not None:
             yield from value.blind_spots
             if self._queues.full:

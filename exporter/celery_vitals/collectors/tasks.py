@@ -28,7 +28,7 @@ _NOT_CONNECTED = "The event stream is not connected yet."
 
 
 class TasksCollector(BaseCollector[None]):
-    """Counts task events, which a thread of its own receives from `start` on.
+    """The collector that counts task events; a thread of its own receives them from `start` on.
 
     `probe_workers` starts a probe of the workers: the queues of a new one are needed before the
     next scrape, to count its tasks.

@@ -26,7 +26,9 @@ round."""
 
 
 class WorkersCollector(ProbingCollector[bool]):
-    """Sends one remote control request per round and records the replies in the `WorkerRegistry`.
+    """The collector that sends one remote control request per round.
+
+    The replies are recorded in the `WorkerRegistry`.
 
     The commands are `stats`, which also serves as ping; `active_queues` for the workers whose
     previous reply is old; and `registered`, once, for a worker under suspicion that a rate limit
