@@ -15,7 +15,7 @@ test: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# The tests that need no server: seconds on any supported Python.
+# The unit tests, which need no server, on any supported Python.
 test-unit: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server" tests/unit $(ARGS)
 
