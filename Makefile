@@ -53,8 +53,8 @@ test-harm: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	HARM_FULL=1 $(BIN)/python -m pytest tests/integration/test_harm_kills.py $(ARGS)
 
-# Every generated file that needs no server: reference pages, alert table, chart, dashboards, versions.  Dashboards need
-# Python 3.11 and are skipped without it.
+# Every generated file that needs no server: reference pages, alert and module tables, chart, dashboards, versions.
+# Dashboards need Python 3.11 and are skipped without it.
 generate: .venv/.dev
 	$(BIN)/python -m tools.generate
 
