@@ -1,4 +1,4 @@
-"""One value object for "until when": every wait in the program is bounded by one of these."""
+"""Deadlines, which bound every wait of the exporter."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Deadline:
-    """A moment on the monotonic clock.  Deadlines compare: the sooner one is the smaller one."""
+    """A point in time on the monotonic clock.  The earlier of two compares as the smaller one."""
 
     at: float
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The moment `seconds` from now."""
+        """Return the deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     @property
@@ -24,9 +24,9 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the deadline has passed."""
         return time.monotonic() >= self.at
 
     def within(self, seconds: float) -> Deadline:
-        """The sooner of this moment and `seconds` from now."""
+        """Return the earlier of this deadline and `seconds` from now."""
         return min(self, Deadline.after(seconds))

@@ -79,7 +79,7 @@ class Collector(PrometheusCollector):
     def _probe_now(self, name: str) -> None:
         runner = self._runners.get(name)
         if runner is not None:
-            runner.begin(Deadline.after(self._settings.timeout))
+            runner.start_or_join(Deadline.after(self._settings.timeout))
 
     def start(self) -> None:
         """Start to receive task events, which otherwise the first scrape does."""
@@ -115,7 +115,9 @@ class Collector(PrometheusCollector):
         if WorkersCollector.name not in chosen:
             self._workers.first_round.set()  # no probe of workers will set it
         runs = {
-            name: runner.begin(deadline) for name, runner in self._runners.items() if name in chosen
+            name: runner.start_or_join(deadline)
+            for name, runner in self._runners.items()
+            if name in chosen
         }
         outcomes = {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
         selected = [name for name in self.names if name in chosen]
@@ -168,7 +170,7 @@ class Collector(PrometheusCollector):
             yield from collector.samples(outcome.value if outcome is not None else None)
 
     def _last_outcomes(self) -> Outcomes:
-        return {name: runner.last for name, runner in self._runners.items()}
+        return {name: runner.last_outcome for name, runner in self._runners.items()}
 
     def _blind_spots(self) -> Iterator[BlindSpot]:
         outcomes = self._last_outcomes()

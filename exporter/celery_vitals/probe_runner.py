@@ -1,4 +1,4 @@
-"""A lane runs one probe, at most one run at a time, and shares each run with everyone who asks meanwhile."""
+"""Runs the probe of one collector: single-flight, within a deadline, with reuse of its result."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _MARGIN = 0.1
-"""The part of its time that a run is not told of, so that it can end by itself and give what it has."""
+"""The part of a run's time that the probe does not get, so that it can end by itself and return
+what it has."""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[_T]):
-    """How one run ended."""
+    """The result of one run."""
 
     value: _T | None
     reason: Reason | None
-    """None when it succeeded."""
+    """None for success."""
     detail: str
-    """The error in words, for the log and the page."""
+    """The error as text, for the log and the status page."""
     seconds: float
     finished_at: float
     """Unix time."""
 
 
 class _Run(Generic[_T]):
-    """One run of a probe, in a daemon thread: whatever can hang without a timeout must not hold up anybody."""
+    """One run of a probe, in a daemon thread: a library may hang without a timeout."""
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
@@ -57,10 +58,11 @@ class _Run(Generic[_T]):
 
 
 class ProbeRunner(Generic[_T]):
-    """The runs of one probe.
+    """Runs one probe, at most once at a time.
 
-    A run is shared by all who ask while it goes on and for `min_interval` seconds after its end.  One that overruns its
-    deadline is given up, and no other begins until its thread has ended: hung probes never pile up.
+    Concurrent callers share a run, and so do callers up to `min_interval` seconds after its end.
+    A run that exceeds its deadline is abandoned, and no other starts until its thread has ended:
+    hanging probes do not accumulate.
     """
 
     def __init__(
@@ -72,69 +74,69 @@ class ProbeRunner(Generic[_T]):
         self._measure = measure
         self._lock = threading.Lock()
         self._run: _Run[_T] | None = None
-        self._hung: _Run[_T] | None = None
-        self._last: Outcome[_T] | None = None
+        self._abandoned: _Run[_T] | None = None
+        self._last_outcome: Outcome[_T] | None = None
         self._last_success: float | None = None
         self._failures: Counter[Reason] = Counter()
-        self._untold: deque[tuple[int, str]] = deque()
+        self._pending_logs: deque[tuple[int, str]] = deque()
 
-    def begin(self, deadline: Deadline) -> _Run[_T]:
-        """Start a run, or join the one that goes on or has just ended.  Returns at once."""
+    def start_or_join(self, deadline: Deadline) -> _Run[_T]:
+        """Start a run, or return the current or recent one.  Does not block."""
         with self._lock:
             run = self._run
             if run is not None:
-                self._give_up_if_due(run)
+                self._abandon_if_overdue(run)
                 if run.outcome is None or run.age < self._min_interval:
                     return run
             run = self._run = _Run(deadline.within(self._limit))
-            if self._hung is not None and not self._hung.thread_ended:
+            if self._abandoned is not None and not self._abandoned.thread_ended:
                 run.thread_ended = True
-                self._settle(run, None, Reason.STUCK, "the attempt before this one still hangs")
+                self._finish(run, None, Reason.STUCK, "the previous attempt still hangs")
                 return run
             thread = threading.Thread(
                 target=self._work, args=(run,), name=f"celery-vitals-{self.name}", daemon=True
             )
             try:
                 thread.start()
-            except RuntimeError as error:  # the system gives no more threads
+            except RuntimeError as error:  # the operating system refuses another thread
                 run.thread_ended = True
-                self._settle(run, None, Reason.INTERNAL, str(error))
+                self._finish(run, None, Reason.INTERNAL, str(error))
             return run
 
     def wait(self, run: _Run[_T], deadline: Deadline) -> Outcome[_T] | None:
-        """The outcome of a run; None when `deadline` comes before the run's own."""
+        """Return the outcome of a run; None when `deadline` passes before the run's own."""
         run.ended.wait(min(deadline, run.deadline).remaining)
         with self._lock:
-            self._give_up_if_due(run)
-        self._tell()
+            self._abandon_if_overdue(run)
+        self._log_pending()
         return run.outcome
 
     @property
-    def last(self) -> Outcome[_T] | None:
-        """How the last finished run ended."""
-        return self._last
+    def last_outcome(self) -> Outcome[_T] | None:
+        """The outcome of the last finished run."""
+        return self._last_outcome
 
     @property
     def last_success(self) -> float | None:
-        """When a run last succeeded, in Unix time."""
+        """Unix time of the last success."""
         return self._last_success
 
     @property
     def failures(self) -> dict[Reason, int]:
-        """Failed runs so far, by reason."""
+        """Number of failed runs by reason."""
         with self._lock:
             return dict(self._failures)
 
     @property
     def idle(self) -> bool:
-        """Whether no thread of this lane is at work."""
+        """Whether no thread of this runner is running."""
         with self._lock:
-            return all(run is None or run.thread_ended for run in (self._run, self._hung))
+            return all(run is None or run.thread_ended for run in (self._run, self._abandoned))
 
-    def _give_up_if_due(self, run: _Run[_T]) -> None:
+    def _abandon_if_overdue(self, run: _Run[_T]) -> None:
         if run.outcome is None and run.deadline.passed:
-            self._hung = run
-            self._settle(run, None, Reason.TIMEOUT, "no answer in time")
+            self._abandoned = run
+            self._finish(run, None, Reason.TIMEOUT, "no response within the deadline")
 
     def _work(self, run: _Run[_T]) -> None:
         value, reason, detail = None, None, ""
@@ -146,27 +148,27 @@ class ProbeRunner(Generic[_T]):
         with self._lock:
             run.thread_ended = True
             if run.outcome is None:
-                self._settle(run, value, reason, detail)
-        self._tell()
+                self._finish(run, value, reason, detail)
+        self._log_pending()
 
-    def _settle(self, run: _Run[_T], value: _T | None, reason: Reason | None, detail: str) -> None:
+    def _finish(self, run: _Run[_T], value: _T | None, reason: Reason | None, detail: str) -> None:
         run.finish(value, reason, detail)
-        before, self._last = self._last, run.outcome
+        before, self._last_outcome = self._last_outcome, run.outcome
         known = None if before is None else before.reason
         if reason is None:
             self._last_success = time.time()
             if known is not None:
-                self._untold.append((logging.INFO, f"collector {self.name} works again"))
+                self._pending_logs.append((logging.INFO, f"collector {self.name} works again"))
             return
         self._failures[reason] += 1
-        # Time after time a hanging probe is given up, then stuck, then given up: that is one state.
+        # A hanging probe alternates between TIMEOUT and STUCK: that is one state.
         if known is None or (known is not reason and Reason.STUCK not in (known, reason)):
-            self._untold.append(
+            self._pending_logs.append(
                 (logging.WARNING, f"collector {self.name} fails ({reason.value}): {detail}")
             )
 
-    def _tell(self) -> None:
-        """Log what has happened, never under the lock: whoever takes the line may be slow."""
-        while self._untold:
-            level, text = self._untold.popleft()
+    def _log_pending(self) -> None:
+        """Log state changes; not under the lock, since a log handler may be slow."""
+        while self._pending_logs:
+            level, text = self._pending_logs.popleft()
             log.log(level, "%s", text)

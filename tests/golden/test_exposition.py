@@ -20,7 +20,7 @@ from tests.support.servers import Broker, RedisServer, Worker, promtool, publish
 HERE = Path(__file__).parent
 STATES = ("healthy", "broker_down", "backend_down", "no_workers")
 
-# What differs from run to run and from machine to machine; its value is written as 0.
+# Values that differ between runs and machines; they are written as 0.
 VOLATILE = (
     "celery_scrape_timeout_seconds",
     "celery_probe_failures_total",
@@ -42,7 +42,7 @@ VOLATILE = (
 
 @pytest.fixture(scope="module")
 def expositions() -> Iterator[dict[str, str]]:
-    """The text that the exporter gives in each state."""
+    """The exposition in each state."""
     texts: dict[str, str] = {}
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
@@ -76,7 +76,7 @@ def expositions() -> Iterator[dict[str, str]]:
 
 
 def settled(exporter: Exporter) -> str:
-    """What it says once it hears the events and knows the workers."""
+    """Return the exposition once the event stream is live and the workers are known."""
 
     def complete() -> bool:
         scrape = exporter.scrape()
@@ -94,7 +94,7 @@ def settled(exporter: Exporter) -> str:
 
 
 def masked(text: str) -> str:
-    """The text without what differs from run to run."""
+    """Return the text without the parts that differ between runs."""
     text = re.sub(
         rf"^((?:{'|'.join(VOLATILE)})(?:{{[^}}]*}})?) .*$", r"\1 0.0", text, flags=re.MULTILINE
     )

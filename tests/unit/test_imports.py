@@ -1,17 +1,20 @@
-"""Walls of the house that the linter of imports cannot see."""
+"""Import rules that import-linter does not check."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
+
 import celery_vitals
 from celery_vitals.metrics.definitions import DEFINITIONS
 
-HOUSE = Path(celery_vitals.__file__).parent
+PACKAGE = Path(celery_vitals.__file__).parent
 ENVIRONMENT = {"environ", "getenv", "putenv"}
 CONNECTING = {
     "Connection",
@@ -24,22 +27,22 @@ CONNECTING = {
 
 
 def modules(*but: str) -> Iterator[tuple[str, ast.Module]]:
-    """Every module of the program, but those in some rooms."""
-    for path in sorted(HOUSE.rglob("*.py")):
-        name = path.relative_to(HOUSE).as_posix()
+    """Return every module of the program, except those whose path starts with one of `but`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
         if not name.startswith(but):
             yield name, ast.parse(path.read_text())
 
 
 def names_used(tree: ast.Module) -> set[str]:
-    """Names and attributes that are read or called."""
+    """Return the names and attributes that are read or called."""
     return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
     }
 
 
-def test_only_the_settings_read_the_environment() -> None:
-    # The demo hands an environment to its children; it is no part of the exporter.
+def test_only_settings_read_the_environment() -> None:
+    # The demo passes an environment to its child processes; it is not part of the exporter.
     found = {name: names_used(tree) & ENVIRONMENT for name, tree in modules("settings/", "demo/")}
     assert {name: used for name, used in found.items() if used} == {}
 
@@ -52,6 +55,12 @@ def test_only_brokers_and_result_backends_open_connections() -> None:
     assert {name: used for name, used in found.items() if used} == {}
 
 
+def test_no_import_cycle_not_even_for_types() -> None:
+    graph = grimp.build_graph("celery_vitals", exclude_type_checking_imports=False)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the modules of a cycle
+
+
 def test_importing_the_package_loads_none_of_the_exporter_s_libraries() -> None:
     heavy = ("celery", "redis", "uvicorn", "prometheus_client")
     probe = f"import sys, celery_vitals; print([name for name in {heavy} if name in sys.modules])"
@@ -59,7 +68,7 @@ def test_importing_the_package_loads_none_of_the_exporter_s_libraries() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_what_is_public_can_be_had() -> None:
+def test_public_names_are_sorted_and_importable() -> None:
     assert celery_vitals.__all__ == sorted(celery_vitals.__all__)
     for name in celery_vitals.__all__:
         assert getattr(celery_vitals, name) is not None

@@ -1,8 +1,9 @@
-"""Every undocumented attribute that `third_party` uses exists in the installed library."""
+"""Every undocumented attribute of a library that the exporter uses exists in the installed one."""
 
 from __future__ import annotations
 
 import inspect
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -10,20 +11,33 @@ import amqp
 import amqp.channel
 import amqp.transport
 import celery.app.backends
+import celery.app.utils
 import celery.backends.base
+import celery.bin.base
 import celery.events.event
 import kombu.serialization
+import kombu.transport
+import prometheus_client.exposition
 import pytest
 import redis
+import uvicorn
+import yaml
 from celery import Celery
 from kombu.transport import SQS, filesystem, virtual
 from kombu.transport import redis as redis_transport
+from starlette.applications import Starlette
 
 from celery_vitals import third_party
 
 
 def amqp_transport() -> Any:
     return amqp.transport.TCPTransport("localhost:5672")
+
+
+def uvicorn_server() -> uvicorn.Server:
+    config = uvicorn.Config(Starlette(), log_config=None)
+    config.load()
+    return uvicorn.Server(config)
 
 
 def redis_store() -> Any:
@@ -76,6 +90,24 @@ ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
     ("celery", lambda: celery.backends.base, "KeyValueStoreBackend", "the result backend"),
     ("celery", redis_store, "get_key_for_task", "the result backend"),
     ("celery", lambda: celery.events.event, "get_exchange", "events through kombu"),
+    # Subclassed, set or imported where it is used, since no function of `third_party` can be
+    # put between.
+    ("celery", lambda: celery.app.backends, "BACKEND_ALIASES", "check of --result-backend"),
+    ("celery", lambda: celery.app.utils, "find_app", "--app"),
+    ("celery", lambda: celery.bin.base, "CLIContext", "celery -A proj vitals"),
+    ("kombu", lambda: kombu.transport, "TRANSPORT_ALIASES", "check of --broker-url"),
+    ("prometheus_client", lambda: prometheus_client.exposition, "choose_encoder", "/metrics"),
+    ("PyYAML", lambda: yaml.SafeLoader, "get_single_node", "line numbers of errors"),
+    ("PyYAML", lambda: yaml.SafeLoader, "construct_document", "the web configuration"),
+    ("PyYAML", lambda: yaml.SafeLoader, "construct_object", "the configuration file"),
+    ("starlette", lambda: Starlette().router, "redirect_slashes", "404 for a path with a slash"),
+    ("uvicorn", uvicorn_server, "startup", "readiness"),
+    ("uvicorn", uvicorn_server, "shutdown", "an orderly stop"),
+    ("uvicorn", uvicorn_server, "capture_signals", "SIGTERM and SIGINT"),
+    ("uvicorn", uvicorn_server, "should_exit", "SIGTERM and SIGINT"),
+    ("uvicorn", uvicorn_server, "force_exit", "the second SIGTERM"),
+    ("uvicorn", lambda: uvicorn_server().config, "ssl", "reload of the TLS certificate"),
+    ("ssl", lambda: ssl.SSLContext, "sslobject_class", "client_allowed_sans"),
 ]
 
 

@@ -17,7 +17,8 @@ from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
 
 _FIRST_ROUND = 0.5
-"""The part of its time for which the first run waits to hear from the workers which queues they consume."""
+"""The part of its time for which the first probe waits for the replies of the workers, which name
+the queues they consume."""
 
 
 class QueuesCollector(ProbingCollector[QueueSnapshot]):
@@ -40,77 +41,77 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
     def __init__(
         self,
         broker: BrokerClient,
-        registry: WorkerRegistry,
-        known: QueueRegistry,
+        workers: WorkerRegistry,
+        queues: QueueRegistry,
         settings: Settings,
     ) -> None:
         self._broker = broker
         self._target = broker.target
-        self._registry = registry
-        self._known = known
+        self._workers = workers
+        self._queues = queues
         self._limits = settings.queue_limits
         self._priorities = settings.queue_priorities
         self._session: Session[QueueReader] = Session(broker, self._set_up)
 
     def _set_up(self, connection: BrokerConnection) -> QueueReader:
-        return self._broker.queue_readers(connection, self._known)
+        return self._broker.queue_readers(connection, self._queues)
 
     def measure(self, deadline: Deadline) -> QueueSnapshot:
-        """The lengths now."""
-        self._registry.first_round.wait(deadline.remaining * _FIRST_ROUND)
-        consumed = self._known.included(self._registry.queues())
+        """Read the queues."""
+        self._workers.first_round.wait(deadline.remaining * _FIRST_ROUND)
+        consumed = self._queues.included(self._workers.queues())
         snapshot = self._session.use(deadline, lambda reader: reader.measure(consumed, deadline))
-        self._registry.observe_queues(snapshot.queues)
+        self._workers.observe_queues(snapshot.queues)
         return snapshot
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:
-        """Each queue's numbers; none after a failed run, since a length that is not known is not 0."""
+        """Yield the samples of each queue; none after a failed probe: unknown is not 0."""
         if self._target.visibility_timeout is not None:
             yield definitions.BROKER_VISIBILITY_TIMEOUT(self._target.visibility_timeout)
         if value is None:
             return
-        for name, depth in sorted(value.queues.items()):
-            yield from self._queue(name, depth)
-        for metric, number in (
+        for name, stats in sorted(value.queues.items()):
+            yield from self._queue_samples(name, stats)
+        for metric, amount in (
             (definitions.BROKER_UNACKED, value.unacked),
             (definitions.BROKER_OLDEST_UNACKED, value.oldest_unacked_at),
             (definitions.BROKER_DELAYED, value.delayed),
             (definitions.BROKER_ORPHANED_REPLIES, value.orphaned_replies),
         ):
-            if number is not None:
-                yield metric(number)
+            if amount is not None:
+                yield metric(amount)
 
-    def _queue(self, name: str, depth: QueueStats) -> Iterator[Sample]:
-        for metric, number in (
-            (definitions.QUEUE_LENGTH, depth.ready),
-            (definitions.QUEUE_UNACKED, depth.unacked),
-            (definitions.QUEUE_CONSUMERS, depth.consumers),
-            (definitions.QUEUE_DELAYED, depth.delayed),
-            (definitions.QUEUE_OLDEST_MESSAGE, depth.oldest_at),
+    def _queue_samples(self, name: str, stats: QueueStats) -> Iterator[Sample]:
+        for metric, amount in (
+            (definitions.QUEUE_LENGTH, stats.ready),
+            (definitions.QUEUE_UNACKED, stats.unacked),
+            (definitions.QUEUE_CONSUMERS, stats.consumers),
+            (definitions.QUEUE_DELAYED, stats.delayed),
+            (definitions.QUEUE_OLDEST_MESSAGE, stats.oldest_at),
             (definitions.QUEUE_LENGTH_LIMIT, self._limits.get(name, self._limits.get("*"))),
         ):
-            if number is not None:
-                yield metric(number, name)
-        if depth.kind:
-            yield definitions.QUEUE_INFO(1, name, depth.kind)
-        for priority, number in depth.by_priority.items() if self._priorities else ():
-            yield definitions.QUEUE_PRIORITY_LENGTH(number, name, str(priority))
+            if amount is not None:
+                yield metric(amount, name)
+        if stats.kind:
+            yield definitions.QUEUE_INFO(1, name, stats.kind)
+        for priority, length in stats.by_priority.items() if self._priorities else ():
+            yield definitions.QUEUE_PRIORITY_LENGTH(length, name, str(priority))
 
     def blind_spots(self, value: QueueSnapshot | None) -> Iterator[BlindSpot]:
-        """What this broker does not tell, or not to this user."""
+        """Yield what the broker does not report, or not to this user."""
         if value is not None:
             yield from value.blind_spots
-            if self._known.full:
-                text = "There are so many queues that any more are only seen when a worker consumes them or a setting"
-                yield BlindSpot("queue_discovery", f"{text} names them.", "--queue-include")
+            if self._queues.full:
+                text = (
+                    "The number of discovered queues exceeds the limit. Further queues are included"
+                    " only if a worker consumes them or a setting names them."
+                )
+                yield BlindSpot("queue_discovery", text, "--queue-include")
             if not value.queues and all(
                 blind_spot.subject != "queue_length" for blind_spot in value.blind_spots
             ):
-                yield BlindSpot(
-                    "queues",
-                    "No queue is known: no worker has named one, and the broker shows none.",
-                    "--queue",
-                )
+                text = "No queue is known: no worker consumes one and the broker has none."
+                yield BlindSpot("queues", text, "--queue")
 
     def close(self, deadline: Deadline) -> None:
         """Close the connection."""

@@ -1,6 +1,6 @@
-"""Every metric of the exporter, declared once: collector, name, type, labels, help.
+"""The definitions of all metrics: collector, name, type, labels, help.
 
-The exposition, `docs/metrics.md` and the checks of the dashboards and rules are made from this table.
+The exposition, `docs/metrics.md`, and the checks of dashboards and alert rules use this table.
 """
 
 from __future__ import annotations
@@ -21,253 +21,293 @@ BUILD_INFO = exporter.info(
     "python",
     "celery",
     "kombu",
-    help="Versions of the exporter, of Python and of the libraries it runs on.",
+    help="Versions of the exporter, of Python, and of the libraries Celery and kombu; the value is"
+    " always 1.",
 )
 SCRAPE_TIMEOUT = exporter.gauge(
     "celery_scrape_timeout_seconds",
-    help="The time this scrape was given: the scraper's own timeout less --timeout-offset, else --timeout.",
+    help="Time limit of this scrape in seconds: Prometheus's scrape timeout minus"
+    " --timeout-offset, or --timeout if Prometheus sends none.",
 )
 COLLECTOR_SUCCESS = exporter.gauge(
     "celery_scrape_collector_success",
     "collector",
-    help="Whether the last run of a collector gave all it can give.",
+    help="Whether the collector's last run succeeded; for the collector tasks, whether the event"
+    " stream is live.",
 )
 COLLECTOR_DURATION = exporter.gauge(
     "celery_scrape_collector_duration_seconds",
     "collector",
-    help="How long the last run of a collector took.",
+    help="Duration of the collector's last run in seconds.",
 )
 PROBE_FAILURES = exporter.counter(
     "celery_probe_failures_total",
     "collector",
     "reason",
-    help="Failed runs of a collector, by reason.",
+    help="Number of failed runs of the collector since the exporter started, by reason.",
 )
 PROBE_LAST_SUCCESS = exporter.gauge(
     "celery_probe_last_success_timestamp_seconds",
     "collector",
-    help="When a collector last gave all it can give.",
+    help="Unix time of the collector's last successful run.",
 )
 BLIND_SPOT = exporter.gauge(
     "celery_exporter_blind_spot",
     "subject",
-    help="1 for each thing that cannot be seen now; the exporter's page says why, and which setting shows it.",
+    help="1 for each subject that the exporter cannot observe now; its status page shows the"
+    " reason, and the setting that changes it.",
 )
 BROKER_CONNECTIONS = exporter.gauge(
     "celery_exporter_broker_connections",
-    help="Connections that the exporter holds open to the broker.",
+    help="Number of connections that the exporter has open to the broker.",
 )
 
 # Broker.
 BROKER_UP = broker.gauge(
     "celery_broker_up",
-    help="Whether the broker answered a request sent over an open connection, in time.",
+    help="Whether the broker answered a request over an open connection within the time limit.",
 )
 BROKER_INFO = broker.info(
     "celery_broker_info",
     "transport",
-    help="The broker's kind, by the name kombu gives its transport.",
+    help="Kind of the broker, as kombu names its transport; the value is always 1.",
 )
 
 # Result backend.
 BACKEND_UP = backend.gauge(
     "celery_result_backend_up",
-    help="Whether the result backend took part in a round trip, in time; how, depends on its kind.",
+    help="Whether a round trip to the result backend succeeded within the time limit; the kind of"
+    " backend determines which one.",
 )
 BACKEND_INFO = backend.info(
     "celery_result_backend_info",
     "backend",
-    help="The result backend's kind, by the scheme of its URL.",
+    help="Kind of the result backend, from the scheme of its URL; the value is always 1.",
 )
 
 # Workers, from their replies to the remote control command `stats` and `active_queues`.
 WORKER_UP = workers.gauge(
-    "celery_worker_up", "worker", help="Whether a worker was heard of within --worker-timeout."
+    "celery_worker_up",
+    "worker",
+    help="Whether the worker sent a reply or an event within --worker-timeout, and no offline"
+    " event since.",
 )
 WORKER_STATE = workers.gauge(
     "celery_worker_state",
     "worker",
     "state",
-    help="1 for the state a worker is in, and 0 for the others: up, busy, not_consuming, stalled, draining or gone, put"
-    " together from its replies, its heartbeats and the queues; up where no other is proven (docs/workers.md).",
+    help="1 for the worker's current state, 0 for the other states (up, busy, not_consuming,"
+    " stalled, draining, gone); derived from its replies, its heartbeats and the queues"
+    " (docs/workers.md).",
 )
 WORKER_RESTARTS = workers.counter(
     "celery_worker_restarts_total",
     "worker",
-    help="Restarts of a worker that were seen: another pid, or an uptime that went back (`stats`, else its heartbeat).",
+    help="Number of observed restarts of the worker: a new process ID or a lower uptime, from its"
+    " `stats` replies, otherwise from its heartbeats.",
 )
 WORKER_INSTANCES = workers.gauge(
     "celery_worker_instances",
     "worker",
-    help="How many processes answer under a worker's node name; with more than 1 the other metrics show one of them.",
+    help="Number of processes that reply under the worker's node name; if it is more than 1, the"
+    " worker's other metrics describe one of them.",
 )
 WORKER_REPLIED = workers.gauge(
     "celery_worker_replied",
     "worker",
-    help="Whether a worker replied in the last round of remote control.",
+    help="Whether the worker replied in the last round of remote control.",
 )
 WORKER_REPLY = workers.gauge(
-    "celery_worker_reply_seconds", "worker", help="How long a worker took for its last reply."
+    "celery_worker_reply_seconds",
+    "worker",
+    help="Time from the last remote control request to the worker's reply, in seconds.",
 )
 WORKER_LAST_SEEN = workers.gauge(
     "celery_worker_last_seen_timestamp_seconds",
     "worker",
     "source",
-    help="When a worker was last heard of, by the exporter's clock; source is reply, heartbeat or farewell.",
+    help="Unix time, on the exporter's clock, of the worker's last sign of life by source: reply,"
+    " heartbeat, or farewell (its offline event).",
 )
 WORKER_INFO = workers.info(
     "celery_worker_info",
     "worker",
     "pool",
     "version",
-    help="The kind of a worker's pool (`stats`), and the version of its Celery (its heartbeat).",
+    help="Pool implementation (from `stats`) and Celery version (from heartbeats) of the worker;"
+    " the value is always 1.",
 )
 WORKER_START = workers.gauge(
     "celery_worker_start_timestamp_seconds",
     "worker",
-    help="When a worker's main process started: the time of its reply less the uptime it gives (`stats`).",
+    help="Unix time at which the worker's main process started: the time of its `stats` reply"
+    " minus the uptime in it.",
 )
 WORKER_SLOTS = workers.gauge(
     "celery_worker_pool_slots",
     "worker",
-    help="How many tasks a worker can run at the same time (`stats`).",
+    help="Number of tasks that the worker can run concurrently, from its `stats` reply.",
 )
 WORKER_PREFETCH = workers.gauge(
     "celery_worker_prefetch_limit",
     "worker",
-    help="How many unacknowledged messages a worker asks the broker for (`stats`); 0 is without limit.",
+    help="Maximum number of unacknowledged messages that the worker requests from the broker, from"
+    " its `stats` reply; 0 means unlimited.",
 )
 WORKER_ACTIVE = workers.gauge(
-    "celery_worker_active_tasks", "worker", help="Tasks that a worker runs (its heartbeat)."
+    "celery_worker_active_tasks",
+    "worker",
+    help="Number of tasks that the worker is running, from its last heartbeat.",
 )
 WORKER_QUEUES = workers.gauge(
     "celery_worker_consumed_queues",
     "worker",
-    help="How many queues a worker consumes (`active_queues`).",
+    help="Number of queues that the worker consumes, from its `active_queues` reply.",
 )
 WORKER_ACCEPTED = workers.counter(
     "celery_worker_tasks_accepted_total",
     "worker",
     "task",
-    help="Tasks whose execution a worker has begun since its start, each retry and redelivery included (`stats`).",
+    help="Number of executions that the worker has started since its own start, by task, including"
+    " retries and redeliveries, from its `stats` reply.",
 )
 WORKER_PROCESSED = workers.counter(
     "celery_worker_processed_total",
     "worker",
-    help="All tasks whose execution a worker has begun since its start (`stats`).",
+    help="Number of executions that the worker has started since its own start, of all tasks, from"
+    " its `stats` reply.",
 )
 WORKER_CPU = workers.counter(
     "celery_worker_cpu_seconds_total",
     "worker",
     "mode",
-    help="CPU time of a worker's main process, without its pool's children (`stats`).",
+    help="CPU time of the worker's main process in seconds, without its pool's child processes,"
+    " from its `stats` reply.",
 )
 WORKER_MEMORY = workers.gauge(
     "celery_worker_max_resident_memory_bytes",
     "worker",
-    help="The most memory a worker's main process has held, without its pool's children (`stats`).",
+    help="Peak resident memory of the worker's main process in bytes, without its pool's child"
+    " processes, from its `stats` reply.",
 )
 QUEUE_WORKERS = workers.gauge(
     "celery_queue_workers",
     "queue",
-    help="How many of the workers that are up consume a queue (`active_queues`).",
+    help="Number of workers that are up and consume the queue, from their `active_queues` replies.",
 )
 QUEUE_SLOTS = workers.gauge(
     "celery_queue_slots",
     "queue",
-    help="How many tasks the workers that consume a queue can run at the same time, other queues' tasks included.",
+    help="Number of tasks that the workers consuming the queue can run concurrently, shared with"
+    " the other queues they consume, from their `stats` replies.",
 )
 
 # Queues, from the broker.
 QUEUE_LENGTH = queues.gauge(
     "celery_queue_length",
     "queue",
-    help="Messages that wait in a queue and that no worker holds, all priorities together.",
+    help="Number of messages that wait in the queue, at all priorities, without those delivered to"
+    " workers.",
 )
 QUEUE_UNACKED = queues.gauge(
     "celery_queue_unacked_messages",
     "queue",
-    help="Messages of a queue that workers hold and have not acknowledged.",
+    help="Number of messages of the queue that are delivered to workers and not acknowledged.",
 )
 QUEUE_DELAYED = queues.gauge(
     "celery_queue_delayed_messages",
     "queue",
-    help="Messages of a queue that the broker holds back until their time, where it tells (SQS).",
+    help="Number of messages of the queue that the broker delays until a set time (SQS only).",
 )
 QUEUE_CONSUMERS = queues.gauge(
-    "celery_queue_consumers", "queue", help="Consumers of a queue by the broker's own count."
+    "celery_queue_consumers",
+    "queue",
+    help="Number of consumers of the queue, as counted by the broker.",
 )
 QUEUE_INFO = queues.info(
     "celery_queue_info",
     "queue",
     "type",
-    help="What the broker calls this kind of queue: classic, quorum, stream, list.",
+    help="Type of the queue in the broker: classic, quorum, stream or list; the value is always 1.",
 )
 QUEUE_PRIORITY_LENGTH = queues.gauge(
     "celery_queue_priority_length",
     "queue",
     "priority",
-    help="Messages that wait in a queue at one of its priority steps; 0 goes first (Redis, --queue-priorities).",
+    help="Number of messages that wait in the queue at one priority step; step 0 is consumed first"
+    " (Redis only, with --queue-priorities).",
 )
 QUEUE_LENGTH_LIMIT = queues.gauge(
     "celery_queue_length_limit",
     "queue",
-    help="The length from which on a queue is too long, as --queue-limit says.",
+    help="Number of waiting messages above which the queue is too long, from --queue-limit.",
 )
 BROKER_DELAYED = queues.gauge(
     "celery_broker_delayed_messages",
-    help="Messages that wait for their ETA in the queues of RabbitMQ's delayed delivery, all together.",
+    help="Number of messages that wait for their ETA in all queues of RabbitMQ's delayed delivery.",
 )
 BROKER_ORPHANED_REPLIES = queues.gauge(
     "celery_broker_orphaned_reply_queues",
-    help="Queues for replies to remote control that nobody consumes; on Redis also those of commands under way.",
+    help="Number of reply queues of remote control without a consumer; on Redis this includes the"
+    " queues of commands in progress.",
 )
 BROKER_UNACKED = queues.gauge(
     "celery_broker_unacked_messages",
-    help="Messages of all queues that workers hold and have not acknowledged, those with an ETA included (Redis).",
+    help="Number of messages of all queues that are delivered to workers and not acknowledged,"
+    " including those that wait for their ETA (Redis only).",
 )
 BROKER_OLDEST_UNACKED = queues.gauge(
     "celery_broker_oldest_unacked_timestamp_seconds",
-    help="When the oldest unacknowledged message was handed to a worker (Redis); absent when there is none.",
+    help="Unix time at which the oldest unacknowledged message was delivered to a worker (Redis"
+    " only); absent if there is none.",
 )
 BROKER_VISIBILITY_TIMEOUT = queues.gauge(
     "celery_broker_visibility_timeout_seconds",
-    help="How long a message may stay unacknowledged before Redis hands it out again, from the settings given.",
+    help="Time in seconds after which Redis redelivers an unacknowledged message, from the"
+    " transport options of the exporter or its app.",
 )
 
 # The stream of events.
 EVENT_STREAM_UP = tasks.gauge(
     "celery_exporter_event_stream_up",
-    help="Whether the exporter hears task events: its own canary came back lately.",
+    help="Whether the event stream is live: the last canary event arrived in time.",
 )
 EVENT_LAG = tasks.gauge(
-    "celery_exporter_event_lag_seconds", help="How long the last canary took through the broker."
+    "celery_exporter_event_lag_seconds",
+    help="Time in seconds that the last canary event took from the exporter through the broker and"
+    " back.",
 )
 EVENTS_RECEIVED = tasks.counter(
-    "celery_exporter_events_received_total", "type", help="Events received, by type."
+    "celery_exporter_events_received_total",
+    "type",
+    help="Number of events received, by type.",
 )
 EVENTS_REJECTED = tasks.counter(
     "celery_exporter_events_rejected_total",
     "reason",
-    help="Events that could not be used, by reason.",
+    help="Number of events that were received and could not be used, by reason.",
 )
 EVENTS_MISSED = tasks.counter(
     "celery_exporter_events_missed_total",
     "worker",
-    help="Tasks that a worker has started, by its own count in its heartbeats, and of which no event arrived.",
+    help="Number of executions that the worker has started according to its heartbeats and for"
+    " which no event was received.",
 )
 TASKS_IN_FLIGHT = tasks.gauge(
     "celery_exporter_tasks_in_flight",
-    help="Tasks that the exporter follows now, until some seconds after their end.",
+    help="Number of tasks that the exporter tracks, from their first event until a few seconds"
+    " after their end.",
 )
 TASKS_EVICTED = tasks.counter(
     "celery_exporter_tasks_in_flight_evicted_total",
-    help="Tasks that the exporter has given up following, for their number or their age.",
+    help="Number of tasks that the exporter stopped tracking before their end, because of their"
+    " number (--max-tasks) or age (--task-forget-after).",
 )
 SERIES_FOLDED = tasks.counter(
     "celery_exporter_series_folded_total",
     "metric",
-    help="Times that labels were folded into _other, over a cap.",
+    help="Number of times that label values were aggregated as `_other` because of a cardinality"
+    " limit, by metric.",
 )
 
 # Tasks, from their events.
@@ -275,87 +315,117 @@ TASK_SENT = tasks.counter(
     "celery_task_sent_total",
     "task",
     "queue",
-    help="Tasks sent (task-sent); needs task_send_sent_event.",
+    help="Number of tasks sent, from task-sent events; requires task_send_sent_event.",
 )
 TASK_RECEIVED = tasks.counter(
-    "celery_task_received_total", "task", "queue", help="Tasks received (task-received)."
+    "celery_task_received_total",
+    "task",
+    "queue",
+    help="Number of tasks received by workers, from task-received events.",
 )
 TASK_STARTED = tasks.counter(
-    "celery_task_started_total", "task", "queue", help="Executions begun (task-started)."
+    "celery_task_started_total",
+    "task",
+    "queue",
+    help="Number of executions started, from task-started events.",
 )
 TASK_SUCCEEDED = tasks.counter(
-    "celery_task_succeeded_total", "task", "queue", help="Tasks succeeded (task-succeeded)."
+    "celery_task_succeeded_total",
+    "task",
+    "queue",
+    help="Number of tasks that succeeded, from task-succeeded events.",
 )
 TASK_RETRIED = tasks.counter(
-    "celery_task_retried_total", "task", "queue", help="Tasks to be retried (task-retried)."
+    "celery_task_retried_total",
+    "task",
+    "queue",
+    help="Number of retries scheduled, from task-retried events.",
 )
 TASK_REJECTED = tasks.counter(
-    "celery_task_rejected_total", "task", "queue", help="Tasks rejected (task-rejected)."
+    "celery_task_rejected_total",
+    "task",
+    "queue",
+    help="Number of tasks rejected, from task-rejected events.",
 )
 TASK_FAILED = tasks.counter(
     "celery_task_failed_total",
     "task",
     "queue",
     "exception",
-    help="Tasks failed, by the exception's class (task-failed); each once, though Celery may tell it twice.",
+    help="Number of tasks that failed, by exception class, from task-failed events; duplicate"
+    " events of one task count once.",
 )
 TASK_REVOKED = tasks.counter(
     "celery_task_revoked_total",
     "task",
     "queue",
     "reason",
-    help="Tasks revoked (task-revoked): expired, terminated while it ran, or revoked before it started.",
+    help="Number of tasks revoked, from task-revoked events, by reason: expired, terminated (while"
+    " running) or revoked (before the start).",
 )
 TASK_RUNTIME = tasks.histogram(
     "celery_task_runtime_seconds",
     "task",
     "queue",
-    help="How long tasks ran that succeeded, by the worker's own clock.",
+    help="Runtime of tasks that succeeded in seconds, as measured by the worker.",
 )
 TASK_FAILED_RUNTIME = tasks.histogram(
     "celery_task_failed_runtime_seconds",
     "task",
     "queue",
-    help="How long tasks ran that failed: from started to failed.",
+    help="Runtime of tasks that failed in seconds, from the task-started to the task-failed event.",
 )
 TASK_WAIT = tasks.histogram(
     "celery_task_queue_wait_seconds",
     "task",
     "queue",
-    help="How long tasks waited: from sent, or from their ETA, to started; needs task_send_sent_event.",
+    help="Time in seconds that tasks waited, from being sent (or from their ETA) to their start;"
+    " requires task_send_sent_event.",
 )
-TASK_RUNNING = tasks.gauge("celery_task_running", "task", help="Executions begun and not ended.")
+TASK_RUNNING = tasks.gauge(
+    "celery_task_running",
+    "task",
+    help="Number of executions that have started and not ended, from events.",
+)
 TASK_OLDEST_RUNNING = tasks.gauge(
     "celery_task_oldest_running_start_timestamp_seconds",
     "task",
-    help="When the oldest running execution began.",
+    help="Unix time at which the oldest running execution of the task started, from events.",
 )
 TASK_LAST_SENT = tasks.gauge(
-    "celery_task_last_sent_timestamp_seconds", "task", help="When a task was last sent."
+    "celery_task_last_sent_timestamp_seconds",
+    "task",
+    help="Unix time at which the task was last sent, from events.",
 )
 TASK_LAST_SUCCEEDED = tasks.gauge(
-    "celery_task_last_succeeded_timestamp_seconds", "task", help="When a task last succeeded."
+    "celery_task_last_succeeded_timestamp_seconds",
+    "task",
+    help="Unix time at which the task last succeeded, from events.",
 )
 TASK_LAST_FAILED = tasks.gauge(
-    "celery_task_last_failed_timestamp_seconds", "task", help="When a task last failed."
+    "celery_task_last_failed_timestamp_seconds",
+    "task",
+    help="Unix time at which the task last failed, from events.",
 )
 QUEUE_OLDEST_MESSAGE = tasks.gauge(
     "celery_queue_oldest_message_timestamp_seconds",
     "queue",
-    help="When the oldest task that waits in a queue was sent: by the stamp on the message, where the collector queues"
-    " finds one, else by its events, which leave out tasks with an ETA.",
+    help="Unix time at which the oldest waiting message of the queue was sent: from the timestamp"
+    " in the message if the collector queues finds one, otherwise from events, without tasks"
+    " that have an ETA.",
 )
 
 # Workers, from their events.
 WORKER_TASK_EVENTS = tasks.gauge(
     "celery_worker_task_events",
     "worker",
-    help="Whether a worker tells of its tasks by events; absent while not known.",
+    help="Whether the worker sends task events; absent while unknown.",
 )
 WORKER_CLOCK_OFFSET = tasks.gauge(
     "celery_worker_clock_offset_seconds",
     "worker",
-    help="How far a worker's clock is ahead of the exporter's; the way of its fastest event counts in.",
+    help="Seconds by which the worker's clock is ahead of the exporter's, less the latency of its"
+    " fastest event.",
 )
 
 GROUPS = (exporter, broker, backend, workers, queues, tasks)

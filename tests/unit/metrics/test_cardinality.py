@@ -1,4 +1,4 @@
-"""Caps: so many label values and series, and no more; what is over them is folded, and what stands still goes."""
+"""Cardinality limits: label values and series over a limit are aggregated as `_other`."""
 
 from __future__ import annotations
 

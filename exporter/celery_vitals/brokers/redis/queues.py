@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from celery_vitals import third_party
@@ -14,6 +15,7 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import QueueSnapshot, QueueStats
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.discovery import Discovery
+from celery_vitals.brokers.redis.lengths import QueueLengths
 from celery_vitals.brokers.redis.message_age import OldestTimestamps
 from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, Refusal, refusal_of
 from celery_vitals.brokers.redis.priorities import UncountedPriorities
@@ -49,6 +51,7 @@ class RedisQueueReader:
         self._unacked_by_queue = ServerScript(self._redis, UNACKED_BY_QUEUE)
         self._oldest = OldestTimestamps(self._redis)
         self._discovery = Discovery(self._redis, keys, registry)
+        self._lengths = QueueLengths(self._redis, keys.priority_steps, self._key)
         self._uncounted = UncountedPriorities(keys.priority_steps, self._key)
         self._logged: set[str] = set()
 
@@ -58,9 +61,7 @@ class RedisQueueReader:
         blind_spots = [*self._discovery.advance(deadline)]
         names = sorted(self._registry.names() | set(consumed))
         pipe = self._redis.pipeline(transaction=False)
-        for name in names:
-            for step in keys.priority_steps:
-                pipe.llen(self._key(name, step))
+        requested = self._lengths.request(pipe, names)
         checked = self._uncounted.request(pipe, names)
         pipe.hlen(keys.unacked)
         pipe.zrange(keys.unacked_index, 0, 0, withscores=True)
@@ -68,9 +69,9 @@ class RedisQueueReader:
         answers = pipe.execute(raise_on_error=False)
         _raise_if_all_failed(answers)
         *rest, unacked, oldest, replies = answers
-        lengths, others = rest[: len(rest) - len(checked)], rest[len(rest) - len(checked) :]
+        lengths, others = self._lengths.take(names, rest[:requested]), rest[requested:]
         blind_spots += self._uncounted.take(checked, others)
-        blind_spots += _denied(lengths, others, (unacked, oldest), replies)
+        blind_spots += _denied([*chain.from_iterable(lengths)], others, (unacked, oldest), replies)
         total = unacked if isinstance(unacked, int) and keys.acknowledges else None
         by_queue = self._unacked(total) if total is not None else None
         if total is not None and by_queue is None:
@@ -94,13 +95,11 @@ class RedisQueueReader:
         return f"{prefix}{queue}{separator}{step}" if step else f"{prefix}{queue}"
 
     def _stats(
-        self, names: Sequence[str], lengths: Sequence[Any], unacked: Counter[str] | None
+        self, names: Sequence[str], lengths: Sequence[list[Any]], unacked: Counter[str] | None
     ) -> Iterator[tuple[str, QueueStats]]:
         """Iterate over the readable queues: a denied key, or one that is no list, costs one."""
         steps = self._keys.priority_steps
-        width = len(steps)
-        for position, name in enumerate(names):
-            by_step = lengths[position * width : (position + 1) * width]
+        for name, by_step in zip(names, lengths, strict=True):
             error = next((length for length in by_step if isinstance(length, Exception)), None)
             if error is None:
                 self._logged.discard(name)
