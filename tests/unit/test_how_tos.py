@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +27,9 @@ BLOCK = re.compile(
 )
 COLLECTOR, BROKER, OPTION = "Add a collector", "Add a broker kind", "Add an option"
 HOW_TOS = (COLLECTOR, BROKER, OPTION)
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".matrix", "node_modules")
+NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv*", ".matrix", ".ruff_cache", ".pytest_cache", "__pycache__", "node_modules"
+)
 
 
 class DriftError(AssertionError):
@@ -79,6 +80,12 @@ def blocks(title: str, *languages: str) -> list[Block]:
     return [block for block in found if block.language in languages]
 
 
+def commands(title: str) -> dict[str, str]:
+    """Return the output of each command of a how-to."""
+    (block,) = blocks(title, "console")
+    return dict(re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.MULTILINE))
+
+
 @dataclass(frozen=True)
 class Copy:
     """A copy of the repository in which how-tos have been followed."""
@@ -95,7 +102,7 @@ class Copy:
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", *command],
+            [sys.executable, *([] if command[0] == "-c" else ["-m"]), *command],
             cwd=self.folder,
             env={**os.environ, **self.variables, **variables},
             capture_output=True,
@@ -112,13 +119,9 @@ class Copy:
     def read(self, name: str) -> str:
         return (self.folder / name).read_text()
 
-    def do_the_commands(self, title: str) -> None:
-        """Run the commands of a how-to and compare their output with the page."""
-        (block,) = blocks(title, "console")
-        commands = re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.MULTILINE)
-        assert [command.split()[1] for command, _ in commands] == ["generate", "-m"]
-        assert self.output("tools.generate") == commands[0][1]
-        self.output(*commands[1][0].split()[2:], "-q", "-p", "no:cacheprovider")
+    def generate(self, title: str) -> None:
+        """Run `make generate` and compare its output with the page."""
+        assert self.output("tools.generate") == commands(title)["make generate"]
 
     def exporter(self, *arguments: str) -> Exporter:
         return Exporter(*arguments, env=self.variables)
@@ -133,20 +136,21 @@ def copy(tmp_path: Path) -> Copy:
 
 def test_the_collector_exports_its_metric_and_has_a_switch(copy: Copy) -> None:
     copy.follow(COLLECTOR)
-    copy.do_the_commands(COLLECTOR)
+    copy.generate(COLLECTOR)
     assert "`celery_broker_round_trip_seconds` | gauge" in copy.read("docs/metrics.md")
     assert "`CELERY_VITALS_COLLECTOR_LATENCY`" in copy.read("docs/options.md")
     assert "--[no-]collector.latency" in copy.output("celery_vitals", "serve", "--help")
     with copy.exporter("--broker-url", "memory://") as exporter:
-        scrape = exporter.scrape()
+        scrape = exporter.scrape(collect="latency")
         assert scrape.value("celery_scrape_collector_success", collector="latency") == 1
         assert 0 < (scrape.value("celery_broker_round_trip_seconds") or 0) < 5
-        assert exporter.scrape(exclude="latency").series("celery_broker_round_trip_seconds") == {}
+        other = exporter.scrape(collect="broker")
+        assert other.series("celery_broker_round_trip_seconds") == {}
 
 
 def test_the_broker_kind_counts_the_messages_of_a_queue(copy: Copy, tmp_path: Path) -> None:
     copy.follow(BROKER)
-    copy.do_the_commands(BROKER)
+    copy.generate(BROKER)
     assert "| Spool | `spool` | yes | yes | - | - | - | yes |" in copy.read("docs/brokers.md")
     folders = {
         name: str(tmp_path) for name in ("data_folder_in", "data_folder_out", "control_folder")
@@ -166,7 +170,7 @@ def test_the_broker_kind_counts_the_messages_of_a_queue(copy: Copy, tmp_path: Pa
 
 def test_the_option_is_read_from_every_source(copy: Copy, tmp_path: Path) -> None:
     copy.follow(OPTION)
-    copy.do_the_commands(OPTION)
+    copy.generate(OPTION)
     row = "| `--probe-limit SECONDS` | `CELERY_VITALS_PROBE_LIMIT` | `probe-limit` | `5` |"
     assert row in copy.read("docs/options.md")
     assert "--probe-limit SECONDS" in copy.output("celery_vitals", "serve", "--help")
@@ -182,27 +186,42 @@ def test_the_option_is_read_from_every_source(copy: Copy, tmp_path: Path) -> Non
             assert 0.1 < seconds["broker"] < 2
 
 
-@pytest.mark.skipif(find_spec("mypy") is None, reason="the tools of make check are not installed")
-def test_all_how_tos_together_pass_the_checks(copy: Copy) -> None:
+def test_the_tests_of_the_how_tos_pass(copy: Copy) -> None:
+    paths: list[str] = []
     for title in HOW_TOS:
         copy.follow(title)
-    copy.output("tools.generate")
-    files = sorted({block.file for title in HOW_TOS for block in blocks(title, "python", "diff")})
+        _, command = commands(title)
+        paths += command.removeprefix(".venv/bin/python -m pytest ").split()
+    added = {block.file for title in HOW_TOS for block in blocks(title, "python")}
+    tests = {file for file in added if Path(file).name.startswith("test_")}
+    assert all(any(test.startswith(path) for path in paths) for test in tests)
+    assert " passed" in copy.output("pytest", "-q", "-p", "no:cacheprovider", *paths)
+
+
+@pytest.mark.skipif(find_spec("mypy") is None, reason="the tools of make check are not installed")
+def test_the_how_tos_pass_make_check(copy: Copy) -> None:
+    for title in HOW_TOS:
+        copy.follow(title)
+    files = {block.file for title in HOW_TOS for block in blocks(title, "python", "diff")}
     copy.output("ruff", "check", "--no-cache", *files)
     copy.output("ruff", "format", "--check", "--no-cache", *files)
     copy.output("mypy", *files)
-    contracts = "from importlinter.cli import lint_imports_command as main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", contracts],
-        cwd=copy.folder,
-        env={**os.environ, **copy.variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    tests = ("architecture.py", "imports.py")
-    copy.output("pytest", "-q", "-p", "no:cacheprovider", *(f"tests/unit/test_{one}" for one in tests))
+    copy.output("-c", "from importlinter.cli import lint_imports_command as main; main()")
+
+
+def test_a_block_that_does_not_fit_names_its_section_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one\ntwo\nthree\ntwo\n")
+    for text, error in (
+        (" four\n+five\n", "Add an option: a.py has no line 'four'"),
+        (" one\n-three\n", "Add an option: a.py does not contain once:\none\nthree\n"),
+        ("-two\n", "Add an option: a.py does not contain once:\ntwo\n"),
+    ):
+        with pytest.raises(DriftError, match=f"^{re.escape(error)}$"):
+            Block(OPTION, "diff", "a.py", text).apply(tmp_path)
+    with pytest.raises(DriftError, match=r"^Add an option: a\.py exists already$"):
+        Block(OPTION, "python", "a.py", "one\n").apply(tmp_path)
+    Block(OPTION, "diff", "a.py", "-one\n+four\n two\n").apply(tmp_path)
+    assert (tmp_path / "a.py").read_text() == "four\ntwo\nthree\ntwo\n"
 
 
 @pytest.mark.parametrize("title", HOW_TOS)
