@@ -93,7 +93,6 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
         raise ConfigError(f"--event-queue: not supported on {scheme} (requires RabbitMQ)")
     given_tls = kind.tls_options(settings.broker_ssl_options)
     tls = given_tls or (conf.broker_use_ssl if conf else None) or None
-    kind.check_options(options)
     _check_urls(urls, options, tls)
     management_url = settings.rabbitmq_management_url
     return Target(
@@ -154,8 +153,9 @@ def _kind(scheme: str) -> BrokerKind[Any]:
 
 
 def _check_urls(urls: tuple[str, ...], options: Mapping[str, Any], tls: Any) -> None:
-    """Raise ConfigError for a URL or options that kombu rejects.  Does not connect."""
+    """Raise ConfigError for a URL or options that cannot work.  Does not connect."""
     for url in urls:
+        kind_of(scheme_of(url)).check_options(options)  # alternates may be of another kind
         try:
             Connection(url, ssl=tls, transport_options=dict(options))
         except Exception as error:  # noqa: BLE001 - kombu's parsers raise errors of many types

@@ -29,6 +29,10 @@ TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
             "--broker-transport-option: Sentinel requires master_name=NAME",
         ),
         (
+            ["--broker-url=redis://h/0;sentinel://:s3cret@h/0"],
+            "--broker-transport-option: Sentinel requires master_name=NAME",
+        ),
+        (
             [REDIS, "--event-queue=kept"],
             "--event-queue: not supported on redis (requires RabbitMQ)",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,3 +124,10 @@ def test_redis_never_redelivers_to_the_exporter() -> None:
         options = kind_of(scheme).connection_options(REQUEST)
         assert options["visibility_timeout"] >= 10**9
         assert options["retry_on_timeout"] is False
+
+
+def test_the_search_for_the_master_is_bounded_and_not_repeated() -> None:
+    request = replace(REQUEST, options={"master_name": "m", "sentinel_kwargs": {"password": "p"}})
+    bounds = kind_of("sentinel").connection_options(request)["sentinel_kwargs"]
+    assert (bounds["password"], bounds["socket_timeout"]) == ("p", 1.0)
+    assert bounds["retry"].get_retries() == 0

@@ -1,8 +1,9 @@
-"""Mailboxes read by kombu: silence of workers, of the broker, and a broker that accepts nothing."""
+"""Mailboxes: silent workers, a silent or blocked broker, and the remains of killed exporters."""
 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +12,18 @@ import amqp.exceptions
 import pytest
 from kombu import Connection
 
+from celery_vitals import Secret, Settings
 from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
+from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.redis.mailbox import RedisMailbox
+from celery_vitals.brokers.target import target_of
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, ProbeError, Reason
+from tests.support.servers import Broker
 
 
 @pytest.fixture
@@ -131,3 +138,52 @@ def test_a_broadcast_that_rabbitmq_returns_ends_the_wait(rabbitmq: RabbitMQMailb
     on_return("a message", "as py-amqp passes it")
     assert rabbitmq.undelivered
     assert rabbitmq.receive(Deadline.after(60)) == []
+
+
+class TestRedis:
+    """The list of a killed exporter is deleted, again when late replies create it again."""
+
+    REGISTRY = "celery-vitals.mailboxes"
+
+    @pytest.fixture
+    def connection(self, redis_broker: Broker) -> Iterator[RedisConnection]:
+        client = BrokerClient(target_of(Settings(broker_url=Secret(redis_broker.url))), 1.0)
+        connection = client.connect(Deadline.after(5))
+        assert isinstance(connection, RedisConnection)
+        yield connection
+        connection.close()
+
+    def broadcast(self, connection: RedisConnection) -> RedisMailbox:
+        mailbox = RedisMailbox(connection, "celery")
+        assert mailbox.broadcast([message()]) == 0
+        return mailbox
+
+    @pytest.mark.parametrize(("idle", "deleted"), [(30.0, False), (90.0, True), (10**5, True)])
+    def test_lists_that_are_unused_for_a_minute_are_deleted(
+        self, connection: RedisConnection, idle: float, deleted: bool
+    ) -> None:
+        redis, name = connection.redis(), f"celery-vitals.{uuid.uuid4()}.reply"
+        redis.lpush(name, b"{}")
+        redis.zadd(self.REGISTRY, {name: time.time() - idle})
+        self.broadcast(connection)
+        assert redis.exists(name) == (not deleted)
+        # A suspended worker may reply for a day.
+        assert (redis.zscore(self.REGISTRY, name) is not None) == (idle < 86400)
+
+    def test_keys_of_others_are_never_deleted(self, connection: RedisConnection) -> None:
+        redis = connection.redis()
+        redis.lpush("orders", b"{}")
+        redis.zadd(self.REGISTRY, {"orders": 1.0})
+        self.broadcast(connection)
+        assert redis.exists("orders")
+
+    @pytest.mark.parametrize("pending", [False, True])
+    def test_a_closed_mailbox_stays_registered_while_replies_are_pending(
+        self, connection: RedisConnection, pending: bool
+    ) -> None:
+        mailbox = self.broadcast(connection)
+        name = mailbox.address["routing_key"]
+        connection.redis().lpush(name, b"{}")
+        mailbox.close(replies_pending=pending)
+        assert not connection.redis().exists(name)
+        assert (connection.redis().zscore(self.REGISTRY, name) is not None) == pending

@@ -122,3 +122,13 @@ def test_the_api_gets_half_of_the_time_at_most(
     with pytest.raises(ManagementUnavailable):
         ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(remaining))
     assert seconds[0] == pytest.approx(expected, abs=0.05)
+
+
+def test_a_body_that_never_ends_is_cut_off_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = ManagementApi(None, "http://h", 0.1)
+    closed: list[bool] = []
+    endless = SimpleNamespace(read1=lambda _: b"[", close=lambda: closed.append(True))
+    monkeypatch.setattr(api._pool, "request", lambda *_, **__: endless)
+    with pytest.raises(ManagementUnavailable, match="does not respond"):
+        api.queues(connection(), Deadline.after(5))
+    assert closed == [True]
