@@ -48,7 +48,8 @@ def test_scrape_of_selected_collectors_contains_only_their_samples(exporter: Col
 
 
 def test_unknown_collector_is_an_error_that_names_the_others(exporter: Collector) -> None:
-    with pytest.raises(ConfigError, match="'cpu' .expected one of: broker, workers, queues, tasks"):
+    expected = r"'cpu' \(expected one of: broker, workers, queues, tasks\)"
+    with pytest.raises(ConfigError, match=expected):
         families(exporter, "broker", "cpu")
 
 

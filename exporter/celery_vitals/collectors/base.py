@@ -44,7 +44,7 @@ class BaseCollector(ABC, Generic[_T]):
         return ()
 
     def blind_spots(self, value: _T | None) -> Iterable[BlindSpot]:
-        """Return what this collector cannot observe now; not called before its first probe ended."""
+        """Return what this collector cannot observe now; called after its first probe."""
         return ()
 
     @abstractmethod
