@@ -321,3 +321,12 @@ def test_samples_are_computed_under_the_event_lock(
     monkeypatch.setattr(scene.processor, "_samples", lambda: iter([lock.locked()]))
     assert scene.processor.samples() == [True]
     assert not lock.locked()
+
+
+def test_oldest_waiting_task_is_absent_after_events_were_lost(scene: Scene) -> None:
+    """The task may have started in the gap."""
+    metric = "queue_oldest_message_timestamp_seconds"
+    scene.sent("u1")
+    assert scene.value(metric, queue="q") is not None
+    scene.processor.connected()
+    assert scene.value(metric, queue="q") is None
