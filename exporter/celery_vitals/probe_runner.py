@@ -31,7 +31,7 @@ class Outcome(Generic[_T]):
     reason: Reason | None
     """None for success."""
     detail: str
-    """The error as text, for the log and the status page."""
+    """The error as text; empty after a success."""
     seconds: float
     finished_at: float
     """Unix time."""

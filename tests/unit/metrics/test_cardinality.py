@@ -147,3 +147,21 @@ def test_the_lock_is_released_after_an_error() -> None:
             assert lock.locked()
             raise KeyError
     assert not lock.locked()
+
+
+def test_series_up_to_the_limit_inclusive_are_accepted() -> None:
+    shared = limiter({"task": 10, "queue": 10}, series=8)
+    HistogramTable(RUNTIME, shared, lambda _: BUCKETS).series("a", "q")  # six series
+    sent = ValueTable(SENT, shared)
+    labels = [sent.series(task, "q").labels[0] for task in ("a", "b", "c")]
+    assert labels == ["a", "b", OTHER]
+    assert not shared.can_add(0)  # the series of _other is above the limit
+
+
+def test_number_of_aggregated_labels_is_a_copy() -> None:
+    shared = limiter({"task": 0})
+    sent = ValueTable(SENT, shared)
+    sent.series("a", "q")
+    before = shared.aggregated
+    sent.series("b", "q")
+    assert (before, shared.aggregated) == ({SENT.name: 1}, {SENT.name: 2})

@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, count
 
 import pytest
@@ -307,3 +307,36 @@ def inconsistent(family: Metric) -> Iterator[str]:
         counts = [parts[task, f"{RUNTIME.name}_bucket", le] for le in ("1.0", "2.5", "+Inf")]
         if {*counts, parts[task, f"{RUNTIME.name}_count", None]} != {total * 2}:
             yield f"{task}: {counts} and {total}"
+
+
+class Interrupted(ValueTable):
+    """Lets another thread scrape the table between copying values and encoding them."""
+
+    interrupt: Callable[[], None] | None = None
+
+    def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            interrupt()
+        super()._encode(copies)
+
+
+def test_concurrent_scrapes_encode_one_after_the_other() -> None:
+    """Else the older of two copies could be cached as the text of the newer value."""
+    table = Interrupted(SENT, limiter())
+    series = table.series("a", "q")
+    texts: list[str] = []
+    other = threading.Thread(target=lambda: texts.append(table.family().text(False)))
+    waited: list[bool] = []
+
+    def scrape_meanwhile() -> None:
+        series.value += 1
+        other.start()
+        other.join(0.2)
+        waited.append(other.is_alive())
+
+    table.interrupt = scrape_meanwhile
+    assert table.family().text(False).split()[-1] == "0.0"
+    other.join()
+    assert waited == [True]
+    assert [text.split()[-1] for text in texts] == ["1.0"]
