@@ -48,13 +48,8 @@ def test_scrape_of_selected_collectors_contains_only_their_samples(exporter: Col
 
 
 def test_unknown_collector_is_an_error_that_names_the_others(exporter: Collector) -> None:
-<<<<<<< HEAD
-    names = "broker, workers, queues, tasks"
-    with pytest.raises(ConfigError, match=rf"'cpu' \(expected one of: {names}\)"):
-=======
     expected = r"'cpu' \(expected one of: broker, workers, queues, tasks\)"
     with pytest.raises(ConfigError, match=expected):
->>>>>>> rev2
         families(exporter, "broker", "cpu")
 
 

@@ -75,11 +75,7 @@ class BaseCollector(ABC, Generic[_T]):
         return ()
 
     def blind_spots(self, value: _T | None) -> Iterable[BlindSpot]:
-<<<<<<< HEAD
-        """Return what this collector cannot observe now; not called before its first probe."""
-=======
         """Return what this collector cannot observe now; called after its first probe."""
->>>>>>> rev2
         return ()
 
     @abstractmethod
