@@ -319,7 +319,8 @@ def test_samples_are_computed_under_the_event_lock(
 ) -> None:
     lock = scene.limiter.update_lock
     monkeypatch.setattr(scene.processor, "_samples", lambda: iter([lock.locked()]))
-    assert scene.processor.samples() == [True]
+    held: object = scene.processor.samples()
+    assert held == [True]
     assert not lock.locked()
 
 
