@@ -1,7 +1,8 @@
-"""What it costs to write many series as text, and how long that holds up the thread that counts task events.
+"""Measure the encoding of many series, and how long it blocks the thread that counts task events.
 
-Beside it, in the same run and by turns: prometheus_client's `generate_latest` on its own counters and histograms, as
-most exporters use it, and on families whose samples are there already: that is its encoder alone.
+For comparison, in the same run and in turn: prometheus_client's `generate_latest` on its own
+counters and histograms, as most exporters use it, and on families with existing samples, which
+measures its encoder alone.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ HISTOGRAMS = [
     for name in ("runtime", "failed_runtime", "queue_wait")
 ]
 SERIES_PER_PAIR = len(COUNTERS) + len(HISTOGRAMS) * (len(BUCKETS) + 3)
-SLICE = 1000
+BATCH = 1000
 BODY = json.dumps(
     {
         "type": "task-succeeded",
@@ -62,7 +63,7 @@ BODY = json.dumps(
 
 
 class Sources(Collector):
-    """Families that are there already."""
+    """Existing families as a registry."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -72,7 +73,7 @@ class Sources(Collector):
 
 
 class TaskTables:
-    """The tables of an exporter that has seen many tasks."""
+    """The tables of an exporter with many tasks."""
 
     def __init__(self, series: int) -> None:
         self.limiter = CardinalityLimiter(
@@ -94,15 +95,15 @@ class TaskTables:
         ]
 
     def change(self, every: int) -> None:
-        """Count something in each row, or in each tenth."""
+        """Update every series, or one in `every`."""
         with self.limiter.update_lock:
-            for row in self.counters[::every]:
-                row.value += 1
+            for counter in self.counters[::every]:
+                counter.value += 1
             for timer in self.timers[::every]:
                 timer.observe(random.expovariate(1))
 
     def families(self) -> list[Metric]:
-        """What a scrape would get."""
+        """Return the families of a scrape."""
         return [
             *(table.family() for table in self.values),
             *(table.family() for table in self.histograms),
@@ -110,7 +111,7 @@ class TaskTables:
 
 
 def peer(tables: TaskTables) -> CollectorRegistry:
-    """The same series as metrics of prometheus_client."""
+    """Return the same series as metrics of prometheus_client."""
     registry = CollectorRegistry()
 
     def names(metric: MetricDefinition) -> tuple[str, str, tuple[str, ...]]:
@@ -128,12 +129,12 @@ def peer(tables: TaskTables) -> CollectorRegistry:
 
 
 def whole(tables: TaskTables) -> bytes:
-    """Our text."""
+    """Return the text of celery-vitals."""
     return b"".join(generate(tables.families(), generate_latest))
 
 
 def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
-    """The result; the milliseconds go into the list."""
+    """Return the result, and append the milliseconds to a list."""
     started = time.perf_counter()
     result = work()
     into.append((time.perf_counter() - started) * 1000)
@@ -142,14 +143,14 @@ def timed(work: Callable[[], bytes], into: list[float]) -> bytes:
 
 @dataclass
 class Times:
-    """Milliseconds of each round."""
+    """Durations of all rounds in milliseconds."""
 
     ours: list[float]
     metrics: list[float]
     ready: list[float]
 
     def row(self, what: str) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         ours, metrics, ready = (
             statistics.median(times) for times in (self.ours, self.metrics, self.ready)
         )
@@ -158,7 +159,7 @@ class Times:
 
 
 def measure(tables: TaskTables, registry: CollectorRegistry, every: int, rounds: int) -> Times:
-    """By turns ours and prometheus_client's, with all rows changed before each turn, or each tenth."""
+    """Measure both encoders in turn, after updating one in `every` series."""
     times = Times([], [], [])
     whole(tables)
     for _ in range(rounds):
@@ -175,44 +176,45 @@ def measure(tables: TaskTables, registry: CollectorRegistry, every: int, rounds:
 
 
 class EventProcessor(threading.Thread):
-    """Counts events, slice after slice without a pause; notes how long it waits for the lock, and each slice, in ms."""
+    """Counts events in batches without a pause; records lock waits and batches, in milliseconds."""
 
     def __init__(self, tables: TaskTables) -> None:
         super().__init__(daemon=True)
         self._tables = tables
         self._stopping = threading.Event()
         self.waits: list[float] = []
-        self.slices: list[float] = []
+        self.batches: list[float] = []
 
     def run(self) -> None:
-        """Until stopped."""
+        """Count until stopped."""
         counters, timers = self._tables.counters, self._tables.timers
         events = count()
         while not self._stopping.is_set():
             started = time.perf_counter()
             with self._tables.limiter.update_lock:
                 held = time.perf_counter()
-                for number in islice(events, SLICE):
+                for number in islice(events, BATCH):
                     seconds = json.loads(BODY)["runtime"]
                     counters[number % len(counters)].value += 1
                     timers[number % len(timers)].observe(seconds)
             self.waits.append((held - started) * 1000)
-            self.slices.append((time.perf_counter() - started) * 1000)
+            self.batches.append((time.perf_counter() - started) * 1000)
 
     def stop(self) -> None:
-        """Stop, and wait until it has."""
+        """Stop, and wait for the end of the thread."""
         self._stopping.set()
         self.join()
 
     def row(self, what: str, scrape: str) -> str:
-        """A line of the table."""
-        usual = statistics.median(self.slices)
-        return f"| {what} | {scrape} | {max(self.waits):.1f} ms | {usual:.1f} ms | {max(self.slices):.1f} ms |"
+        """Return a line of the table."""
+        usual = statistics.median(self.batches)
+        batches = f"{usual:.1f} ms | {max(self.batches):.1f} ms"
+        return f"| {what} | {scrape} | {max(self.waits):.1f} ms | {batches} |"
 
 
 def pauses(tables: TaskTables, rounds: int) -> None:
-    """Print how ingestion fares alone and while one thread renders, again and again."""
-    for what, scrapes in (("alone", 0), ("while rendering", rounds)):
+    """Print the durations of counting, alone and while a thread encodes continuously."""
+    for what, scrapes in (("alone", 0), ("while encoding", rounds)):
         processor = EventProcessor(tables)
         processor.start()
         times: list[float] = []
@@ -222,8 +224,8 @@ def pauses(tables: TaskTables, rounds: int) -> None:
             body = timed(lambda: whole(tables), times)
             gzip.compress(body, 1)
         processor.stop()
-        rendering = f"{statistics.median(times):.0f} ms | {max(times):.0f} ms" if times else " | "
-        print(processor.row(what, rendering), flush=True)
+        encoding = f"{statistics.median(times):.0f} ms | {max(times):.0f} ms" if times else " | "
+        print(processor.row(what, encoding), flush=True)
 
 
 @click.command()
@@ -231,26 +233,32 @@ def pauses(tables: TaskTables, rounds: int) -> None:
     "--rounds",
     default=5,
     show_default=True,
-    help="How many times each is measured; the median is shown.",
+    help="Number of measurements; the table shows the median.",
 )
 @click.option(
-    "--series", default=(10_000, 100_000), multiple=True, show_default=True, help="How many series."
+    "--series",
+    default=(10_000, 100_000),
+    multiple=True,
+    show_default=True,
+    help="Number of series.",
 )
 def main(rounds: int, series: tuple[int, ...]) -> None:
     """Measure and print two tables."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     print(
-        "| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone | ratio | ratio |"
+        "| series | celery-vitals | prometheus_client, its metrics | ... its encoder alone"
+        " | ratio | ratio |"
     )
     print("|---|---|---|---|---|---|")
     for number in series:
         tables = TaskTables(number)
         registry = peer(tables)
-        for what, every in (("all rows changed", 1), ("10 % changed", 10)):
+        for what, every in (("all series changed", 1), ("10 % changed", 10)):
             print(measure(tables, registry, every, rounds).row(f"{number:,}, {what}"), flush=True)
     print()
     print(
-        f"| counting, {series[-1]:,} series | rendering | longest | longest wait for the lock | slice | longest |"
+        f"| counting, {series[-1]:,} series | encoding | longest | longest wait for the lock"
+        " | batch | longest |"
     )
     print("|---|---|---|---|---|---|")
     pauses(tables, rounds * 10)

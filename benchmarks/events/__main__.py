@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 import click
 
-from benchmarks.events import peer, scenarios
+from benchmarks.events import scenarios
 from benchmarks.events.bench import Bench
+from benchmarks.support.exporters import install_peer
 
 SCENARIOS = ("cpu", "rate", "flood", "flight", "churn")
 MODERATE = 6000.0
@@ -58,7 +59,7 @@ def main(
     churn_events: int,
 ) -> None:
     """Measure and print a table for each scenario; flood, flight and churn run on Redis only."""
-    peer.install()
+    install_peer()
     with ExitStack() as stack:
         benches = {
             kind: stack.enter_context(Bench.on(kind))

@@ -1,4 +1,4 @@
-"""One broker with workers that answer, and rounds on it: an exporter is started, fed, and looked at."""
+"""A broker with idle workers, and rounds on it: start an exporter, publish, and observe it."""
 
 from __future__ import annotations
 
@@ -10,44 +10,37 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
-from tests.support.exporter import Exporter as Ours
-from tests.support.servers import Broker, RabbitMQServer, RedisServer, Worker, wait_for
-
 from benchmarks.events import watch
 from benchmarks.events.capture import Samples, capture
 from benchmarks.events.load import HOSTS, Order, Published, publish
-from benchmarks.events.peer import Peer
-
-SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {
-    "redis": RedisServer,
-    "rabbitmq": RabbitMQServer,
-}
-TITLES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
-OURS, PEER = "celery-vitals", "prometheus-exporter-celery"
+from benchmarks.support.exporters import Exporter, exporter
+from benchmarks.support.processes import wait_for
+from benchmarks.support.servers import SERVERS, Broker
+from benchmarks.support.workers import Worker
 
 
 @dataclass
 class Outcome:
-    """What one round showed."""
+    """The measurements of one round."""
 
     cpu: float = 0.0
-    """CPU seconds, from the first event to the last."""
+    """CPU seconds from the first event to the last."""
     published: Published = field(default_factory=Published)
     lost: int = 0
     mislabelled: int = 0
     idle: float = 0.0
-    """MB of memory before the first event."""
+    """Memory before the first event, in MB."""
     peak: float = 0.0
     reconnects: int = 0
 
     @property
     def cpu_per_100k(self) -> float:
-        """CPU seconds for 100,000 task events."""
+        """CPU seconds per 100,000 task events."""
         return self.cpu / self.published.events * 100_000
 
 
 class Bench:
-    """A broker, its stand-by workers, and the process that publishes."""
+    """A broker, its idle workers, and the publishing process."""
 
     def __init__(self, broker: Broker, pool: ProcessPoolExecutor, samples: Samples) -> None:
         self.kind = broker.kind
@@ -58,8 +51,11 @@ class Bench:
     @classmethod
     @contextmanager
     def on(cls, kind: str) -> Iterator[Bench]:
-        """Start it all.  The workers have no tasks, no events and no heartbeats: they answer control commands, under
-        the names that the load has."""
+        """Start all of them.
+
+        The workers have no tasks, events or heartbeats: they reply to remote control, under the
+        names in the load.
+        """
         with ExitStack() as stack:
             broker = stack.enter_context(stack.enter_context(SERVERS[kind]()).namespace())
             samples = capture(broker)
@@ -69,73 +65,72 @@ class Bench:
                 Worker(broker, "solo", name, queues=queues, heartbeat=False) for name in names
             ]
             for worker in workers:
-                stack.callback(worker.close)
-                worker.launch()
+                stack.enter_context(worker)
             for worker in workers:
-                worker.wait_ready()
+                worker.wait_consuming()
             pool = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
             yield cls(broker, pool, samples)
 
     @contextmanager
-    def exporter(self, which: str) -> Iterator[watch.Exporter]:
-        """A new exporter that hears."""
-        with Ours.of(self._broker) if which == OURS else Peer(self._broker) as exporter:
+    def exporter(self, name: str) -> Iterator[Exporter]:
+        """Start a new exporter and wait until it receives events."""
+        with exporter(name, self._broker) as started:
 
-            def hears() -> bool:
+            def receives() -> bool:
                 self.publish()
-                page = watch.scrape(exporter, 5.0)
+                page = started.scrape(5.0)
                 return (
                     'type="worker-heartbeat"} ' in page.text
                     or 'celery_worker_up{hostname="bench"}' in page.text
                 )
 
-            wait_for(hears, 60.0, what="events heard")
-            yield exporter
+            wait_for(receives, 60.0, what="events received")
+            yield started
 
     def order(self, **what: Any) -> Order:
-        """Something to publish."""
+        """Return a description of events to publish."""
         return Order(self.kind, self._broker.url, self.samples, **what)
 
     def begin(self, order: Order) -> Future[Published]:
-        """Begin to publish."""
+        """Start to publish."""
         return self._pool.submit(publish, order)
 
     def publish(self, **what: Any) -> Published:
-        """Publish and wait; without arguments, the heartbeats alone."""
+        """Publish and wait; without arguments, only heartbeats."""
         return self.begin(self.order(**what)).result()
 
     def round(
         self,
-        which: str,
-        work: Callable[[watch.Exporter], Published],
-        also: Callable[[watch.Exporter], None] | None = None,
+        name: str,
+        work: Callable[[Exporter], Published],
+        also: Callable[[Exporter], None] | None = None,
     ) -> Outcome:
-        """A new exporter, to which `work` publishes; `also` is a last look at it."""
-        with self.exporter(which) as exporter:
-            pid = exporter.pid
+        """Start a new exporter, call `work` to publish, and `also` before the exporter ends."""
+        with self.exporter(name) as started:
+            pid = started.pid
             watch.wait_quiet(pid)
-            idle, before, breaks = watch.memory(pid), watch.cpu_seconds(pid), _breaks(exporter)
-            published = work(exporter)
+            idle, before, breaks = watch.memory(pid), watch.cpu_seconds(pid), _breaks(started)
+            published = work(started)
             watch.wait_quiet(pid)
             cpu, peak = watch.cpu_seconds(pid) - before, watch.peak_memory(pid)
-            found = watch.counted(watch.scrape(exporter))
+            found = watch.counted(started.scrape())
             outcome = Outcome(
-                cpu, published, idle=idle, peak=peak, reconnects=_breaks(exporter) - breaks
+                cpu, published, idle=idle, peak=peak, reconnects=_breaks(started) - breaks
             )
             outcome.lost = published.events - found.total()
             outcome.mislabelled = wrong(published.counts, found)
             if also is not None:
-                also(exporter)
+                also(started)
             return outcome
 
 
 def wrong(published: Counter[tuple[str, str, str]], found: Counter[tuple[str, str, str]]) -> int:
-    """How many events were counted under labels that they did not have."""
+    """Return the number of events counted under wrong labels."""
     return (found - published).total()
 
 
-def _breaks(exporter: watch.Exporter) -> int:
-    """How often it lost its connection, by what it wrote."""
+def _breaks(exporter: Exporter) -> int:
+    """Return how often it lost its connection, according to its log."""
     return exporter.log.count("event stream failed") + exporter.log.count(
         "celery-exporter exception"
     )

@@ -13,7 +13,9 @@ from typing import Any
 from amqp import basic_message
 from kombu import Connection, Consumer, Exchange, Queue
 from kombu.utils.json import dumps
-from tests.support.servers import Broker, Publisher, RedisServer, Worker
+
+from benchmarks.support.servers import Broker
+from benchmarks.support.workers import Worker, publishing_app
 
 TYPES = (
     "task-sent",
@@ -62,10 +64,14 @@ def capture(broker: Broker) -> Samples:
     """Run a worker and two tasks, and capture the published events."""
     texts: dict[str, str] = {}
     envelopes: dict[str, Envelope] = {}
-    with _subscribed(broker) as receive, Worker(broker, "solo", "capture", events=True):
-        with Publisher(broker, {"task_send_sent_event": True}) as publisher:
-            publisher.send("add", 2, 2)
-            publisher.send("fail")
+    with (
+        _subscribed(broker) as receive,
+        Worker(broker, "solo", "capture@bench", events=True) as worker,
+    ):
+        worker.wait_consuming()
+        with publishing_app(broker, task_send_sent_event=True) as app:
+            app.send_task("bench.add", (2, 2))
+            app.send_task("bench.fail")
         until = time.monotonic() + _TIMEOUT
         while set(texts) != set(TYPES):
             if time.monotonic() > until:
@@ -121,9 +127,8 @@ def _subscribed(broker: Broker) -> Iterator[Receive]:
 
 @contextmanager
 def _on_redis(broker: Broker) -> Iterator[Receive]:
-    assert isinstance(broker.server, RedisServer)
-    with broker.server.client(int(broker.namespace)) as client, client.pubsub() as subscription:
-        subscription.psubscribe(f"/{broker.namespace}.celeryev/*")
+    with broker.client() as client, client.pubsub() as subscription:
+        subscription.psubscribe(f"/{broker.database}.celeryev/*")
 
         def receive() -> _Message | None:
             found = subscription.get_message(ignore_subscribe_messages=True, timeout=0.5)

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from benchmarks.events import watch
-from benchmarks.events.bench import OURS, PEER, TITLES, Bench, Outcome
+from benchmarks.events.bench import Bench, Outcome
 from benchmarks.events.load import Published
+from benchmarks.support.exporters import OURS, PEER, Exporter
+from benchmarks.support.servers import TITLES
 
 EVENTS_PER_TASK = 4
 DEADLINE = 5.0
@@ -46,7 +48,7 @@ def cpu(benches: Sequence[Bench], rounds: int, events: int, rate: float) -> None
     )
     for bench in benches:
 
-        def work(_: watch.Exporter, bench: Bench = bench) -> Published:
+        def work(_: Exporter, bench: Bench = bench) -> Published:
             return bench.publish(tasks=events // EVENTS_PER_TASK, rate=rate)
 
         found: dict[str, list[Outcome]] = {OURS: [], PEER: []}
@@ -97,7 +99,7 @@ def rate(
             scrapers: list[watch.Scraper] = []
 
             def work(
-                exporter: watch.Exporter,
+                exporter: Exporter,
                 bench: Bench = bench,
                 scrapers: list[watch.Scraper] = scrapers,
             ) -> Published:
@@ -146,10 +148,10 @@ def flood(bench: Bench, events: int) -> None:
         missed: list[str] = []
         recovered: list[float] = []
 
-        def work(exporter: watch.Exporter, recovered: list[float] = recovered) -> Published:
+        def work(exporter: Exporter, recovered: list[float] = recovered) -> Published:
             published = bench.publish(tasks=events // EVENTS_PER_TASK)
             ended = time.monotonic()
-            while "probe." not in watch.scrape(exporter, DEADLINE).text:
+            while "probe." not in exporter.scrape(DEADLINE).text:
                 bench.publish(probe=f"probe.{len(recovered)}", processed=published.processed)
                 time.sleep(0.2)
                 if time.monotonic() - ended > 120:
@@ -160,8 +162,8 @@ def flood(bench: Bench, events: int) -> None:
                 time.sleep(0.3)
             return published
 
-        def also(exporter: watch.Exporter, missed: list[str] = missed) -> None:
-            page = watch.scrape(exporter)
+        def also(exporter: Exporter, missed: list[str] = missed) -> None:
+            page = exporter.scrape()
             starts = sum(n for (kind, _, _), n in watch.counted(page).items() if kind == "started")
             values = page.series("celery_exporter_events_missed_total").values()
             missed += [
@@ -191,7 +193,7 @@ def flight(bench: Bench, tasks: int, rate: float) -> None:
     for which in (OURS, PEER):
         grown: list[float] = []
 
-        def work(exporter: watch.Exporter, grown: list[float] = grown) -> Published:
+        def work(exporter: Exporter, grown: list[float] = grown) -> Published:
             sent = bench.publish(tasks=tasks, rate=rate, ran=False)
             watch.wait_quiet(exporter.pid)
             grown.append(watch.memory(exporter.pid))
@@ -228,7 +230,7 @@ def churn(bench: Bench, events: int, rate: float) -> None:
             )
             seen = Published(seen.counts + some.counts, some.processed)
             watch.wait_quiet(exporter.pid)
-            page = watch.scrape(exporter)
+            page = exporter.scrape()
             series = page.text.count("\n") - page.text.count("\n#")
             found = watch.counted(page).total()
             line(

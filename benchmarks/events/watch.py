@@ -8,36 +8,17 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.scrape import Scrape, scrape_url
 from typing_extensions import Self
+
+from benchmarks.support.exporters import Exporter, Scrape
 
 MB = 1024 * 1024
 _QUIET = 0.05
 """CPU seconds per second below which an exporter is idle."""
 _KINDS = ("sent", "received", "started", "succeeded", "failed")
-
-
-class Exporter(Protocol):
-    """A running exporter, ours or the peer's."""
-
-    address: str
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-
-    @property
-    def log(self) -> str:
-        """Its output so far."""
-
-
-def scrape(exporter: Exporter, timeout: float | None = None) -> Scrape:
-    """Return its `/metrics`."""
-    return scrape_url(f"{exporter.address}/metrics", timeout)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -110,7 +91,7 @@ class Scraper(threading.Thread):
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
-                page = scrape(self._exporter, self._deadline)
+                page = self._exporter.scrape(self._deadline)
                 self.failed += page.status != 200
             except Exception:
                 self.failed += 1

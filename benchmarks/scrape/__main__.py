@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import click
-from tests.support.exporter import Exporter
-from tests.support.servers import Publisher, RabbitMQServer, RedisServer
 
-from benchmarks.events.peer import Peer, install
-from benchmarks.events.watch import Exporter as Watched
 from benchmarks.events.watch import cpu_seconds
 from benchmarks.scrape.crowd import Crowd, crowd
 from benchmarks.scrape.keys import fill, memory
 from benchmarks.scrape.rounds import (
-    OURS,
-    PEERS,
     SCRAPERS,
     WARM_UP,
     Times,
     broadcasts,
     by_turns,
+    cpu_by_turns,
     scraped,
     timed,
 )
+from benchmarks.support.exporters import OURS, PEER, Exporter, Ours, exporter, install_peer
+from benchmarks.support.servers import SERVERS, TITLES, RedisServer
+from benchmarks.support.workers import publishing_app
 
-SERVERS: dict[str, type[RedisServer | RabbitMQServer]] = {
-    "Redis": RedisServer,
-    "RabbitMQ": RabbitMQServer,
-}
-SCENARIOS = ("cluster", "servers", "large", "keys")
+SCENARIOS = ("cluster", "cpu", "servers", "large", "keys")
 CLUSTER, LARGE = (50, 200), (500, 1000)
 BURSTS = 10
+CPU_TURNS = 5
 KEYS = (0, 1_000_000, 10_000_000)
 
 
 @contextmanager
-def on(name: str, size: tuple[int, int]) -> Iterator[Crowd]:
+def on(kind: str, size: tuple[int, int]) -> Iterator[Crowd]:
     """Start a crowd on a new broker."""
-    with SERVERS[name]() as server, server.namespace() as broker, crowd(broker, *size) as found:
+    with SERVERS[kind]() as server, server.namespace() as broker, crowd(broker, *size) as found:
         yield found
 
 
 def inspected_by_celery(found: Crowd) -> Times:
     """Measure `inspect stats` and `inspect active_queues`."""
-    with Publisher(found.broker) as publisher:
-        inspect = publisher.app.control.inspect()
+    with publishing_app(found.broker) as app:
+        inspect = app.control.inspect()
 
         def inspect_all() -> None:
             if (
@@ -59,48 +55,48 @@ def inspected_by_celery(found: Crowd) -> Times:
 
 
 def scrapes(found: Crowd, name: str, rounds: int) -> None:
-    """Measure celery-vitals."""
-    with Exporter.of(found.broker) as exporter:
-        _row(found, name, "celery-vitals", rounds, *_with_cpu(exporter, rounds, found, OURS))
+    """Measure scrapes of one exporter."""
+    with exporter(name, found.broker) as started:
+        before = cpu_seconds(started.pid)
+        times = scraped(started.address, rounds, found, name)
+        spent = (cpu_seconds(started.pid) - before) / (WARM_UP + rounds)
+    _row(found, name, rounds, times, f"{spent * 1000:.0f} ms")
 
 
-def peers(found: Crowd, name: str, rounds: int) -> None:
-    """Measure the same scrape of the peer, and the same two commands sent by Celery."""
-    with Peer(found.broker) as peer:
-        _row(
-            found,
-            name,
-            "prometheus-exporter-celery",
-            rounds,
-            *_with_cpu(peer, rounds, found, PEERS),
-        )
-    _row(found, name, "Celery's inspect", 5, inspected_by_celery(found), "")
+def cpu(kinds: Sequence[str], turns: int, scrapes_of: Mapping[str, int]) -> None:
+    """Compare the CPU time of a scrape; the exporters run side by side and take turns."""
+    print("\n| broker | exporter | scrapes | CPU of a scrape, median | least | most | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for kind in kinds:
+        with ExitStack() as stack:
+            found = stack.enter_context(on(kind, CLUSTER))
+            started = {
+                name: stack.enter_context(exporter(name, found.broker)) for name in scrapes_of
+            }
+            times = cpu_by_turns(started, found, turns, scrapes_of)
+        peer = statistics.median(times[PEER])
+        for name, some in times.items():
+            median = statistics.median(some)
+            figures = f"{median:.1f} ms | {min(some):.1f} ms | {max(some):.1f} ms"
+            count = f"{turns} x {scrapes_of[name]}"
+            ratio = f"{median / peer:.2f}"
+            print(f"| {TITLES[kind]} | {name} | {count} | {figures} | {ratio} |", flush=True)
 
 
-def _with_cpu(
-    exporter: Watched, rounds: int, found: Crowd, marks: tuple[str, str]
-) -> tuple[Times, str]:
-    """Return scrape durations, and the CPU time of the exporter's process per scrape."""
-    before = cpu_seconds(exporter.pid)
-    times = scraped(exporter.address, rounds, found, marks)
-    return times, f"{(cpu_seconds(exporter.pid) - before) / (WARM_UP + rounds) * 1000:.0f} ms"
+def _row(found: Crowd, client: str, rounds: int, times: Times, spent: str) -> None:
+    size = f"{TITLES[found.broker.kind]} | {found.workers} | {found.queues}"
+    print(f"| {size} | {client} | {rounds} | {times} | {spent} |", flush=True)
 
 
-def _row(found: Crowd, name: str, who: str, rounds: int, times: Times, cpu: str) -> None:
-    print(
-        f"| {name} | {found.workers} | {found.queues} | {who} | {rounds} | {times} | {cpu} |",
-        flush=True,
-    )
-
-
-def servers(names: Sequence[str]) -> None:
+def servers(kinds: Sequence[str]) -> None:
     """Measure the control messages of Prometheus servers that scrape at the same moment."""
     print("\n| broker | Prometheus servers | rounds | scrapes | control messages |")
     print("|---|---|---|---|---|")
-    for name in names:
-        with on(name, CLUSTER) as found:
+    for kind in kinds:
+        with on(kind, CLUSTER) as found:
             count = broadcasts(found, BURSTS)
-            print(f"| {name} | {SCRAPERS} | {BURSTS} | {BURSTS * SCRAPERS} | {count} |", flush=True)
+            scale = f"{SCRAPERS} | {BURSTS} | {BURSTS * SCRAPERS}"
+            print(f"| {TITLES[kind]} | {scale} | {count} |", flush=True)
 
 
 def keys(rounds: int, counts: Sequence[int]) -> None:
@@ -115,28 +111,29 @@ def keys(rounds: int, counts: Sequence[int]) -> None:
             stack.enter_context(crowd(stack.enter_context(server.namespace()), *CLUSTER))
             for _ in range(2)
         )
-        client = stack.enter_context(server.client(int(full.broker.namespace)))
+        client = stack.enter_context(full.broker.client())
         present = 0
         for wanted in counts:
             fill(client, present, wanted)
             present = wanted
-            with Exporter.of(full.broker) as exporter, Exporter.of(bare.broker) as other:
-                first, looked = first_look(exporter, rounds)
-                with_them, without = by_turns((exporter.address, other.address), rounds, full)
+            with Ours(full.broker) as started, Ours(bare.broker) as other:
+                first, looked = first_look(started, rounds)
+                with_them, without = by_turns((started.address, other.address), rounds, full)
             p50, added = without.p50, with_them.p50 - without.p50
             scan = f"{first * 1000:.0f} ms | {looked}"
             times = f"{scan} | {p50:.1f} ms | {with_them.p50:.1f} ms | {added:.1f} ms"
             print(f"| {wanted:,} | {memory(client):.2f} GB | {times} |", flush=True)
 
 
-def first_look(exporter: Exporter, most: int) -> tuple[float, str]:
+def first_look(started: Exporter, limit: int) -> tuple[float, str]:
     """Return the duration of the first scrape, and the number of scrapes for a complete scan."""
-    scrape = first = exporter.scrape(timeout=10)
-    for number in range(1, most + 1):
-        if scrape.value("celery_exporter_blind_spot", subject="queue_discovery") is None:
+    scrape = first = started.scrape(timeout=10)
+    scanning = (("subject", "queue_discovery"),)
+    for number in range(1, limit + 1):
+        if scanning not in scrape.series("celery_exporter_blind_spot"):
             return first.seconds, str(number)
-        scrape = exporter.scrape(timeout=10)
-    return first.seconds, f"more than {most}"
+        scrape = started.scrape(timeout=10)
+    return first.seconds, f"more than {limit}"
 
 
 @click.command()
@@ -166,25 +163,29 @@ def main(
     broker: str, scenario: tuple[str, ...], rounds: int, peer_rounds: int, counts: tuple[int, ...]
 ) -> None:
     """Measure and print a table for each scenario."""
-    names = [name for name in SERVERS if broker in (name.lower(), "both")]
-    if "cluster" in scenario:
-        install()
+    kinds = [kind for kind in SERVERS if broker in (kind, "both")]
+    if {"cluster", "cpu"} & set(scenario):
+        install_peer()
     if {"cluster", "large"} & set(scenario):
         print(
             "| broker | workers | queues | client | scrapes | p50 | p95 | max | CPU of a scrape |"
         )
         print("|---|---|---|---|---|---|---|---|---|")
-    for name in names:
+    for kind in kinds:
         if "cluster" in scenario:
-            with on(name, CLUSTER) as found:
-                scrapes(found, name, rounds)
-                peers(found, name, peer_rounds)
+            with on(kind, CLUSTER) as found:
+                scrapes(found, OURS, rounds)
+                scrapes(found, PEER, peer_rounds)
+                _row(found, "Celery's inspect", 5, inspected_by_celery(found), "")
         if "large" in scenario:
-            with on(name, LARGE) as found:
-                scrapes(found, name, rounds)
+            with on(kind, LARGE) as found:
+                scrapes(found, OURS, rounds)
+    if "cpu" in scenario:
+        per_turn = {OURS: -(-rounds // CPU_TURNS), PEER: -(-peer_rounds // CPU_TURNS)}
+        cpu(kinds, CPU_TURNS, per_turn)
     if "servers" in scenario:
-        servers(names)
-    if "keys" in scenario and "Redis" in names:
+        servers(kinds)
+    if "keys" in scenario and "redis" in kinds:
         keys(rounds, counts)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from amqp import basic_message
 from celery import Celery
 from kombu import Connection
-from tests.support.servers import Broker, RedisServer, wait_for
+
+from benchmarks.support.processes import wait_for
+from benchmarks.support.servers import Broker
 
 METHODS = ("stats", "active_queues")
 TICKET = "5e5e5e5e-0000-4000-8000-5e5e5e5e5e5e"
@@ -59,8 +61,7 @@ def capture(broker: Broker, worker: str) -> Mapping[str, Sample]:
 
 
 def _from_redis(broker: Broker, _: Connection, queue: str, worker: str) -> Sample:
-    assert isinstance(broker.server, RedisServer)
-    with broker.server.client(int(broker.namespace)) as client:
+    with broker.client() as client:
         taken: Any = client.brpop([queue], timeout=4)
     message = json.loads(taken[1])
     body = json.loads(base64.b64decode(message["body"]))[worker]

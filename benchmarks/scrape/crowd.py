@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 from celery import Celery
-from tests.support.servers import Broker, Publisher, Worker, wait_for
 
 from benchmarks.scrape.capture import METHODS, Sample, capture
 from benchmarks.scrape.standins import Standin, run
+from benchmarks.support.processes import wait_for
+from benchmarks.support.servers import Broker
+from benchmarks.support.workers import Worker, publishing_app
 
 _REAL = "real@bench"
 _QUEUES_EACH = 4
@@ -39,6 +41,7 @@ def crowd(broker: Broker, workers: int, queues: int) -> Iterator[Crowd]:
     processes = []
     try:
         with Worker(broker, "prefork", _REAL, queues=names, concurrency=4) as real:
+            real.wait_consuming()
             _let_work(broker, real, names[0])
             samples = capture(broker, _REAL)
             standins = [_standin(number, samples, names) for number in range(workers)]
@@ -52,9 +55,9 @@ def crowd(broker: Broker, workers: int, queues: int) -> Iterator[Crowd]:
                 if not ready.wait(_READY):
                     raise click.ClickException("the stand-ins are not ready")
             _compare(broker, workers)
-        with Publisher(broker) as publisher:
+        with publishing_app(broker) as app:
             for name in names:
-                publisher.send("add", 1, 2, queue=name)
+                app.send_task("bench.add", (1, 2), queue=name)
         yield Crowd(broker, workers, queues)
     finally:
         for process in processes:
@@ -64,8 +67,9 @@ def crowd(broker: Broker, workers: int, queues: int) -> Iterator[Crowd]:
 
 
 def _let_work(broker: Broker, worker: Worker, queue: str) -> None:
-    with Publisher(broker) as publisher:
-        publisher.send("add", 1, 2, queue=queue, count=3)
+    with publishing_app(broker) as app:
+        for _ in range(3):
+            app.send_task("bench.add", (1, 2), queue=queue)
     wait_for(lambda: worker.log.count("succeeded") == 3, what="three tasks run")
 
 

@@ -140,7 +140,7 @@ def _kind(scheme: str) -> BrokerKind[Any]:
         raise ConfigError(f"--broker-url: {scheme} requires the package {kind.package}{hint}")
     try:
         transport = Connection(f"{scheme}://", ssl=True).get_transport_cls()
-    except ImportError as error:
+    except (ImportError, NameError) as error:  # kombu's transport of Kafka raises NameError
         raise ConfigError(
             f"--broker-url: {scheme} requires a library that is missing: {error}{hint}"
         ) from error

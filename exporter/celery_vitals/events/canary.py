@@ -15,7 +15,7 @@ _MAX_LENGTH = 250
 
 
 class Canary:
-    """Makes canaries, and removes them, and those of other exporters, from the events received."""
+    """The canaries of this exporter: makes them, and removes all canaries from received events."""
 
     def __init__(self) -> None:
         self.lag: float | None = None

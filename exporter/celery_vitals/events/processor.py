@@ -39,7 +39,7 @@ class _EventType:
 
 
 class EventProcessor:
-    """Counts the events of a cluster.
+    """The sink that counts the events of a cluster.
 
     `max_workers` limits the workers and the producers tracked; series unchanged for `idle_after`
     seconds are removed.  `on_new_worker` is called, without any lock held, when a worker comes
@@ -148,7 +148,7 @@ class EventProcessor:
         yield definitions.TASKS_IN_FLIGHT(len(self._tasks))
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
-            yield definitions.SERIES_FOLDED(count, metric)
+            yield definitions.SERIES_AGGREGATED(count, metric)
         for queue, since in self._tasks.oldest_waiting():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()

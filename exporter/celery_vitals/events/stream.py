@@ -38,7 +38,7 @@ _ENABLE = (
 
 
 class Sink(Protocol):
-    """Processes the events, on the stream's thread."""
+    """The consumer of the events, on the stream's thread."""
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages read at `arrived` (Unix time): JSON, one event or a list in each."""
@@ -54,7 +54,7 @@ class Sink(Protocol):
 
 
 class Stream:
-    """Receives the events of a cluster on a thread of its own.
+    """The events of a cluster, received on a thread of its own.
 
     `canary_every` and `silence_timeout` are seconds, `max_buffer` bytes.  `durable_queue` is the
     name of a queue, on RabbitMQ, that keeps events while the exporter is away.  `enable_events`:
@@ -226,7 +226,7 @@ class Stream:
 
 
 class _StreamListener:
-    """Called by the receiver: removes the canaries and passes the rest to the sink."""
+    """The listener of the receiver: removes the canaries and passes the rest to the sink."""
 
     def __init__(self, sink: Sink) -> None:
         self.canary = canary.Canary()

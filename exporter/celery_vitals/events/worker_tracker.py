@@ -24,7 +24,7 @@ _WINDOW = 300.0
 
 
 class Clock:
-    """How far the clock of a worker's host is behind the exporter's.
+    """The offset of the clock of a worker's host, by which it is behind the exporter's.
 
     Estimated as the least transit time of any event of the last minutes.
     """
@@ -240,7 +240,7 @@ class WorkerTracker:
             self.forget_running()
 
     def limit_running(self, slots: int | None, since: float) -> None:
-        """Without heartbeats, cap the running tasks at `slots`, and expire those before `since`."""
+        """Cap the running tasks at `slots` and expire those before `since`, without heartbeats."""
         if self.reports_active_count:
             return
         over = len(self.running) - slots if slots is not None and not self.shared else 0

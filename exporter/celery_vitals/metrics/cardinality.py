@@ -64,7 +64,7 @@ class CardinalityLimiter:
 
     @property
     def aggregated(self) -> Mapping[str, int]:
-        """How often labels were aggregated as `_other`, by metric name.  A copy, for any thread."""
+        """Number of times that labels became `_other`, by metric name.  A copy, for any thread."""
         return dict(self._aggregated)
 
     def limit_values(self, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:

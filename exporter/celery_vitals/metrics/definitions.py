@@ -303,7 +303,7 @@ TASKS_EVICTED = tasks.counter(
     help="Number of tasks that the exporter stopped tracking before their end, because of their"
     " number (--max-tasks) or age (--task-forget-after).",
 )
-SERIES_FOLDED = tasks.counter(
+SERIES_AGGREGATED = tasks.counter(
     "celery_exporter_series_folded_total",
     "metric",
     help="Number of times that label values were aggregated as `_other` because of a cardinality"

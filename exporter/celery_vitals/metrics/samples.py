@@ -80,7 +80,7 @@ class SampleFamily(TextFamily):
 
 
 class SampleEncoder:
-    """Groups samples into families in the order of `definitions`."""
+    """The families of samples, in the order of `definitions`, and the text cached for them."""
 
     def __init__(self, definitions: Sequence[MetricDefinition]) -> None:
         self._caches = {definition: LineCache(definition) for definition in definitions}

@@ -199,7 +199,8 @@ def file(value: object) -> Path:
         with path.open("rb"):
             return path
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        # The value, not the path: if it is a URL, Path removes a slash and prevents its redaction.
+        raise ValueError(f"cannot read {value}: {error.strerror}") from None
 
 
 def pair(value: object) -> tuple[str, Any]:

@@ -13,6 +13,20 @@ import yaml
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings.options import Option, ValueType
 
+# A string as `repr` quotes it.
+_QUOTATION = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+_SHORT = 4  # characters with the quotes; PyYAML quotes single characters in many messages
+
+YAML_ERRORS = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""Errors of PyYAML for an invalid file: its constructors do not check what a tag is applied to."""
+
 
 def read(path: Path, options: Iterable[Option]) -> dict[str, Any]:
     """Read the file, and return the parsed values by the parameter of the option.
@@ -39,8 +53,8 @@ def _entries(path: Path) -> Iterator[tuple[int, str, object]]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return
@@ -51,10 +65,8 @@ def _entries(path: Path) -> Iterator[tuple[int, str, object]]:
         _check_keys(node, path)
         for key, value in node.value:
             yield key.start_mark.line + 1, key.value, loader.construct_object(value, deep=True)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except YAML_ERRORS as error:
         raise ConfigError(_invalid(path, error)) from None
-    finally:
-        loader.dispose()
 
 
 def _check_keys(node: yaml.Node, path: Path) -> None:
@@ -75,8 +87,12 @@ def _invalid(path: Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
     # A quotation from the file may be a part of a secret.
-    problem = re.sub(r"'[^']{3,}'", "'...'", getattr(error, "problem", None) or "cannot be parsed")
-    return f"{path}{line}: not valid YAML: {problem}"
+    problem = getattr(error, "problem", None) or "cannot be parsed"
+    return f"{path}{line}: not valid YAML: {_QUOTATION.sub(_masked, problem)}"
+
+
+def _masked(quotation: re.Match[str]) -> str:
+    return quotation[0] if len(quotation[0]) <= _SHORT else "'...'"
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:

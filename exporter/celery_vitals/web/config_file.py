@@ -17,6 +17,8 @@ import yaml
 from msgspec import Meta, Struct, field
 from msgspec.structs import fields
 
+from celery_vitals.settings.yaml_file import YAML_ERRORS
+
 # The path of the offending value, at the end of a message of msgspec.
 _PATH = re.compile(r"`\$([^`]*)`\Z")
 
@@ -103,14 +105,13 @@ class Document:
         try:
             loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
             self._root = loader.get_single_node()
-            self.content: object = (
-                {} if self._root is None else loader.construct_document(self._root)
-            )
+            content = None if self._root is None else loader.construct_document(self._root)
+            self.content: object = {} if content is None else content
         except OSError as error:
             raise WebConfigError(f"cannot read the file: {error.strerror}") from None
         except UnicodeDecodeError:
             raise WebConfigError("not UTF-8 text") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except YAML_ERRORS as error:
             # The parser's own text quotes the line, which may hold a secret.
             mark = getattr(error, "problem_mark", None)
             raise WebConfigError("not valid YAML", line=mark.line + 1 if mark else 0) from None

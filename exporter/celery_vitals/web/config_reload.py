@@ -68,13 +68,15 @@ class ReloadingConfig:
     def _load(self) -> Loaded:
         # Taken before the file is read: a change in between is detected by the next call.
         self._versions[self._path] = _file_version(self._path)
-        config = read(self._path)
-        files = config.tls.files if config.tls else ()
-        self._versions = {
-            self._path: self._versions[self._path],
-            **{path: _file_version(path) for path in files},
-        }
-        return Loaded(config, server_context(config.tls) if config.tls else None)
+        try:
+            config = read(self._path)
+            files = config.tls.files if config.tls else ()
+            versions = {path: _file_version(path) for path in files}
+            self._versions = {self._path: self._versions[self._path], **versions}
+            return Loaded(config, server_context(config.tls) if config.tls else None)
+        except ValueError:
+            # YAML allows escapes such as "\0" and "\ud800", which no path or header may contain.
+            raise WebConfigError("a key or a value contains an invalid character") from None
 
     def _message(self, error: WebConfigError) -> str:
         return f"--web.config.file: {error.located(self._path)}"

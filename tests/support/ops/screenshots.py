@@ -1,4 +1,4 @@
-"""Screenshots of the dashboards, healthy and in incidents: `python -m tests.support.ops.screenshots`.
+"""Screenshots of the dashboards in each state: `python -m tests.support.ops.screenshots`.
 
 Each scene starts its own cluster and a real Prometheus with the alert rules, and causes the
 incident.  Grafana's own components then draw the dashboards in a real browser, and the content of

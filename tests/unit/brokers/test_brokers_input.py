@@ -153,9 +153,16 @@ def test_a_missing_library_is_reported_with_how_to_install_it(
     assert "s3cret" not in shown
 
 
-def test_a_missing_library_of_a_transport_is_reported() -> None:
-    assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
-        "--broker-url: mongodb requires a library that is missing: No module named 'pymongo'"
+@pytest.mark.parametrize(
+    ("transport", "problem"),
+    [
+        ("mongodb", "No module named 'pymongo'"),
+        ("confluentkafka", "name 'KafkaException' is not defined"),
+    ],
+)
+def test_a_missing_library_of_a_transport_is_reported(transport: str, problem: str) -> None:
+    assert one_line(serve(f"--broker-url={transport}://:s3cret@h")) == (
+        f"--broker-url: {transport} requires a library that is missing: {problem}"
     )
 
 

@@ -109,7 +109,7 @@ def test_an_error_of_the_program_is_not_taken_for_an_unavailable_api(
 
 
 @pytest.mark.parametrize(("remaining", "expected"), [(10.0, 1.0), (1.0, 0.5), (0.0, 0.0)])
-def test_the_api_gets_half_of_the_time_at_most(
+def test_the_api_gets_up_to_half_of_the_time(
     monkeypatch: pytest.MonkeyPatch, remaining: float, expected: float
 ) -> None:
     seconds: list[float] = []

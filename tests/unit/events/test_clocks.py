@@ -126,3 +126,14 @@ def test_exporter_clock_set_back_does_not_delay_deferred_events() -> None:
     assert scene.task(queue="unknown") == {"received": 2, "started": 2, "succeeded": 2}
     scene.idle(6)
     assert scene.tracked_tasks == 1
+
+
+def test_first_fresh_event_ends_the_delivery_of_old_ones() -> None:
+    """From then on an old timestamp shows a slow clock again."""
+    scene = Scene()
+    scene.processor.connected()
+    scene.heartbeat(0, 0, timestamp=scene.now - 60, hostname="slow@h")
+    assert scene.tracker("slow@h").clock.correction == 0
+    scene.heartbeat(0, 0)
+    scene.heartbeat(0, 0, timestamp=scene.now - 60, hostname="slow@h")
+    assert scene.tracker("slow@h").clock.correction == pytest.approx(60, abs=1)

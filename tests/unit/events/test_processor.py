@@ -291,3 +291,43 @@ def test_new_worker_callback_is_called_without_the_event_lock() -> None:
     assert locked == [False, False]
     new.idle()
     assert locked == [False, False, False]
+
+
+def test_messages_after_an_invalid_one_are_counted(scene: Scene) -> None:
+    sent = scene.event("task-sent", "u1", name="add", queue="q", retries=0, eta=None)
+    scene.feed(b"{", json.dumps(sent).encode())
+    assert scene.rejected == {"not_json": 1}
+    assert scene.total("task_sent_total") == 1
+
+
+def test_new_worker_callback_is_called_from_idle_until_its_queues_are_known() -> None:
+    calls: list[None] = []
+    scene = Scene(queues_known=False, on_new_worker=lambda: calls.append(None))
+    scene.send("task-started", "u1", hostname="new@h")
+    assert not calls
+    scene.idle()
+    scene.idle()
+    assert len(calls) == 2
+    scene.consumes("new@h", "q")
+    calls.clear()
+    scene.idle()
+    assert not calls
+
+
+def test_samples_are_computed_under_the_event_lock(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = scene.limiter.update_lock
+    monkeypatch.setattr(scene.processor, "_samples", lambda: iter([lock.locked()]))
+    held: object = scene.processor.samples()
+    assert held == [True]
+    assert not lock.locked()
+
+
+def test_oldest_waiting_task_is_absent_after_events_were_lost(scene: Scene) -> None:
+    """The task may have started in the gap."""
+    metric = "queue_oldest_message_timestamp_seconds"
+    scene.sent("u1")
+    assert scene.value(metric, queue="q") is not None
+    scene.processor.connected()
+    assert scene.value(metric, queue="q") is None

@@ -209,3 +209,21 @@ def test_without_heartbeats_running_tasks_are_unknown_after_a_gap(no_heartbeats:
     assert no_heartbeats.task(queue="unknown") == {"received": 2, "started": 2, "failed": 2}
     assert no_heartbeats.total("task_failed_runtime_seconds_count") == 1
     assert no_heartbeats.running() == 0
+
+
+def test_running_tasks_over_the_limit_of_names_are_aggregated() -> None:
+    scene = Scene(caps={"task": 2})
+    for number in range(4):
+        scene.received(f"u{number}", f"task{number}")
+        scene.started(f"u{number}")
+    assert scene.labels("task_running", "task") == {"task0", "task1", "_other"}
+    assert scene.value("task_running", task="_other") == 2
+
+
+def test_silent_worker_is_kept_for_an_hour() -> None:
+    scene = Scene()
+    scene.started("u", hostname="silent@h")
+    scene.idle(3500)
+    assert "silent@h" in scene.labels("exporter_events_missed_total", "worker")
+    scene.idle(200)
+    assert "silent@h" not in scene.labels("exporter_events_missed_total", "worker")

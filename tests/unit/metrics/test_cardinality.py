@@ -30,7 +30,7 @@ def limiter(caps: dict[str, int], series: int = 10_000) -> CardinalityLimiter:
     return CardinalityLimiter(caps, series, threading.Lock())
 
 
-def test_a_value_over_its_cap_is_other_in_every_table() -> None:
+def test_a_value_over_its_label_limit_is_other_in_every_table() -> None:
     shared = limiter({"task": 2})
     sent, failed = ValueTable(SENT, shared), ValueTable(FAILED, shared)
     sent.series("a", "q")
@@ -42,7 +42,7 @@ def test_a_value_over_its_cap_is_other_in_every_table() -> None:
     assert dict(shared.aggregated) == {SENT.name: 3, FAILED.name: 1}
 
 
-def test_over_the_cap_of_series_all_capped_labels_are_other() -> None:
+def test_over_the_series_limit_all_limited_labels_are_other() -> None:
     shared = limiter({"task": 10, "queue": 10}, series=8)
     runtime, failed = HistogramTable(RUNTIME, shared, lambda _: BUCKETS), ValueTable(FAILED, shared)
     known = runtime.series("a", "q")  # six series
@@ -56,7 +56,7 @@ def test_over_the_cap_of_series_all_capped_labels_are_other() -> None:
     assert failed.series("b", "q", "KeyError").labels == ("b", "q", "KeyError")
 
 
-def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
+def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     shared = limiter({"task": 1})
     table = ValueTable(SENT, shared)
     row = table.series("a\udfff", "q")
@@ -75,7 +75,7 @@ def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
     st.integers(0, 3),
     st.integers(0, 20),
 )
-def test_caps_hold_and_totals_stay_right(
+def test_limits_hold_and_totals_stay_right(
     events: list[tuple[str, str, str]], cap: int, series: int
 ) -> None:
     shared = limiter({"task": cap}, series)
@@ -110,7 +110,7 @@ def test_caps_hold_and_totals_stay_right(
         assert sent.series("new", "q").labels == ("new", "q")
 
 
-def test_what_is_removed_frees_its_labels() -> None:
+def test_removed_series_free_their_label_values() -> None:
     shared = limiter({"task": 1})
     sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
     row, timer = sent.series("a", "q"), runtime.series("a", "q")
@@ -121,7 +121,7 @@ def test_what_is_removed_frees_its_labels() -> None:
     assert (len(runtime), shared.series_count) == (0, 2)
 
 
-def test_whoever_waits_for_the_lock_is_next() -> None:
+def test_a_waiting_thread_acquires_the_lock_next() -> None:
     lock = FairLock(threading.Lock())
     for _ in range(10):
         order: list[str] = []
@@ -140,10 +140,28 @@ def test_whoever_waits_for_the_lock_is_next() -> None:
         assert order == ["who waited", "who had it"]
 
 
-def test_the_lock_is_let_go_after_an_error() -> None:
+def test_the_lock_is_released_after_an_error() -> None:
     lock = FairLock(threading.Lock())
     for _ in range(2):
         with suppress(KeyError), lock:
             assert lock.locked()
             raise KeyError
     assert not lock.locked()
+
+
+def test_series_up_to_the_limit_inclusive_are_accepted() -> None:
+    shared = limiter({"task": 10, "queue": 10}, series=8)
+    HistogramTable(RUNTIME, shared, lambda _: BUCKETS).series("a", "q")  # six series
+    sent = ValueTable(SENT, shared)
+    labels = [sent.series(task, "q").labels[0] for task in ("a", "b", "c")]
+    assert labels == ["a", "b", OTHER]
+    assert not shared.can_add(0)  # the series of _other is above the limit
+
+
+def test_number_of_aggregated_labels_is_a_copy() -> None:
+    shared = limiter({"task": 0})
+    sent = ValueTable(SENT, shared)
+    sent.series("a", "q")
+    before = shared.aggregated
+    sent.series("b", "q")
+    assert (before, shared.aggregated) == ({SENT.name: 1}, {SENT.name: 2})

@@ -1,4 +1,4 @@
-"""Tables: what they show is what was counted, within their caps, whoever reads meanwhile."""
+"""Tables: text and samples equal the counted values, also during concurrent updates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, count
 
 import pytest
@@ -54,7 +54,7 @@ def limiter(caps: dict[str, int] | None = None, series: int = 10_000) -> Cardina
 
 
 def assert_same_text(family: TableFamily, expected: Metric) -> None:
-    """In both formats, against families that prometheus_client's own classes made."""
+    """Compare both formats with families built by prometheus_client's classes."""
     source = Families([expected])
     assert family.text(False).encode() == generate_latest(source)
     openmetrics: bytes = generate_openmetrics(source)  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ def written(labels: Sequence[str]) -> tuple[str, ...]:
 def declarations(
     draw: st.DrawFn, kinds: Sequence[str]
 ) -> tuple[MetricDefinition, list[tuple[str, ...]]]:
-    """A metric, and some label sets for it."""
+    """Generate a metric and some label sets."""
     names = draw(st.sampled_from(LABELS))
     declare = getattr(EVENTS, draw(st.sampled_from(kinds)))
     sets = draw(st.lists(st.tuples(*[odd] * len(names)), min_size=1, max_size=4))
@@ -158,7 +158,7 @@ def test_a_task_may_have_its_own_buckets() -> None:
     assert 'bucket{le="2.5",queue="q",task="fast"} 0.0' in text
 
 
-def test_a_row_that_has_not_changed_keeps_its_text() -> None:
+def test_an_unchanged_series_keeps_its_text() -> None:
     table = ValueTable(SENT, limiter())
     rows = [table.series("a", "q"), table.series("b", "q")]
     table.family().text(False)
@@ -170,12 +170,12 @@ def test_a_row_that_has_not_changed_keeps_its_text() -> None:
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (-1.0,), (math.inf,), (math.nan,)])
-def test_buckets_that_cannot_be(bounds: tuple[float, ...]) -> None:
+def test_invalid_buckets_are_rejected(bounds: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="buckets have to ascend"):
         HistogramTable(RUNTIME, limiter(), lambda _: bounds).series("a", "q")
 
 
-def test_declarations_that_cannot_be() -> None:
+def test_invalid_declarations_are_rejected() -> None:
     for metric in (
         EVENTS.gauge("a-b", help=""),
         EVENTS.gauge("a\n", help=""),
@@ -193,7 +193,7 @@ def test_declarations_that_cannot_be() -> None:
         ValueTable(SENT, limiter()).series("a")
 
 
-def test_a_row_that_was_removed_does_not_take_its_successor_along() -> None:
+def test_removing_a_removed_series_again_keeps_its_successor() -> None:
     table = ValueTable(SENT, limiter())
     old = table.series("a", "q")
     table.remove(old)
@@ -205,7 +205,7 @@ def test_a_row_that_was_removed_does_not_take_its_successor_along() -> None:
 
 
 class CountedMeanwhile(ValueTable):
-    """Counts one more each time between reading a row and writing it."""
+    """Updates each series between its copy and its encoding."""
 
     def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
         copies = list(copies)
@@ -214,21 +214,21 @@ class CountedMeanwhile(ValueTable):
         super()._encode(copies)
 
 
-def test_what_is_counted_while_text_is_made_is_in_the_next() -> None:
+def test_an_update_during_encoding_is_in_the_next_text() -> None:
     table = CountedMeanwhile(SENT, limiter())
     table.series("a", "q")
     assert [table.family().text(False).split()[-1] for _ in range(3)] == ["0.0", "1.0", "2.0"]
 
 
 class LockWatcher(ValueTable):
-    """Fails when text is made under the lock that ingestion waits for."""
+    """Fails when it encodes under the lock of the event thread."""
 
     def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
         assert not self._limiter.update_lock.locked()
         super()._encode(copies)
 
 
-def test_text_is_not_made_under_the_lock() -> None:
+def test_text_is_not_encoded_under_the_update_lock() -> None:
     table = LockWatcher(SENT, limiter())
     table.series("a", "q")
     assert "} 0.0\n" in table.family().text(False)
@@ -243,7 +243,7 @@ def eager_switches() -> Iterator[None]:
 
 
 class Shop:
-    """A counter and a histogram, counted in by one thread and read by others."""
+    """A counter and a histogram, updated by one thread and read by others."""
 
     def __init__(self) -> None:
         self.limiter = limiter()
@@ -253,7 +253,7 @@ class Shop:
         self.faults: list[str] = []
 
     def count(self) -> None:
-        """Until told to stop; each observation is 0.5 s."""
+        """Count until stopped; each observation is 0.5 s."""
         for number in count():
             if self.stopping.is_set():
                 return
@@ -263,12 +263,12 @@ class Shop:
                     self.runtime.series(f"task{task}", "q").observe(0.5)
 
     def look(self) -> None:
-        """Note what went back, and numbers that do not belong together."""
+        """Record values that decreased, and inconsistent histograms."""
         seen: Counter[str] = Counter()
         for _ in range(30):
             for sample in parsed(self.sent).samples:
                 if sample.value < seen[sample.labels["task"]]:
-                    self.faults.append(f"{sample} went back")
+                    self.faults.append(f"{sample} decreased")
                 seen[sample.labels["task"]] = int(sample.value)
             self.faults.extend(inconsistent(parsed(self.runtime)))
 
@@ -297,7 +297,7 @@ def parsed(table: ValueTable | HistogramTable) -> Metric:
 
 
 def inconsistent(family: Metric) -> Iterator[str]:
-    """Rows whose numbers do not belong together: each observation is 0.5 s."""
+    """Yield histograms whose counts and sum contradict each other."""
     parts = {
         (sample.labels["task"], sample.name, sample.labels.get("le")): sample.value
         for sample in family.samples
@@ -307,3 +307,36 @@ def inconsistent(family: Metric) -> Iterator[str]:
         counts = [parts[task, f"{RUNTIME.name}_bucket", le] for le in ("1.0", "2.5", "+Inf")]
         if {*counts, parts[task, f"{RUNTIME.name}_count", None]} != {total * 2}:
             yield f"{task}: {counts} and {total}"
+
+
+class Interrupted(ValueTable):
+    """Lets another thread scrape the table between copying values and encoding them."""
+
+    interrupt: Callable[[], None] | None = None
+
+    def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            interrupt()
+        super()._encode(copies)
+
+
+def test_concurrent_scrapes_encode_one_after_the_other() -> None:
+    """Else the older of two copies could be cached as the text of the newer value."""
+    table = Interrupted(SENT, limiter())
+    series = table.series("a", "q")
+    texts: list[str] = []
+    other = threading.Thread(target=lambda: texts.append(table.family().text(False)))
+    waited: list[bool] = []
+
+    def scrape_meanwhile() -> None:
+        series.value += 1
+        other.start()
+        other.join(0.2)
+        waited.append(other.is_alive())
+
+    table.interrupt = scrape_meanwhile
+    assert table.family().text(False).split()[-1] == "0.0"
+    other.join()
+    assert waited == [True]
+    assert [text.split()[-1] for text in texts] == ["1.0"]

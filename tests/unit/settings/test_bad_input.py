@@ -26,7 +26,7 @@ def error_of(path: Path) -> str:
 
 
 def test_bad_configs_match_the_golden_file() -> None:
-    # To update it: UPDATE_GOLDEN=1 pytest tests/unit/settings
+    # To update it: make golden
     errors = "".join(f"{path.stem}\n    {error_of(path)}\n" for path in BAD)
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(errors)
@@ -58,6 +58,10 @@ def test_bad_configs(path: Path) -> None:
         (
             ["--config.file=/nonexistent"],
             "--config.file: cannot read /nonexistent: No such file or directory",
+        ),
+        (
+            ["--broker-url-file=redis://:s3cret@h"],
+            "--broker-url-file: cannot read redis://***@h: No such file or directory",
         ),
         (["--broker-transport-option=s3cret"], "--broker-transport-option: must be NAME=VALUE"),
         (["--broker-transport-option=a=1"] * 2, "--broker-transport-option: duplicate name 'a'"),

@@ -38,6 +38,22 @@ BAD: dict[str, tuple[str, str]] = {
     "no mapping": ("- a\n- b", f":1: must be a mapping with the keys {TOP_KEYS}"),
     "no YAML": ("a: b\nbasic_auth_users: {x: 's3cret", ":2: not valid YAML"),
     "invalid date": ("a: 2020-13-45", ": not valid YAML"),
+    "empty integer": ("a: !!int ''", ": not valid YAML"),
+    "boolean that is none": ("a: !!bool s3cret", ": not valid YAML"),
+    "timestamp that is none": ("a: !!timestamp s3cret", ": not valid YAML"),
+    "control character": ("a: \x01", ": not valid YAML"),
+    "null character in a path": (
+        'tls_server_config: {cert_file: "s3cret\\0", key_file: server.key}',
+        ": a key or a value contains an invalid character",
+    ),
+    "surrogate in a path": (
+        'tls_server_config: {cert_file: "s3cret\\ud800", key_file: server.key}',
+        ": a key or a value contains an invalid character",
+    ),
+    "surrogate in a user name": (
+        f'basic_auth_users: {{"s3cret\\ud800": "{HASH}"}}',
+        ": a key or a value contains an invalid character",
+    ),
     "unknown section": ("tls_config: {}", f":1: unknown key (expected one of: {TOP_KEYS})"),
     "unknown key without a value": ("s3cret:", f":1: unknown key (expected one of: {TOP_KEYS})"),
     "unknown TLS key without a value": (
@@ -341,7 +357,15 @@ def test_web_configuration_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "tls_server_config:", "tls_server_config: {}\nbasic_auth_users: {}", "# a"]
+    "content",
+    [
+        "",
+        "tls_server_config:",
+        "tls_server_config: {}\nbasic_auth_users: {}",
+        "# a",
+        "---\n",
+        "null",
+    ],
 )
 def test_empty_web_configuration(tmp_path: Path, content: str) -> None:
     (tmp_path / "web.yml").write_text(content)

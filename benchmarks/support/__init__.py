@@ -1,0 +1,1 @@
+"""Servers, workers and exporters that the benchmarks run."""
