@@ -269,7 +269,7 @@ class TestDiscovery:
             publish(redis_broker, "add", 1, 2, queue=f"queue-{number}")
         with local_exporter(redis_broker) as local:
             assert len(lengths(local.scrape(names=("queues",)))) == 3
-            assert "so many queues" in local.blind_spots()["queue_discovery"]
+            assert "exceeds the limit" in local.blind_spots()["queue_discovery"]
         with local_exporter(redis_broker, queue_include=("queue-1",)) as local:
             assert lengths(local.scrape(names=("queues",))) == {"queue-1": 1}
             assert "queue_discovery" not in local.blind_spots()
