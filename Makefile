@@ -15,7 +15,7 @@ test: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# The tests that need no server: seconds on any supported Python.
+# The unit tests, which need no server, on any supported Python.
 test-unit: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server" tests/unit $(ARGS)
 
@@ -53,15 +53,16 @@ test-harm: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	HARM_FULL=1 $(BIN)/python -m pytest tests/integration/test_harm_kills.py $(ARGS)
 
-# Every generated file that needs no server: reference pages, alert table, chart, dashboards, versions.  Dashboards need
-# Python 3.11 and are skipped without it.
+# Every generated file that needs no server: reference pages, alert and module tables, chart, dashboards, versions.
+# Dashboards need Python 3.11 and are skipped without it.
 generate: .venv/.dev
 	$(BIN)/python -m tools.generate
 
-# The expected expositions, written by a running exporter with its servers; read the difference before you commit it.
+# The expected help, errors and expositions, these by a running exporter with its servers; read the difference before
+# you commit it.
 golden: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden $(ARGS)
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden tests/unit/settings/test_bad_input.py $(ARGS)
 
 # The dashboards in a browser, healthy and in incidents: checks the panels and writes the pictures in docs/img.  Installs
 # node, npm and Chromium from Debian's packages when they are missing; about 4 minutes.

@@ -21,6 +21,7 @@ _GENERATORS = {
     "reference_pages": "",
     "versions": "",
     "alert_table": "",
+    "module_table": "",
     "chart.files": "",
     "dashboards.files": "grafana_foundation_sdk",
 }

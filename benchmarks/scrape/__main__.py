@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import click
@@ -63,26 +63,24 @@ def scrapes(found: Crowd, name: str, rounds: int) -> None:
     _row(found, name, rounds, times, f"{spent * 1000:.0f} ms")
 
 
-def cpu(kinds: Sequence[str], turns: int, count: int) -> None:
+def cpu(kinds: Sequence[str], turns: int, scrapes_of: Mapping[str, int]) -> None:
     """Compare the CPU time of a scrape; the exporters run side by side and take turns."""
-    print("\n| broker | exporter | turns | CPU of a scrape, median | least | most | ratio |")
+    print("\n| broker | exporter | scrapes | CPU of a scrape, median | least | most | ratio |")
     print("|---|---|---|---|---|---|---|")
     for kind in kinds:
         with ExitStack() as stack:
             found = stack.enter_context(on(kind, CLUSTER))
             started = {
-                name: stack.enter_context(exporter(name, found.broker)) for name in (OURS, PEER)
+                name: stack.enter_context(exporter(name, found.broker)) for name in scrapes_of
             }
-            times = cpu_by_turns(started, found, turns, count)
+            times = cpu_by_turns(started, found, turns, scrapes_of)
         peer = statistics.median(times[PEER])
         for name, some in times.items():
             median = statistics.median(some)
             figures = f"{median:.1f} ms | {min(some):.1f} ms | {max(some):.1f} ms"
-            ratio = median / peer
-            print(
-                f"| {TITLES[kind]} | {name} | {turns} of {count} | {figures} | {ratio:.2f} |",
-                flush=True,
-            )
+            count = f"{turns} x {scrapes_of[name]}"
+            ratio = f"{median / peer:.2f}"
+            print(f"| {TITLES[kind]} | {name} | {count} | {figures} | {ratio} |", flush=True)
 
 
 def _row(found: Crowd, client: str, rounds: int, times: Times, spent: str) -> None:
@@ -183,7 +181,8 @@ def main(
             with on(kind, LARGE) as found:
                 scrapes(found, OURS, rounds)
     if "cpu" in scenario:
-        cpu(kinds, CPU_TURNS, peer_rounds)
+        per_turn = {OURS: -(-rounds // CPU_TURNS), PEER: -(-peer_rounds // CPU_TURNS)}
+        cpu(kinds, CPU_TURNS, per_turn)
     if "servers" in scenario:
         servers(kinds)
     if "keys" in scenario and "redis" in kinds:

@@ -82,7 +82,7 @@ def by_turns(addresses: Sequence[str], rounds: int, crowd: Crowd, name: str = OU
 
 
 def cpu_by_turns(
-    exporters: Mapping[str, Exporter], crowd: Crowd, turns: int, scrapes: int
+    exporters: Mapping[str, Exporter], crowd: Crowd, turns: int, scrapes: Mapping[str, int]
 ) -> dict[str, list[float]]:
     """Return the CPU milliseconds per scrape of each exporter's processes, in each of its turns."""
     found: dict[str, list[float]] = {name: [] for name in exporters}
@@ -92,12 +92,12 @@ def cpu_by_turns(
         for _ in range(turns):
             for name, exporter in exporters.items():
                 before = cpu_seconds(exporter.pid)
-                for _ in range(scrapes):
+                for _ in range(scrapes[name]):
                     url = f"{exporter.address}/metrics"
                     text = pool.request("GET", url, headers=_HEADERS).data.decode()
                 spent = cpu_seconds(exporter.pid) - before
                 _check(text, crowd, name)
-                found[name].append(spent / scrapes * 1000)
+                found[name].append(spent / scrapes[name] * 1000)
     return found
 
 

@@ -17,8 +17,8 @@ from celery_vitals._version import __version__
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.target import target_of
-from celery_vitals.collectors.base import ProbingCollector
-from celery_vitals.collectors.factories import Dependencies, create_collectors
+from celery_vitals.collectors.base import Dependencies, ProbingCollector
+from celery_vitals.collectors.registry import create_collectors
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError

@@ -79,6 +79,7 @@ class ProbeRunner(Generic[_T]):
         self._last_success: float | None = None
         self._failures: Counter[Reason] = Counter()
         self._pending_logs: deque[tuple[int, str]] = deque()
+        self._logging = threading.Lock()
 
     def start_or_join(self, deadline: Deadline) -> _Run[_T]:
         """Start a run, or return the current or recent one.  Does not block."""
@@ -168,7 +169,14 @@ class ProbeRunner(Generic[_T]):
             )
 
     def _log_pending(self) -> None:
-        """Log state changes; not under the lock, since a log handler may be slow."""
-        while self._pending_logs:
-            level, text = self._pending_logs.popleft()
-            log.log(level, "%s", text)
+        """Log state changes in their order; without the runner's lock: a log handler may be slow.
+
+        A thread that finds another one logging leaves its lines to that one.
+        """
+        while self._pending_logs and self._logging.acquire(blocking=False):
+            try:
+                while self._pending_logs:
+                    level, text = self._pending_logs.popleft()
+                    log.log(level, "%s", text)
+            finally:
+                self._logging.release()

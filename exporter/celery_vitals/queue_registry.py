@@ -1,4 +1,4 @@
-"""The names of the queues to read, and which of them to expose."""
+"""The names of the queues to read, and the filter of those to expose."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class QueueRegistry:
         return name in self._configured
 
     def mark_missing(self, names: Iterable[str]) -> None:
-        """Forget queues that the broker does not have."""
+        """Forget missing queues, and for a while ignore the events that name them."""
         names, until = frozenset(names), time.monotonic() + _MISSING_FOR
         with self._lock:
             for name in names:

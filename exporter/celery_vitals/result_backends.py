@@ -89,7 +89,7 @@ def _check_driver(url: str) -> None:
 
 
 def certificate_blind_spots(target: Target) -> Iterator[BlindSpot]:
-    """Iterate over what is not verified of the result backend's certificate."""
+    """Iterate over the missing checks of the result backend's certificate."""
     options = _redis_tls(target)
     if options is not None and options.get("ssl_cert_reqs") in tls.DISABLED:
         yield BlindSpot(

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from celery_vitals import Collector, Secret, Settings
 from celery_vitals.deadline import Deadline
+from celery_vitals.settings.model import COLLECTOR_NAMES
 from tests.conftest import CLUSTER, Cluster
 from tests.support.exporter import Exporter
 from tests.support.servers import publish, wait_for
@@ -30,7 +31,7 @@ def test_every_pool_is_up_with_its_slots(exporter: Exporter) -> None:
     assert scrape.value("celery_broker_up") == 1
     assert scrape.value("celery_result_backend_up") == 1
     assert scrape.by("collector", "celery_scrape_collector_success") == dict.fromkeys(
-        ("broker", "backend", "workers", "queues", "tasks"), 1
+        COLLECTOR_NAMES, 1
     )
     assert scrape.by("worker", "celery_worker_up") == dict.fromkeys(WORKERS, 1)
     assert scrape.by("worker", "celery_worker_replied") == dict.fromkeys(WORKERS, 1)
@@ -124,12 +125,8 @@ def test_collectors_can_be_chosen_and_their_probes_are_skipped(exporter: Exporte
     assert set(scrape.by("collector", "celery_scrape_collector_success")) == {"broker"}
     assert scrape.series("celery_worker_up") == {}
     without = exporter.scrape(exclude="workers")
-    assert set(without.by("collector", "celery_scrape_collector_success")) == {
-        "broker",
-        "backend",
-        "queues",
-        "tasks",
-    }
+    others = set(COLLECTOR_NAMES) - {"workers"}
+    assert set(without.by("collector", "celery_scrape_collector_success")) == others
 
 
 def test_the_collector_registers_in_any_registry_without_probing(cluster: Cluster) -> None:

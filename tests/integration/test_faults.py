@@ -200,7 +200,7 @@ def test_the_reason_for_a_redis_that_takes_no_more_clients() -> None:
 
 
 @pytest.mark.parametrize(
-    "limited", ["vhost-limits/{space}/max-connections", "user-limits/{user}/max-connections"]
+    "limited", ["vhost-limits/{namespace}/max-connections", "user-limits/{user}/max-connections"]
 )
 def test_the_reason_for_a_rabbitmq_that_takes_no_more_connections(
     limited: str, rabbitmq_broker: Broker, rabbitmq_server: RabbitMQServer

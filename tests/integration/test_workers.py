@@ -189,12 +189,19 @@ def test_slow_answer_is_waited_for(redis_broker: Broker, start_worker: StartWork
         start_worker(redis_broker, "solo", "near")
         with local_exporter(redis_broker) as local:
             wait_for(lambda: replied(local.scrape()) == {"far@test": 1, "near@test": 1})
-            proxy.delay = 0.35  # each way; what the worker does besides may double it
-            scrape = local.scrape()
-            assert replied(scrape) == {"far@test": 1, "near@test": 1}
-            assert (scrape.value("celery_worker_reply_seconds", worker="far@test") or 0) > 0.7
-            assert (scrape.value("celery_worker_reply_seconds", worker="near@test") or 9) < 0.5
-            assert scrape.seconds < 2.5
+            proxy.delay = 0.35  # each way
+
+            def waited_for() -> bool:
+                scrape = local.scrape()
+                assert replied(scrape) == {"far@test": 1, "near@test": 1}
+                assert (scrape.value("celery_worker_reply_seconds", worker="far@test") or 0) > 0.7
+                assert (scrape.value("celery_worker_reply_seconds", worker="near@test") or 9) < 0.5
+                assert scrape.seconds < 2.5
+                return True
+
+            # Other traffic of the worker on the same connection can delay a reply beyond the limit
+            # of one round.
+            wait_for(waited_for)
 
 
 def test_answer_before_the_last_packet_of_the_broadcast_counts(

@@ -43,7 +43,10 @@ KNOWN = (
             test,
             "a warning at times: asyncio's TLS of 3.10 (rewritten in 3.11) leaves a transport open",
         )
-        for test in ("test_half_a_rotation_keeps_the_old_certificate", "test_one_behind_tls")
+        for test in (
+            "test_partial_rotation_keeps_the_old_certificate",
+            "test_healthy_server_with_tls",
+        )
     ),
     Known(
         ("oldest-libraries",),

@@ -33,6 +33,7 @@ SOME_LIVE = tuple(
     f"tests/integration/test_{name}.py"
     for name in ("cluster", "queues", "stream", "task_outcomes", "workers")
 )
+_WORKER_TESTS = "integration: all that depend on the worker"
 NOT_LIVE = ("tests", "--ignore=tests/integration")
 
 
@@ -55,7 +56,7 @@ class Row:
     tests: Sequence[str]
     """Arguments of pytest."""
     what: str
-    """The same in words."""
+    """The description on the page."""
     set_up: Callable[[], Setup]
     """May raise NotHereError."""
 
@@ -66,7 +67,7 @@ def _server(name: str, title: str, kind: str, package: str) -> Row:
         variable = f"CELERY_VITALS_TEST_{kind.upper()}_SERVER"
         return Setup(f"{title} {debian.version(package)}", env={variable: str(program)})
 
-    return Row(name, (*LIVE, "--matrix-server", kind), "live: all on it", set_up)
+    return Row(name, (*LIVE, "--matrix-server", kind), "integration: all on this server", set_up)
 
 
 def _workers(series: str, *also: str, everything: bool = False) -> Row:
@@ -77,11 +78,11 @@ def _workers(series: str, *also: str, everything: bool = False) -> Row:
         return Setup(title, env={"CELERY_VITALS_TEST_WORKER_PYTHON": str(python)})
 
     if everything:
-        return Row(f"celery-{series}", ALL_WORKERS, "live: all that workers matter to", set_up)
+        return Row(f"celery-{series}", ALL_WORKERS, _WORKER_TESTS, set_up)
     return Row(
         f"celery-{series}",
         ANY_WORKERS,
-        "live: all that workers matter to, but events of `threads`",
+        f"{_WORKER_TESTS}, except events of the pool `threads`",
         set_up,
     )
 
@@ -95,10 +96,10 @@ def _python(series: str, *, live: bool) -> Row:
         return Row(
             f"python-{series}-live",
             SOME_LIVE,
-            "live: cluster, queues, stream, outcomes, workers",
+            "integration: cluster, queues, stream, outcomes, workers",
             set_up,
         )
-    return Row(f"python-{series}", NOT_LIVE, "all but live", set_up)
+    return Row(f"python-{series}", NOT_LIVE, "all but integration", set_up)
 
 
 def _oldest(series: str) -> Row:
@@ -114,7 +115,10 @@ def _oldest(series: str) -> Row:
         return Setup(title, python, {"CELERY_VITALS_TEST_WORKER_PYTHON": sys.executable})
 
     return Row(
-        "oldest-libraries", ("tests/unit", *SOME_LIVE), "unit; live as `python-3.13-live`", set_up
+        "oldest-libraries",
+        ("tests/unit", *SOME_LIVE),
+        "unit; integration as in `python-3.13-live`",
+        set_up,
     )
 
 

@@ -15,7 +15,7 @@ from .rows import ROWS
 PAGE = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- written by make test-matrix -->\n", "<!-- end -->\n"
 HEAD = (
-    "| row | what | tests | run | passed | failed | what fails, and why |\n"
+    "| row | subject | tests | run | passed | failed | failures and reasons |\n"
     "|---|---|---|---|---|---|---|\n"
 )
 _MAX_NAMES = 4
@@ -49,7 +49,7 @@ class Seen:
     def line(self) -> str:
         """Its row of the table."""
         passed, failed = len(self.passed), len(self.failed)
-        how = f" ({len(self.again)} at the second go)" if self.again else ""
+        how = f" ({len(self.again)} in the rerun)" if self.again else ""
         cells = (
             f"`{self.row}`",
             self.title,
@@ -66,7 +66,7 @@ class Seen:
             by_reason.setdefault(why(self.row, test) or "not explained", []).append(test)
         return (
             "<br>".join(f"{_short(tests)}: {reason}" for reason, tests in by_reason.items())
-            or "nothing"
+            or "none"
         )
 
 

@@ -252,16 +252,18 @@ class TestOutcomes:
         self, probe: Probe, caplog: pytest.LogCaptureFixture
     ) -> None:
         runner = make(probe, name="logged")
+        expected = [
+            "collector logged fails (refused): ConnectionRefusedError: a",
+            "collector logged fails (timeout): TimeoutError: c",
+            "collector logged works again",
+        ]
         with caplog.at_level(logging.INFO, "celery_vitals.probe_runner"):
             refused = ConnectionRefusedError("a"), ConnectionRefusedError("b")
             for error in (None, *refused, TimeoutError("c"), None, None):
                 probe.error = error
                 probed(runner)
-        assert logged(caplog) == [
-            "collector logged fails (refused): ConnectionRefusedError: a",
-            "collector logged fails (timeout): TimeoutError: c",
-            "collector logged works again",
-        ]
+            wait_for(lambda: len(logged(caplog)) == len(expected), what="all lines logged")
+        assert logged(caplog) == expected
 
     def test_a_hanging_probe_is_logged_once(
         self, probe: Probe, caplog: pytest.LogCaptureFixture

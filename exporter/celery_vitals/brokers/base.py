@@ -1,4 +1,4 @@
-"""The types of this package: what a kind of broker is, and what it provides."""
+"""The types of this package: the kind of a broker, its connections, readers and receivers."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ class QueueReader(Protocol):
         """Read the numbers of all known queues and of the `consumed` ones."""
 
     def close(self) -> None:
-        """Remove from the broker what was set up there."""
+        """Remove the reader's objects from the broker."""
 
 
 @dataclass(frozen=True)
 class QueueReaderOptions:
-    """What the readers of one broker need besides a connection."""
+    """The options of queue readers, besides their connection."""
 
     control_exchange: str
     streams: frozenset[str]
@@ -134,7 +134,7 @@ class QueueReaderOptions:
 
 
 QueueReaders = Callable[[ConnectionT, QueueRegistry], QueueReader]
-"""Makes queue readers; keeps what outlives a connection."""
+"""Makes queue readers; keeps the state that outlives a connection."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Mailbox(Protocol):
 
 
 class EventListener(Protocol):
-    """Takes what a receiver receives."""
+    """Takes the messages of a receiver."""
 
     def deliver(self, bodies: list[bytes], arrived: float) -> None:
         """Take bodies of messages, JSON each, that were read at `arrived` (Unix time)."""
@@ -198,7 +198,7 @@ class EventReceiver(Protocol):
 
 @dataclass(frozen=True)
 class EventSubscription:
-    """What to receive."""
+    """Which events to receive, and where to deliver them."""
 
     exchange: str
     listener: EventListener
@@ -207,7 +207,7 @@ class EventSubscription:
     canary_key: str
     """Routing key of the exporter's own events."""
     durable_queue: str | None = None
-    """Name of a queue that keeps events while the exporter is away."""
+    """Name of a queue that keeps events while the exporter is not connected."""
     control_exchange: str | None = None
     """Exchange that commands will be sent to."""
 
@@ -229,7 +229,7 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     install: ClassVar[str] = ""
     """What to install for it."""
     durable_events: ClassVar[bool] = False
-    """Whether it can keep events while the exporter is away (`--event-queue`)."""
+    """Whether it can keep events while the exporter is not connected (`--event-queue`)."""
 
     def split_urls(self, urls: Sequence[str]) -> tuple[str, ...]:
         """Return the addresses to be tried one after the other."""
@@ -251,7 +251,7 @@ class BrokerKind(ABC, Generic[ConnectionT]):
         return options
 
     def unverified_certificate(self, url: str, options: Any) -> UnverifiedCertificate | None:
-        """Return what is not verified of the broker's certificate; None without TLS."""
+        """Return the missing check of the broker's certificate; None when there is none."""
         return None
 
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class BrokerKind(ABC, Generic[ConnectionT]):
 
     @abstractmethod
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[ConnectionT]:
-        """Return what makes the queue readers of one broker."""
+        """Return the factory of the queue readers of one broker."""
 
     @abstractmethod
     def mailbox(self, connection: ConnectionT, control_exchange: str) -> Mailbox:

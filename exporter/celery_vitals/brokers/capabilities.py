@@ -1,4 +1,4 @@
-"""What can be observed on a kind of broker, and how: docs/brokers.md is generated from it.
+"""The capabilities of a kind of broker.  docs/brokers.md is generated from them.
 
 A length counts as observable only where the answer is true and asking for it changes nothing;
 on all other brokers the series are absent, never a wrong 0.
@@ -37,7 +37,7 @@ NO_FANOUT = unobserved("kombu's transport has no broadcast")
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What can be observed on one kind of broker."""
+    """The capabilities of one kind of broker."""
 
     title: str
     schemes: tuple[str, ...]

@@ -66,9 +66,8 @@ def _take_oldest(folder: Path, queue: str) -> Any:
             continue
         try:
             with path.open("rb") as file:
-                fcntl.flock(
-                    file, fcntl.LOCK_SH | fcntl.LOCK_NB
-                )  # its producer locks it exclusively
+                # Fails while the producer, which locks it exclusively, is writing.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 content = file.read()
             if content:
                 path.unlink()

@@ -30,6 +30,7 @@ KINDS: tuple[BrokerKind[Any], ...] = (
     *UNOBSERVABLE,
 )
 _BY_SCHEME = {scheme: kind for kind in KINDS for scheme in kind.capabilities.schemes}
+# Reversed: of several kinds with one driver type, the first in the table applies.
 _BY_DRIVER_TYPE = {kind.driver_type: kind for kind in reversed(KINDS) if kind.driver_type}
 _PLUG_IN = GenericKind(PLUG_IN)
 
@@ -40,6 +41,6 @@ def kind_of(scheme: str, driver_type: str = "") -> BrokerKind[Any]:
 
 
 def capabilities_of(scheme: str) -> Capabilities:
-    """Return what can be observed with a URL's scheme; with a plug-in's, nothing."""
+    """Return the capabilities of a URL's scheme; a plug-in has none."""
     kind = _BY_SCHEME.get(scheme.lower())
     return kind.capabilities if kind is not None else PLUG_IN

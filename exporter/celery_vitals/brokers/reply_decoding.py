@@ -31,7 +31,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def decode(body: bytes | str, content_type: str, encoding: str | None) -> Any:
-    """Return the content of a reply.  Raises whatever a decoder raises."""
+    """Return the content of a reply.  Raises the decoder's error."""
     if content_type == _PICKLE:
         data = body.encode("latin-1") if isinstance(body, str) else body
         return _PlainUnpickler(io.BytesIO(data)).load()

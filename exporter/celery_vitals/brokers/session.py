@@ -1,4 +1,4 @@
-"""A connection that is kept between rounds, with what is set up on it."""
+"""A connection that is kept between rounds, with a resource on it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def may_be_stale(error: Exception) -> bool:
 
 
 class SessionResource(Protocol):
-    """What is set up on a connection: a reply queue, scripts, a channel."""
+    """A resource on a connection: a reply queue, scripts, a channel."""
 
     def close(self) -> None:
-        """Remove from the broker what was set up there."""
+        """Remove the resource from the broker."""
 
 
 _ResultT = TypeVar("_ResultT")
@@ -45,10 +45,10 @@ class Session(Generic[_ResourceT]):
         self._kept: tuple[BrokerConnection, _ResourceT] | None = None
 
     def use(self, deadline: Deadline, work: Callable[[_ResourceT], _ResultT]) -> _ResultT:
-        """Call `work` with what is set up on the connection.
+        """Call `work` with the resource; return its result.
 
-        A kept connection may have died since the last round; then call it once more on a new one.
-        Raises the library's error.
+        A kept connection may have died since the last round: then `work` is called once more, on a
+        new one.  Raises the library's error.
         """
         if self._kept is not None:
             try:

@@ -1,4 +1,4 @@
-"""What is monitored: addresses and options of one Celery cluster, from settings and app."""
+"""The monitored cluster: its addresses and options, from the settings and the app."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Target:
     visibility_timeout: float | None
     """Seconds, where the broker redelivers messages and the application's value is known."""
     blind_spots: tuple[BlindSpot, ...] = ()
-    """What of the broker's certificate is not verified."""
+    """The missing check of the broker's certificate."""
 
     @property
     def broadcast(self) -> bool:
@@ -78,7 +78,7 @@ class Target:
 
 
 def target_of(settings: Settings, app: Celery | None = None) -> Target:
-    """Combine the settings with, for what they leave open, those of the app.
+    """Combine the settings with those of the app, which apply where the settings have none.
 
     Raises ConfigError when there is no broker, when a library for its kind is missing, or when its
     kind does not support an option.
@@ -93,7 +93,6 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
         raise ConfigError(f"--event-queue: not supported on {scheme} (requires RabbitMQ)")
     given_tls = kind.tls_options(settings.broker_ssl_options)
     tls = given_tls or (conf.broker_use_ssl if conf else None) or None
-    kind.check_options(options)
     _check_urls(urls, options, tls)
     management_url = settings.rabbitmq_management_url
     return Target(
@@ -141,7 +140,7 @@ def _kind(scheme: str) -> BrokerKind[Any]:
         raise ConfigError(f"--broker-url: {scheme} requires the package {kind.package}{hint}")
     try:
         transport = Connection(f"{scheme}://", ssl=True).get_transport_cls()
-    except ImportError as error:
+    except (ImportError, NameError) as error:  # kombu's transport of Kafka raises NameError
         raise ConfigError(
             f"--broker-url: {scheme} requires a library that is missing: {error}{hint}"
         ) from error
@@ -154,11 +153,12 @@ def _kind(scheme: str) -> BrokerKind[Any]:
 
 
 def _check_urls(urls: tuple[str, ...], options: Mapping[str, Any], tls: Any) -> None:
-    """Raise ConfigError for a URL or options that kombu rejects.  Does not connect."""
+    """Raise ConfigError for a URL or options that cannot work.  Does not connect."""
     for url in urls:
+        kind_of(scheme_of(url)).check_options(options)  # alternates may be of another kind
         try:
             Connection(url, ssl=tls, transport_options=dict(options))
-        except Exception as error:  # noqa: BLE001 - whatever kombu's parsing of a URL raises
+        except Exception as error:  # noqa: BLE001 - kombu's parsers raise errors of many types
             raise ConfigError(
                 f"--broker-url: kombu rejected the URL: {type(error).__name__}: {error}"
             ) from None

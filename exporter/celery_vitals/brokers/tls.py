@@ -1,7 +1,7 @@
 """TLS options of `--broker-ssl-option`, and how far a certificate is verified.
 
 The exporter verifies what the application verifies with the same settings, no more and no less:
-it must not fail where the workers do not.  What is not verified is a blind spot.
+it must not fail where the workers do not.  A missing check is a blind spot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": 
 
 @dataclass(frozen=True)
 class UnverifiedCertificate:
-    """What is not verified of a certificate."""
+    """A missing check of a certificate."""
 
     finding: str
     """The rest of a sentence that begins with the certificate."""

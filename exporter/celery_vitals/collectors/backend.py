@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session, may_be_stale
-from celery_vitals.collectors.base import ProbingCollector
+from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -24,6 +25,21 @@ class BackendCollector(ProbingCollector[bool]):
     """The collector that makes a round trip through the result backend."""
 
     name = "backend"
+
+    @classmethod
+    def create(cls, shared: Dependencies) -> BackendCollector | None:
+        """Return the collector where a result backend is configured that needs no Django."""
+        backend = shared.broker.target.backend
+        if backend and backend not in NEEDS_DJANGO:
+            return cls(shared.broker, shared.io_timeout)
+        text = "No result backend is configured."
+        if backend:
+            text = (
+                f"The result backend {backend} is not probed: it requires Django and the whole"
+                " project. The URL of the store behind it can be probed instead."
+            )
+        shared.unsupported.append(BlindSpot(cls.name, text, "--result-backend"))
+        return None
 
     def __init__(self, broker: BrokerClient, io_timeout: float) -> None:
         self._target = broker.target

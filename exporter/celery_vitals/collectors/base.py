@@ -1,19 +1,45 @@
-"""The protocol of a collector: one file and one class per collector, registered in `factories`."""
+"""The protocol of a collector: one file and one class per collector, listed in `registry`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers.capabilities import Capability
+from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import Sample
 from celery_vitals.probe_runner import Outcome
+from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.settings import Settings
+from celery_vitals.workers.registry import WorkerRegistry
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """The objects that collectors share."""
+
+    settings: Settings
+    broker: BrokerClient
+    io_timeout: float
+    workers: WorkerRegistry
+    queues: QueueRegistry
+    probe_now: Callable[[str], None]
+    """Starts a probe of the collector of this name before the next scrape."""
+    unsupported: list[BlindSpot] = field(default_factory=list)
+    """What the broker kind or the settings prevent; collectors append to it."""
+
+    def add_unsupported(self, subject: str, what: str, why: Capability) -> None:
+        """Append a blind spot of this broker kind."""
+        title = self.broker.target.capabilities.title
+        self.unsupported.append(BlindSpot(subject, f"{what}. {title}: {why.detail}.", ""))
 
 
 class BaseCollector(ABC, Generic[_T]):
@@ -23,6 +49,11 @@ class BaseCollector(ABC, Generic[_T]):
     """
 
     name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def create(cls, shared: Dependencies) -> BaseCollector[_T] | None:
+        """Return the collector; None, and a blind spot, when it is not supported."""
 
     def start(self) -> None:
         """Start to receive data in the background, unless started before."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
-from celery_vitals.collectors.base import ProbingCollector
+from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -17,6 +17,15 @@ class BrokerCollector(ProbingCollector[bool]):
     """The collector that sends a request to the broker over a connection of its own."""
 
     name = "broker"
+
+    @classmethod
+    def create(cls, shared: Dependencies) -> BrokerCollector | None:
+        """Return the collector where the broker kind allows a request without side effects."""
+        capabilities = shared.broker.target.capabilities
+        if capabilities.up:
+            return cls(shared.broker)
+        shared.add_unsupported(cls.name, "The broker is not probed", capabilities.up)
+        return None
 
     def __init__(self, broker: BrokerClient) -> None:
         self._transport = broker.target.transport

@@ -8,7 +8,7 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection, QueueReader, QueueSnapshot, QueueStats
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
-from celery_vitals.collectors.base import ProbingCollector
+from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -25,6 +25,18 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
     """The collector that reads the lengths of all known queues over a connection of its own."""
 
     name = "queues"
+
+    @classmethod
+    def create(cls, shared: Dependencies) -> QueuesCollector | None:
+        """Return the collector where the broker kind counts messages without side effects."""
+        capabilities = shared.broker.target.capabilities
+        if not capabilities.length:
+            shared.add_unsupported(cls.name, "Queue lengths are not read", capabilities.length)
+            return None
+        if not capabilities.unacked:
+            what = "Unacknowledged messages are not counted"
+            shared.add_unsupported("queue_unacked_messages", what, capabilities.unacked)
+        return cls(shared.broker, shared.workers, shared.queues, shared.settings)
 
     def __init__(
         self,
@@ -86,7 +98,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield definitions.QUEUE_PRIORITY_LENGTH(length, name, str(priority))
 
     def blind_spots(self, value: QueueSnapshot | None) -> Iterator[BlindSpot]:
-        """Yield what the broker does not report, or not to this user."""
+        """Yield the values that the broker does not report, or not to this user."""
         if value is not None:
             yield from value.blind_spots
             if self._queues.full:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.client import BrokerClient
-from celery_vitals.collectors.base import BaseCollector
+from celery_vitals.collectors.base import BaseCollector, Dependencies
+from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.processor import EventProcessor
@@ -35,6 +37,18 @@ class TasksCollector(BaseCollector[None]):
     """
 
     name = "tasks"
+
+    @classmethod
+    def create(cls, shared: Dependencies) -> TasksCollector | None:
+        """Return the collector where it is enabled and the broker kind has broadcasts."""
+        events = shared.broker.target.capabilities.events
+        if cls.name not in shared.settings.collectors:
+            return None
+        if not events:
+            shared.add_unsupported("task_events", "Task events are not received", events)
+            return None
+        probe_workers = partial(shared.probe_now, WorkersCollector.name)
+        return cls(shared.broker, shared.workers, shared.settings, probe_workers)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
-from celery_vitals.collectors.base import ProbingCollector
+from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -36,6 +36,15 @@ class WorkersCollector(ProbingCollector[bool]):
     """
 
     name = "workers"
+
+    @classmethod
+    def create(cls, shared: Dependencies) -> WorkersCollector | None:
+        """Return the collector where the broker kind has broadcasts."""
+        target = shared.broker.target
+        if target.broadcast:
+            return cls(shared.broker, shared.workers, shared.queues)
+        shared.add_unsupported(cls.name, "Workers are not probed", target.capabilities.workers)
+        return None
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 Usually one process and, after a restart, its successor; several by misconfiguration.  A reply is
 assigned to a process by its process id and start time (in containers every process has the same
-id).  One process is the leader: its counters are exported for as long as it replies, whatever the
-others report.
+id).  One process is the leader: its counters are exported for as long as it replies, even if others
+reply as well.
 """
 
 from __future__ import annotations

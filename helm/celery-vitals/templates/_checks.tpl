@@ -17,7 +17,7 @@
 {{- fail (printf "%s%s.url contains $(PASSWORD), but %s.passwordSecret is not set" $at $name $name) -}}
 {{- end -}}
 {{- if and $given.url (not (contains "://" $given.url)) -}}
-{{- fail (printf "%s%s.url is not a URL: no scheme (expected redis://, amqp:// or another broker scheme)" $at $name) -}}
+{{- fail (printf "%s%s.url is not a URL: no scheme (expected one such as redis:// or amqp://)" $at $name) -}}
 {{- end -}}
 {{- end -}}
 {{- $names := list -}}

@@ -29,6 +29,10 @@ TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
             "--broker-transport-option: Sentinel requires master_name=NAME",
         ),
         (
+            ["--broker-url=redis://h/0;sentinel://:s3cret@h/0"],
+            "--broker-transport-option: Sentinel requires master_name=NAME",
+        ),
+        (
             [REDIS, "--event-queue=kept"],
             "--event-queue: not supported on redis (requires RabbitMQ)",
         ),
@@ -149,9 +153,16 @@ def test_a_missing_library_is_reported_with_how_to_install_it(
     assert "s3cret" not in shown
 
 
-def test_a_missing_library_of_a_transport_is_reported() -> None:
-    assert one_line(serve("--broker-url=mongodb://:s3cret@h")) == (
-        "--broker-url: mongodb requires a library that is missing: No module named 'pymongo'"
+@pytest.mark.parametrize(
+    ("transport", "problem"),
+    [
+        ("mongodb", "No module named 'pymongo'"),
+        ("confluentkafka", "name 'KafkaException' is not defined"),
+    ],
+)
+def test_a_missing_library_of_a_transport_is_reported(transport: str, problem: str) -> None:
+    assert one_line(serve(f"--broker-url={transport}://:s3cret@h")) == (
+        f"--broker-url: {transport} requires a library that is missing: {problem}"
     )
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import urllib3
 
 from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
 from celery_vitals.deadline import Deadline
@@ -67,3 +68,67 @@ def test_an_api_that_is_not_configured_is_not_tried_again_at_once(
     answering(monkeypatch, 200, QUEUES, "rabbit@here")
     with pytest.raises(ManagementUnavailable, match="404"):
         api.queues(connection(), Deadline.after(1))
+
+
+@pytest.mark.parametrize(("url", "responded"), [("http://h", False), (None, True)])
+def test_an_api_that_is_configured_or_has_responded_is_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, responded: bool
+) -> None:
+    api = ManagementApi(None, url, 1.0)
+    if responded:
+        answering(monkeypatch, 200, QUEUES, "rabbit@here")
+        api.queues(connection(), Deadline.after(1))
+    answering(monkeypatch, 404, b"", "rabbit@here")
+    with pytest.raises(ManagementUnavailable, match="404"):
+        api.queues(connection(), Deadline.after(1))
+    answering(monkeypatch, 200, QUEUES, "rabbit@here")
+    assert "orders" in api.queues(connection(), Deadline.after(1))
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), urllib3.exceptions.ReadTimeoutError])
+def test_an_api_that_does_not_respond_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, error: Any
+) -> None:
+    def get(*_: Any) -> tuple[int, bytes]:
+        raise error if isinstance(error, Exception) else error(None, "http://h", "late")
+
+    monkeypatch.setattr(ManagementApi, "_get", get)
+    with pytest.raises(ManagementUnavailable, match="does not respond"):
+        ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(1))
+
+
+def test_an_error_of_the_program_is_not_taken_for_an_unavailable_api(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def get(*_: Any) -> tuple[int, bytes]:
+        raise AttributeError
+
+    monkeypatch.setattr(ManagementApi, "_get", get)
+    with pytest.raises(AttributeError):
+        ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(1))
+
+
+@pytest.mark.parametrize(("remaining", "expected"), [(10.0, 1.0), (1.0, 0.5), (0.0, 0.0)])
+def test_the_api_gets_up_to_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, remaining: float, expected: float
+) -> None:
+    seconds: list[float] = []
+
+    def get(api: ManagementApi, url: str, headers: Any, deadline: Deadline) -> tuple[int, bytes]:
+        seconds.append(deadline.remaining)
+        return 404, b""
+
+    monkeypatch.setattr(ManagementApi, "_get", get)
+    with pytest.raises(ManagementUnavailable):
+        ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(remaining))
+    assert seconds[0] == pytest.approx(expected, abs=0.05)
+
+
+def test_a_body_that_never_ends_is_cut_off_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = ManagementApi(None, "http://h", 0.1)
+    closed: list[bool] = []
+    endless = SimpleNamespace(read1=lambda _: b"[", close=lambda: closed.append(True))
+    monkeypatch.setattr(api._pool, "request", lambda *_, **__: endless)
+    with pytest.raises(ManagementUnavailable, match="does not respond"):
+        api.queues(connection(), Deadline.after(5))
+    assert closed == [True]

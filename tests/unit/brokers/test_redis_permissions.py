@@ -113,3 +113,16 @@ def test_a_key_that_is_no_list_is_logged_for_every_error(
             assert reader.measure((), Deadline.after(5)).queues == {}
     (line,) = caplog.messages
     assert line.startswith(f"queue {NAME} cannot be read: ")
+
+
+def test_a_queue_is_logged_again_after_it_could_be_read(
+    connection: RedisConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = RedisQueueReader(connection, QueueRegistry({NAME}), "celery")
+    with caplog.at_level(logging.WARNING):
+        for readable in (False, True, False):
+            connection.redis().delete(NAME)
+            if not readable:
+                connection.redis().set(NAME, b"")
+            assert bool(reader.measure((), Deadline.after(5)).queues) is readable
+    assert len(caplog.messages) == 2

@@ -30,7 +30,7 @@ def limiter(caps: dict[str, int], series: int = 10_000) -> CardinalityLimiter:
     return CardinalityLimiter(caps, series, threading.Lock())
 
 
-def test_a_value_over_its_cap_is_other_in_every_table() -> None:
+def test_a_value_over_its_label_limit_is_other_in_every_table() -> None:
     shared = limiter({"task": 2})
     sent, failed = ValueTable(SENT, shared), ValueTable(FAILED, shared)
     sent.series("a", "q")
@@ -42,7 +42,7 @@ def test_a_value_over_its_cap_is_other_in_every_table() -> None:
     assert dict(shared.aggregated) == {SENT.name: 3, FAILED.name: 1}
 
 
-def test_over_the_cap_of_series_all_capped_labels_are_other() -> None:
+def test_over_the_series_limit_all_limited_labels_are_other() -> None:
     shared = limiter({"task": 10, "queue": 10}, series=8)
     runtime, failed = HistogramTable(RUNTIME, shared, lambda _: BUCKETS), ValueTable(FAILED, shared)
     known = runtime.series("a", "q")  # six series
@@ -56,7 +56,7 @@ def test_over_the_cap_of_series_all_capped_labels_are_other() -> None:
     assert failed.series("b", "q", "KeyError").labels == ("b", "q", "KeyError")
 
 
-def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
+def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     shared = limiter({"task": 1})
     table = ValueTable(SENT, shared)
     row = table.series("a\udfff", "q")
@@ -75,7 +75,7 @@ def test_what_cannot_be_written_as_text_is_a_question_mark() -> None:
     st.integers(0, 3),
     st.integers(0, 20),
 )
-def test_caps_hold_and_totals_stay_right(
+def test_limits_hold_and_totals_stay_right(
     events: list[tuple[str, str, str]], cap: int, series: int
 ) -> None:
     shared = limiter({"task": cap}, series)
@@ -110,7 +110,7 @@ def test_caps_hold_and_totals_stay_right(
         assert sent.series("new", "q").labels == ("new", "q")
 
 
-def test_what_is_removed_frees_its_labels() -> None:
+def test_removed_series_free_their_label_values() -> None:
     shared = limiter({"task": 1})
     sent, runtime = ValueTable(SENT, shared), HistogramTable(RUNTIME, shared, lambda _: BUCKETS)
     row, timer = sent.series("a", "q"), runtime.series("a", "q")
@@ -140,7 +140,7 @@ def test_a_waiting_thread_acquires_the_lock_next() -> None:
         assert order == ["who waited", "who had it"]
 
 
-def test_the_lock_is_let_go_after_an_error() -> None:
+def test_the_lock_is_released_after_an_error() -> None:
     lock = FairLock(threading.Lock())
     for _ in range(2):
         with suppress(KeyError), lock:

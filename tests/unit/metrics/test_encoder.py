@@ -1,4 +1,4 @@
-"""The text of families is prometheus_client's own, byte for byte, whoever writes it."""
+"""The text of families equals that of prometheus_client, byte for byte."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Families:
 
 
 class Spy(TableFamily):
-    """Notes whether its own text was asked for."""
+    """Records whether its own encoding was used."""
 
     asked = False
 
@@ -84,14 +84,14 @@ def gauge(name: str, value: object) -> GaugeMetricFamily:
 
 
 @given(numbers)
-def test_numbers(value: float) -> None:
+def test_numbers_equal_prometheus_client(value: float) -> None:
     assert format_value(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
     "value", [0.0, -0.0, 999999.0, 999999.9, 1e6, 1234567.0, -1e6, 1e16, 1e21, math.inf, -math.inf]
 )
-def test_numbers_at_the_edges(value: float) -> None:
+def test_numbers_at_the_edges_equal_prometheus_client(value: float) -> None:
     for near in (value, math.nextafter(value, math.inf), math.nextafter(value, -math.inf)):
         assert format_value(near) == floatToGoString(near)  # type: ignore[no-untyped-call]
 
@@ -176,7 +176,7 @@ MAKERS: list[Callable[[str, float], Metric]] = [
     st.lists(st.tuples(st.sampled_from(MAKERS), values, numbers)),
     st.sampled_from(FROM_TABLES + FROM_PROMETHEUS_CLIENT),
 )
-def test_any_mixture_of_families(
+def test_any_mixture_of_families_equals_prometheus_client(
     recipe: list[tuple[Callable[[str, float], Metric], str, float]], accept: str
 ) -> None:
     encode, _ = choose_encoder(accept)
@@ -185,14 +185,14 @@ def test_any_mixture_of_families(
 
 
 @pytest.mark.parametrize("accept", FROM_TABLES)
-def test_tables_write_themselves_in_what_scrapers_ask_for(accept: str) -> None:
+def test_tables_encode_themselves_in_the_formats_of_prometheus(accept: str) -> None:
     family = Spy(table())
     generate([family], choose_encoder(accept)[0])
     assert family.asked
 
 
 @pytest.mark.parametrize("accept", FROM_PROMETHEUS_CLIENT)
-def test_other_formats_are_written_by_prometheus_client(accept: str) -> None:
+def test_other_formats_are_encoded_by_prometheus_client(accept: str) -> None:
     encode, kind = choose_encoder(accept)
     if not any(word in kind for word in ("dots", "values", "version=2")):
         pytest.skip("this version of prometheus_client does not know that format")
@@ -202,7 +202,7 @@ def test_other_formats_are_written_by_prometheus_client(accept: str) -> None:
 
 
 @pytest.mark.parametrize("accept", ["", PROMETHEUS])
-def test_a_family_that_cannot_be_written_is_left_out(accept: str) -> None:
+def test_a_family_that_cannot_be_encoded_is_left_out(accept: str) -> None:
     encode, _ = choose_encoder(accept)
     good: list[Metric] = [
         gauge("one", 1),
@@ -237,7 +237,7 @@ def test_raises_without_a_callback_for_failures() -> None:
         generate([Broken(table())], generate_latest)
 
 
-def test_a_foreign_encoder_writes_everything() -> None:
+def test_an_unknown_encoder_encodes_every_family() -> None:
     family = Spy(table())
     assert (
         b"".join(generate([family], lambda registry: b"%d" % len(list(registry.collect()))))

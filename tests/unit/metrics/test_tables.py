@@ -1,4 +1,4 @@
-"""Tables: what they show is what was counted, within their caps, whoever reads meanwhile."""
+"""Tables: text and samples equal the counted values, also during concurrent updates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def limiter(caps: dict[str, int] | None = None, series: int = 10_000) -> Cardina
 
 
 def assert_same_text(family: TableFamily, expected: Metric) -> None:
-    """In both formats, against families that prometheus_client's own classes made."""
+    """Compare both formats with families built by prometheus_client's classes."""
     source = Families([expected])
     assert family.text(False).encode() == generate_latest(source)
     openmetrics: bytes = generate_openmetrics(source)  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ def written(labels: Sequence[str]) -> tuple[str, ...]:
 def declarations(
     draw: st.DrawFn, kinds: Sequence[str]
 ) -> tuple[MetricDefinition, list[tuple[str, ...]]]:
-    """A metric, and some label sets for it."""
+    """Generate a metric and some label sets."""
     names = draw(st.sampled_from(LABELS))
     declare = getattr(EVENTS, draw(st.sampled_from(kinds)))
     sets = draw(st.lists(st.tuples(*[odd] * len(names)), min_size=1, max_size=4))
@@ -158,7 +158,7 @@ def test_a_task_may_have_its_own_buckets() -> None:
     assert 'bucket{le="2.5",queue="q",task="fast"} 0.0' in text
 
 
-def test_a_row_that_has_not_changed_keeps_its_text() -> None:
+def test_an_unchanged_series_keeps_its_text() -> None:
     table = ValueTable(SENT, limiter())
     rows = [table.series("a", "q"), table.series("b", "q")]
     table.family().text(False)
@@ -170,12 +170,12 @@ def test_a_row_that_has_not_changed_keeps_its_text() -> None:
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (-1.0,), (math.inf,), (math.nan,)])
-def test_buckets_that_cannot_be(bounds: tuple[float, ...]) -> None:
+def test_invalid_buckets_are_rejected(bounds: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="buckets have to ascend"):
         HistogramTable(RUNTIME, limiter(), lambda _: bounds).series("a", "q")
 
 
-def test_declarations_that_cannot_be() -> None:
+def test_invalid_declarations_are_rejected() -> None:
     for metric in (
         EVENTS.gauge("a-b", help=""),
         EVENTS.gauge("a\n", help=""),
@@ -193,7 +193,7 @@ def test_declarations_that_cannot_be() -> None:
         ValueTable(SENT, limiter()).series("a")
 
 
-def test_a_row_that_was_removed_does_not_take_its_successor_along() -> None:
+def test_removing_a_removed_series_again_keeps_its_successor() -> None:
     table = ValueTable(SENT, limiter())
     old = table.series("a", "q")
     table.remove(old)
@@ -205,7 +205,7 @@ def test_a_row_that_was_removed_does_not_take_its_successor_along() -> None:
 
 
 class CountedMeanwhile(ValueTable):
-    """Counts one more each time between reading a row and writing it."""
+    """Updates each series between its copy and its encoding."""
 
     def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
         copies = list(copies)
@@ -214,21 +214,21 @@ class CountedMeanwhile(ValueTable):
         super()._encode(copies)
 
 
-def test_what_is_counted_while_text_is_made_is_in_the_next() -> None:
+def test_an_update_during_encoding_is_in_the_next_text() -> None:
     table = CountedMeanwhile(SENT, limiter())
     table.series("a", "q")
     assert [table.family().text(False).split()[-1] for _ in range(3)] == ["0.0", "1.0", "2.0"]
 
 
 class LockWatcher(ValueTable):
-    """Fails when text is made under the lock that ingestion waits for."""
+    """Fails when it encodes under the lock of the event thread."""
 
     def _encode(self, copies: Iterable[Copy[ValueSeries]]) -> None:
         assert not self._limiter.update_lock.locked()
         super()._encode(copies)
 
 
-def test_text_is_not_made_under_the_lock() -> None:
+def test_text_is_not_encoded_under_the_update_lock() -> None:
     table = LockWatcher(SENT, limiter())
     table.series("a", "q")
     assert "} 0.0\n" in table.family().text(False)
@@ -243,7 +243,7 @@ def eager_switches() -> Iterator[None]:
 
 
 class Shop:
-    """A counter and a histogram, counted in by one thread and read by others."""
+    """A counter and a histogram, updated by one thread and read by others."""
 
     def __init__(self) -> None:
         self.limiter = limiter()
@@ -253,7 +253,7 @@ class Shop:
         self.faults: list[str] = []
 
     def count(self) -> None:
-        """Until told to stop; each observation is 0.5 s."""
+        """Count until stopped; each observation is 0.5 s."""
         for number in count():
             if self.stopping.is_set():
                 return
@@ -263,12 +263,12 @@ class Shop:
                     self.runtime.series(f"task{task}", "q").observe(0.5)
 
     def look(self) -> None:
-        """Note what went back, and numbers that do not belong together."""
+        """Record values that decreased, and inconsistent histograms."""
         seen: Counter[str] = Counter()
         for _ in range(30):
             for sample in parsed(self.sent).samples:
                 if sample.value < seen[sample.labels["task"]]:
-                    self.faults.append(f"{sample} went back")
+                    self.faults.append(f"{sample} decreased")
                 seen[sample.labels["task"]] = int(sample.value)
             self.faults.extend(inconsistent(parsed(self.runtime)))
 
@@ -297,7 +297,7 @@ def parsed(table: ValueTable | HistogramTable) -> Metric:
 
 
 def inconsistent(family: Metric) -> Iterator[str]:
-    """Rows whose numbers do not belong together: each observation is 0.5 s."""
+    """Yield histograms whose counts and sum contradict each other."""
     parts = {
         (sample.labels["task"], sample.name, sample.labels.get("le")): sample.value
         for sample in family.samples

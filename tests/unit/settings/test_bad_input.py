@@ -26,7 +26,7 @@ def error_of(path: Path) -> str:
 
 
 def test_bad_configs_match_the_golden_file() -> None:
-    # To update it: UPDATE_GOLDEN=1 pytest tests/unit/settings
+    # To update it: make golden
     errors = "".join(f"{path.stem}\n    {error_of(path)}\n" for path in BAD)
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(errors)

@@ -12,9 +12,12 @@ import pytest
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Address, Secret, Settings
 from celery_vitals.settings.click_options import all_options
+from celery_vitals.settings.model import COLLECTOR_NAMES
 from celery_vitals.settings.options import options_of
 from tests.support.command_line import BROKER, read
 from tools.reference_pages import options_markdown
+
+COLLECTORS = {name: name in ("backend", "queues") for name in COLLECTOR_NAMES}
 
 
 @pytest.fixture
@@ -67,7 +70,8 @@ def test_defaults() -> None:
     settings = Settings()
     assert settings.broker_url is None
     assert settings.web_listen_address == (Address("", 10818),)
-    assert settings.collectors == {"broker", "backend", "workers", "queues", "tasks"}
+    names = {"broker", "backend", "workers", "queues", "tasks"}
+    assert names <= settings.collectors == set(COLLECTOR_NAMES)
     assert (settings.worker_timeout, settings.worker_forget_after) == (120, 3600)
     assert (settings.timeout, settings.timeout_offset, settings.min_interval) == (5, 0.5, 1)
     assert dict(settings.broker_transport_options) == {}
@@ -165,11 +169,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "timeout": "3",
         "timeout-offset": "0.25",
         "min-interval": "0",
-        "collector.broker": "false",
-        "collector.backend": "true",
-        "collector.workers": "false",
-        "collector.queues": "true",
-        "collector.tasks": "false",
+        **{f"collector.{name}": str(on).lower() for name, on in COLLECTORS.items()},
         "enable-events": "true",
         "event-queue": "standby",
         "runtime-buckets": "[1, 2.5]",
@@ -221,7 +221,6 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --queue-priorities
         --worker-timeout 20 --worker-forget-after 30 --timeout 3
         --timeout-offset .25 --min-interval 0
-        --no-collector.broker --collector.backend --no-collector.workers --no-collector.tasks
         --enable-events --event-queue standby --runtime-buckets 1,2.5 --wait-buckets 3
         --task-runtime-buckets t.slow=60,600 --task-wait-buckets t.slow=7
         --task-labels worker --task-label tenant=kwargs.customer
@@ -232,7 +231,8 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --web.config.file {os.devnull}
         --web.max-requests 7 --web.disable-exporter-metrics --log.level debug --log.format json
     """
-    from_flags = read(*flags.split())
+    switches = [f"--{'' if on else 'no-'}collector.{name}" for name, on in COLLECTORS.items()]
+    from_flags = read(*flags.split(), *switches)
     assert from_file == from_environment == from_flags
     assert from_file.web_listen_address == (Address("::1", 1), Address("h", 2))
     assert from_file.queues == ("q1", "q2")

@@ -159,4 +159,4 @@ UNOBSERVABLE = (
 """Transports of kombu that lack what an exporter needs, or that the tests cannot run."""
 
 PLUG_IN = Capabilities("Another transport", (), workers=UNTESTED, events=UNTESTED)
-"""What is known of a transport that is not kombu's own: nothing."""
+"""The capabilities of a transport that is not kombu's own: none."""

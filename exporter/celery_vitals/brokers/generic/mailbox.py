@@ -120,7 +120,7 @@ class KombuMailbox:
         self._delivering = self._delivering or ticket in self._sent_tickets
         try:
             body = decode(message.body, message.content_type, message.content_encoding)
-        except Exception:  # noqa: BLE001 - whatever a decoder raises: such a reply is left out
+        except Exception:  # noqa: BLE001 - decoders raise errors of many types
             return
         if isinstance(body, dict):
             self._replies.append(Reply(ticket, body))

@@ -66,7 +66,7 @@ class AmqpReceiver:
     def receive(self, seconds: float) -> None:
         """Deliver what has arrived, one block at most, and acknowledge it.
 
-        RabbitMQ redelivers what is not acknowledged when the connection ends.
+        RabbitMQ redelivers unacknowledged messages when the connection ends.
         """
         block, arrived = self._socket.read(seconds)
         if block:

@@ -36,6 +36,7 @@ _HEARTBEAT = 300.0
 default) wins where it is less; then it closes connections that are used more rarely, and the next
 scrape opens new ones."""
 _LISTENING_HEARTBEAT = 15.0
+"""Seconds.  Short: without events, only heartbeats show that the broker is alive."""
 
 
 class RabbitMQQueueReaders:
@@ -74,7 +75,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
         return tls.checked(named, third_party.amqp_tls_options())
 
     def unverified_certificate(self, url: str, options: Any) -> tls.UnverifiedCertificate | None:
-        """Return what is not verified: py-amqp compares names only when it is given one."""
+        """Return the missing check: py-amqp compares names only when it is given one."""
         chosen = Connection(url, ssl=options).ssl
         named = chosen if isinstance(chosen, Mapping) else {}
         if not (chosen or url.startswith("amqps://")) or "context" in named:

@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: which queues exist, and what AMQP itself does not report of them."""
+"""RabbitMQ's management API: the queues that exist, and numbers that AMQP does not report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class QueueInfo:
     unacked: int | None
     consumers: int | None
     head_at: int | None
-    """The producer's timestamp (seconds) of the message at the head, acknowledged or not."""
+    """The producer's timestamp (seconds) of the message at the head, which a worker may hold."""
     by_priority: bool
     """Whether a message of a higher priority comes to the head before an older one."""
 

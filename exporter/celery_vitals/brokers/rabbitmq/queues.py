@@ -145,8 +145,8 @@ class RabbitMQQueueReader:
     ) -> Iterator[tuple[str, tuple[int, int]]]:
         """Iterate over messages ready and consumers of the queues that exist and may be read.
 
-        Many requests are in flight at once, and the broker answers in order.  What it refused the
-        last time is requested alone: with a refusal it drops the other requests.
+        Many requests are in flight at once, and the broker answers in order.  A queue that it
+        refused the last time is requested alone: a refusal drops the other requests.
         """
         asked: deque[str] = deque()
         waiting = deque(sorted(names, key=lambda name: name in self._refused))

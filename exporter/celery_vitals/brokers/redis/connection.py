@@ -40,7 +40,7 @@ class RedisConnection(BrokerConnection):
         return connection
 
     def round_trip(self) -> None:
-        """PING."""
+        """Send PING."""
         self.redis().ping()
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class Discovery:
         self._error_before: object = None
 
     def advance(self, deadline: Deadline) -> Iterator[BlindSpot]:
-        """Scan some more keys; return what is missed."""
+        """Scan some more keys; return the blind spot of an incomplete scan."""
         first = self._untouched and not self._registry.scanned
         until = deadline.within(deadline.remaining * _FIRST_SHARE if first else _SECONDS)
         self._untouched, failure = False, None

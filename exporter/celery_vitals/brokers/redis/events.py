@@ -73,7 +73,7 @@ class RedisReceiver:
             raise self._failure
 
     def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
-        """PUBLISH on a connection of its own; the reply is read with the next publish."""
+        """Send PUBLISH on a connection of its own; its reply is read at the next publish."""
         third_party.discard_redis_replies(self._publisher)
         topic = f"{self._prefix}{exchange}"
         if routing_key and self._patterns:

@@ -57,7 +57,7 @@ class RedisKind(BrokerKind[RedisConnection]):
     connection_class = RedisConnection
 
     def visibility_timeout(self, options: Mapping[str, Any], default: float | None) -> float | None:
-        """Return the application's own, where it is known."""
+        """Return the application's own value, where it is known."""
         value = options.get("visibility_timeout", default)
         if value is None:
             return None
@@ -81,13 +81,13 @@ class RedisKind(BrokerKind[RedisConnection]):
         return tls.checked(named, third_party.redis_tls_options())
 
     def tls_or_default(self, url: str, options: Any) -> Any:
-        """Return what kombu uses, with a warning each time, for rediss:// without options."""
+        """Return kombu's default for rediss:// without options, where kombu logs a warning."""
         if options or not url.startswith("rediss://") or "ssl_" in urlsplit(url).query:
             return options
         return {"ssl_cert_reqs": ssl.CERT_NONE}
 
     def unverified_certificate(self, url: str, options: Any) -> tls.UnverifiedCertificate | None:
-        """Return what is not verified: options and the query of the URL count."""
+        """Return the missing check; both the options and the query of the URL count."""
         named = Connection(url, ssl=self.tls_or_default(url, options)).ssl
         if not isinstance(named, Mapping) or not named:
             return None

@@ -59,7 +59,7 @@ class RedisMailbox:
         return {"exchange": "", "routing_key": self._name}
 
     def broadcast(self, messages: Sequence[Mapping[str, Any]]) -> int | None:
-        """PUBLISH, which returns the number of subscribed mailboxes."""
+        """Send PUBLISH, which returns the number of subscribed mailboxes."""
         now = time.time()
         if now - self._swept > _ORPHANED_AFTER:
             self._swept = now
@@ -118,6 +118,6 @@ def _parse(raw: bytes) -> Reply | None:
         content_type = message.content_type or kombu_message.JSON
         content = decode(message.body, content_type, message.content_encoding)
         ticket = message.headers["ticket"]
-    except Exception:  # noqa: BLE001 - whatever a decoder raises: such a reply is left out
+    except Exception:  # noqa: BLE001 - decoders raise errors of many types
         return None
     return Reply(ticket, content) if isinstance(ticket, str) and isinstance(content, dict) else None

@@ -1,4 +1,4 @@
-"""What an ACL of Redis denies: the command or the keys, read from the error of the server."""
+"""Refusals by an ACL of Redis: the denied command or keys, from the error of the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMAND = re.compile(r"run the '([^']+)' command")
 
 @dataclass(frozen=True)
 class Refusal:
-    """What this user is not permitted to use."""
+    """The command or keys that this user may not use."""
 
     commands: tuple[str, ...] = ()
     """The denied command; several where it is one of them; none where keys are denied."""
@@ -39,7 +39,7 @@ class PermissionBlindSpot(BlindSpot):
 
 
 def refusal_of(error: object) -> Refusal | None:
-    """Return what the server has refused; None when the error is another."""
+    """Return the refusal that an error of the server reports; None for any other error."""
     command = _COMMAND.search(str(error))
     if command is not None:
         return Refusal((command[1].upper().replace("|", " "),))

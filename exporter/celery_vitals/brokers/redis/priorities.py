@@ -35,7 +35,7 @@ class UncountedPriorities:
         return chosen
 
     def take(self, chosen: Sequence[str], answers: Sequence[Any]) -> Iterator[BlindSpot]:
-        """Take the answers; return what is not counted, as far as is known now."""
+        """Take the answers; return the blind spot of the queues that use such steps."""
         for name, count in zip(chosen, answers, strict=True):
             if isinstance(count, int) and count:
                 self._used.add(name)

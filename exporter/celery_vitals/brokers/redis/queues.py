@@ -56,7 +56,7 @@ class RedisQueueReader:
         self._logged: set[str] = set()
 
     def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
-        """Read all lengths in one pipeline, after looking for further queues."""
+        """Scan for further queues, then read the lengths, mostly in one pipeline."""
         keys = self._keys
         blind_spots = [*self._discovery.advance(deadline)]
         names = sorted(self._registry.names() | set(consumed))
@@ -182,7 +182,7 @@ def _not_by_queue(problem: Refusal | ScriptProblem | None) -> BlindSpot:
 def _denied(
     lengths: Sequence[Any], others: Sequence[Any], unacked: Sequence[Any], replies: Any
 ) -> Iterator[BlindSpot]:
-    """Iterate over what this user may not read."""
+    """Iterate over the blind spots that permissions cause."""
     for subject, sentence, answers in (
         ("queue_length", "The lengths of some queues are not read: {}.", lengths),
         ("queue_priorities", "Messages at other priorities are not detected: {}.", others),

@@ -92,7 +92,7 @@ class ServerScript:
         """Why the last run failed; None when it did not."""
 
     def run(self, keys: Sequence[str], args: Sequence[int]) -> list[Any] | None:
-        """Return what the script returns; None when its limits are exceeded or it cannot run."""
+        """Return the script's result; None when its limits are exceeded or it cannot run."""
         self.problem = None
         try:
             result: list[Any] | None = self._script(keys=keys, args=args)
