@@ -231,6 +231,28 @@ class TestOutcomes:
         probe.error = None
         assert value(runner) == 2
 
+    def test_credentials_are_redacted_in_the_error(
+        self, probe: Probe, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        probe.error = ConnectionRefusedError("redis://user:hidden@broker:6379 refused")
+        outcome = probed(make(probe))
+        assert outcome is not None
+        assert "broker:6379" in outcome.detail
+        assert "hidden" not in outcome.detail + caplog.text
+
+    def test_a_thread_that_cannot_start_is_a_failure(
+        self, probe: Probe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        runner = make(probe)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert reason(runner) is Reason.INTERNAL
+        assert runner.idle
+        assert value(runner) == 1
+
     def test_last_success_is_kept_after_a_failure(self, probe: Probe) -> None:
         runner = make(probe)
         probed(runner)

@@ -151,3 +151,30 @@ def test_no_state_is_left_of_ended_tasks(scene: Scene) -> None:
         )
     )
     assert not scene.tracker().running
+
+
+def test_deferred_events_of_evicted_tasks_are_counted() -> None:
+    scene = Scene(max_tasks=10, queues_known=False)
+    for number in range(50):
+        scene.received(f"u{number}")
+    assert scene.tracked_tasks <= 10
+    scene.idle(3)
+    assert scene.total("task_received_total") == 50
+
+
+def test_task_started_again_after_its_end_is_kept() -> None:
+    scene = Scene()
+    scene.received("u")
+    scene.started("u")
+    scene.failed("u")
+    scene.started("u")  # redelivered
+    scene.idle(6)
+    assert scene.tracked_tasks == 1
+    assert scene.running() == 1
+
+
+def test_number_of_names_kept_is_limited() -> None:
+    scene = Scene(capacity=10)
+    for number in range(100):
+        scene.sent(f"u{number}", f"task{number}")
+    assert len(scene.index._names) == 10

@@ -8,6 +8,7 @@ import pickle
 import pytest
 from kombu.utils.json import dumps as kombu_dumps
 
+from celery_vitals.metrics import definitions
 from tests.support.scene import NOW, PRODUCER, WORKER, Scene
 
 
@@ -318,9 +319,9 @@ def test_samples_are_computed_under_the_event_lock(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = scene.limiter.update_lock
-    monkeypatch.setattr(scene.processor, "_samples", lambda: iter([lock.locked()]))
-    held: object = scene.processor.samples()
-    assert held == [True]
+    sample = definitions.TASKS_IN_FLIGHT
+    monkeypatch.setattr(scene.processor, "_samples", lambda: iter([sample(lock.locked())]))
+    assert scene.processor.samples() == [sample(True)]
     assert not lock.locked()
 
 

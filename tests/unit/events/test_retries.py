@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from celery_vitals.events.task_state import TaskState
 from tests.support.scene import PRODUCER, WORKER, Scene
 
 
@@ -188,3 +189,11 @@ def test_task_sent_twice_has_one_wait(scene: Scene) -> None:
     scene.sent("u")
     assert scene.waits() == (1, 0.02)
     assert list(scene.tasks.oldest_waiting()) == []
+
+
+def test_start_of_an_attempt_does_not_match_the_sending_of_a_later_one() -> None:
+    """The events of attempt 1 were lost: when it started is unknown."""
+    task = TaskState(None, None)
+    task.record_start(5.0, None)
+    task.begin_attempt(2)
+    assert task.record_sent(1, 3.0) == 0.0

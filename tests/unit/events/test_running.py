@@ -227,3 +227,34 @@ def test_silent_worker_is_kept_for_an_hour() -> None:
     assert "silent@h" in scene.labels("exporter_events_missed_total", "worker")
     scene.idle(200)
     assert "silent@h" not in scene.labels("exporter_events_missed_total", "worker")
+
+
+def test_a_start_just_before_a_heartbeat_is_not_ended_by_its_count() -> None:
+    """The worker may have counted before the start."""
+    scene = Scene()
+    scene.heartbeat(0, 0)
+    scene.started("u")
+    scene.heartbeat(1, 0, after=0.5)
+    scene.heartbeat(1, 1, after=2)
+    assert scene.running("unknown") == 1
+
+
+def test_tasks_over_the_active_count_of_a_busy_worker_do_not_mark_their_name() -> None:
+    """One of them may still run: only a count of 0 shows which tasks end without an event."""
+    scene = Scene()
+    start_ignored(scene, 2)
+    for _ in range(3):
+        scene.heartbeat(2, 1, after=2)
+    assert scene.running() == 1
+    assert not scene.index.name("add").ends_without_event
+    for _ in range(2):
+        scene.heartbeat(2, 0, after=2)
+    assert scene.running() == 0
+    assert scene.index.name("add").ends_without_event
+
+
+def test_concurrency_of_one_process_does_not_cap_a_shared_name(no_heartbeats: Scene) -> None:
+    start_ignored(no_heartbeats, 3)
+    no_heartbeats.tracker().mark_shared()
+    no_heartbeats.idle(61)
+    assert no_heartbeats.running() == 3

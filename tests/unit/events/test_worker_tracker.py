@@ -265,3 +265,30 @@ def test_events_without_a_pid() -> None:
     worker.set_process(10)
     assert worker.count_missed(100) == 0
     assert worker.pid == 10
+
+
+def test_events_after_a_first_heartbeat_do_not_hide_missed_ones() -> None:
+    worker = WorkerTracker("w@one", NOW)
+    count_starts(worker, 3)
+    worker.count_missed(5)
+    count_starts(worker, 2)  # those that the heartbeat had counted
+    worker.count_missed(5)
+    worker.count_missed(5)
+    count_starts(worker)
+    worker.count_missed(8)
+    assert worker.count_missed(8) == 2
+
+
+def test_clock_keeps_the_fastest_event_of_the_window_before() -> None:
+    clock = Clock()
+    clock.observe(NOW, NOW + 0.1)
+    clock.observe(NOW + 301, NOW + 310)
+    assert clock.behind == pytest.approx(0.1)
+    assert clock.correction == 0.0
+
+
+def test_number_of_previous_pids_is_limited() -> None:
+    worker = WorkerTracker("w@one", NOW)
+    for pid in range(1, 1000):
+        worker.set_process(pid)
+    assert len(worker._previous_pids) == 8
