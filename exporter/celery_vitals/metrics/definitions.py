@@ -428,5 +428,12 @@ WORKER_CLOCK_OFFSET = tasks.gauge(
     " fastest event.",
 )
 
-GROUPS = (exporter, broker, backend, workers, queues, tasks)
+GROUPS = (
+    exporter,
+    broker,
+    backend,
+    workers,
+    queues,
+    tasks,
+)
 DEFINITIONS = tuple(definition for group in GROUPS for definition in group.definitions)

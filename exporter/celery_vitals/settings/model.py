@@ -35,7 +35,13 @@ WEB = "Web"
 LOGGING = "Logging"
 CONFIGURATION = "Configuration"
 
-COLLECTOR_NAMES = ("broker", "backend", "workers", "queues", "tasks")
+COLLECTOR_NAMES = (
+    "broker",
+    "backend",
+    "workers",
+    "queues",
+    "tasks",
+)
 _DAY = 86400.0
 
 
