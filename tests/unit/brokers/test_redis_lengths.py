@@ -40,12 +40,19 @@ class FakeRedis:
         self._answers.append(NoPermissionError(command) if command == self.denied else answer())
 
 
-def read(client: FakeRedis, steps: tuple[int, ...] = (0, 3, 6, 9)) -> dict[str, list[Any]]:
-    lengths = QueueLengths(client, steps, lambda name, step: f"{name}:{step}")
-    requested = lengths.request(client, NAMES)
+def reader(client: FakeRedis, steps: tuple[int, ...] = (0, 3, 6, 9)) -> QueueLengths:
+    return QueueLengths(client, steps, lambda name, step: f"{name}:{step}")
+
+
+def read(
+    client: FakeRedis, lengths: QueueLengths | None = None, names: list[str] = NAMES
+) -> dict[str, list[Any]]:
+    lengths = lengths or reader(client)
+    client.commands.clear()
+    requested = lengths.request(client, names)
     answers = client.execute(raise_on_error=False)
     assert len(answers) == requested
-    return dict(zip(NAMES, lengths.take(NAMES, answers), strict=True))
+    return dict(zip(names, lengths.take(names, answers), strict=True))
 
 
 def test_missing_lists_of_other_steps_are_not_requested() -> None:
@@ -60,13 +67,48 @@ def test_other_steps_are_read_for_the_hundred_queues_with_such_a_list() -> None:
     client = FakeRedis({"q120:0": 1, "q120:6": 2, "q121:9": 3})
     found = read(client)
     assert (found["q120"], found["q121"], found["q122"]) == ([1, 0, 2, 0], [0, 0, 0, 3], [0] * 4)
-    assert client.commands.count("llen") == 150 + 50 * 3
+    assert client.commands.count("llen") == 150 + 50 * 4
+
+
+def test_queues_that_had_such_a_list_are_read_at_once_from_then_on() -> None:
+    client = FakeRedis({"q120:0": 1, "q120:6": 2})
+    lengths = reader(client)
+    read(client, lengths)
+    client.lists = {"q120:3": 5}
+    assert read(client, lengths)["q120"] == [0, 5, 0, 0]
+    assert client.commands.count("llen") == 150 + 3
+    read(client, lengths, NAMES[:100])  # forgets the queue
+    assert read(client, lengths)["q120"] == [0, 5, 0, 0]
+    assert client.commands.count("llen") == 150 + 50 * 4
+
+
+def test_a_message_that_changes_its_step_is_not_missed() -> None:
+    client = FakeRedis({"q000:3": 1})
+    lengths = reader(client)
+    lengths.request(client, NAMES)
+    answers = client.execute(raise_on_error=False)
+    client.lists = {"q000:0": 1}
+    assert lengths.take(NAMES, answers)[0] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_list_that_changes_after_the_check_has_one_of_its_lengths(there: bool) -> None:
+    client = FakeRedis({"q000:3": 1} if there else {})
+    lengths = reader(client)
+    lengths.request(client, NAMES)
+    answers = client.execute(raise_on_error=False)
+    client.lists = {} if there else {"q000:3": 1}
+    assert lengths.take(NAMES, answers)[0] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("lists", [{}, {"q000:3": 4}])
 def test_without_permission_for_exists_all_lists_are_read(lists: dict[str, int]) -> None:
-    found = read(FakeRedis(lists, denied="exists"))
-    assert found["q000"] == [0, lists.get("q000:3", 0), 0, 0]
+    client = FakeRedis(lists, denied="exists")
+    lengths = reader(client)
+    for requests in (150 + 150 * 4, 150 * 4):
+        assert read(client, lengths)["q000"] == [0, lists.get("q000:3", 0), 0, 0]
+        assert client.commands.count("llen") == requests
+    assert "exists" not in client.commands
 
 
 def test_a_denied_length_is_in_the_place_of_the_length() -> None:
@@ -75,7 +117,8 @@ def test_a_denied_length_is_in_the_place_of_the_length() -> None:
     assert others == [0, 0, 0]
 
 
-def test_a_single_step_needs_no_check() -> None:
+@pytest.mark.parametrize(("steps", "expected"), [((0,), [2]), ((), [])])
+def test_a_single_step_needs_no_check(steps: tuple[int, ...], expected: list[int]) -> None:
     client = FakeRedis({"q001:0": 2})
-    assert read(client, (0,))["q001"] == [2]
+    assert read(client, reader(client, steps))["q001"] == expected
     assert "exists" not in client.commands
