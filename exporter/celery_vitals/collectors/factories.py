@@ -57,6 +57,9 @@ def create_collectors(dependencies: Dependencies) -> dict[str, BaseCollector[Any
 def _broker(shared: Dependencies) -> BrokerCollector | None:
     capabilities = shared.broker.target.capabilities
     if capabilities.up:
+        if not capabilities.writable:
+            what = "It is not known whether the broker accepts messages"
+            shared.add_unsupported("broker_writable", what, capabilities.writable)
         return BrokerCollector(shared.broker)
     shared.add_unsupported("broker", "The broker is not probed", capabilities.up)
     return None
