@@ -7,8 +7,9 @@ from celery_vitals.brokers.kinds import KINDS
 
 REDIS_ACL = (
     "+ping +lpushx +info +select +client|setname +hello +scan +smembers +scard +exists +llen "
-    "+lindex +hlen +hget +hstrlen +zrange +evalsha +script|load +publish +psubscribe +punsubscribe +brpop "
-    "+lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore +expire +multi +exec +set +get"
+    "+lindex +hlen +hget +hstrlen +zrange +evalsha +script|load +publish +psubscribe +punsubscribe "
+    "+brpop +lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore +expire +multi +exec +set "
+    "+get"
 )
 """The commands that a user of Redis needs for all metrics."""
 

@@ -299,7 +299,7 @@ ALARMS = {
         ("set_vm_memory_high_watermark", "absolute", "1MB"),
         ("set_vm_memory_high_watermark", "0.6"),
     ),
-    "disk": (("set_disk_free_limit", "900TB"), ("set_disk_free_limit", "50MB")),
+    "disk": (("set_disk_free_limit", "900000GB"), ("set_disk_free_limit", "50MB")),
 }
 
 
@@ -417,7 +417,7 @@ def ready(broker: Broker) -> int:
 
 def test_looking_leaves_nothing_behind(broker: Broker) -> None:
     publish(broker, "add", 1, 2, queue="waiting")
-    with local_exporter(broker) as local:
+    with local_exporter(broker, collectors=frozenset(NAMES)) as local:
         local.scrape(names=NAMES)
         before = inventory(broker)
         for _ in range(20):
