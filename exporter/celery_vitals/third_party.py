@@ -273,12 +273,16 @@ def amqp_cluster_name(connection: Any) -> str:
     return str(connection.server_properties.get("cluster_name") or "")
 
 
+_BLOCKED = (10, 60)
+"""connection.blocked, by class and method."""
+
+
 def on_blocked(connection: Any, callback: Callable[[str], Any]) -> None:
     """Call `callback` with the broker's reason when it blocks the connection.
 
     py-amqp `Connection._METHODS`, `_callbacks`: the documented `on_blocked` gets no reason.
     """
-    blocked = spec.method(spec.Connection.Blocked, "s")
+    blocked = spec.method(_BLOCKED, "s")
     connection._METHODS = {**connection._METHODS, blocked.method_sig: blocked}
     connection._callbacks[blocked.method_sig] = callback
 

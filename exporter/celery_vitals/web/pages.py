@@ -136,8 +136,7 @@ def _connection(what: str, collector: CollectorStatus | None) -> Finding:
 
 def _broker_findings(state: Writability) -> Iterator[Finding]:
     if state.reason is not None:
-        text = f"Broker: accepts no messages, {state.reason.description}"
-        yield Finding("bad", text)
+        yield Finding("bad", f"Broker: accepts no messages, {state.reason.description}")
     if state.memory_used is not None and state.memory_limit:
         share = f"{state.memory_used / state.memory_limit:.0%}"
         yield Finding("plain", f"Broker: {share} of its memory limit in use")
