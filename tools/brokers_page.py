@@ -6,9 +6,10 @@ from celery_vitals.brokers.capabilities import Capabilities, Capability
 from celery_vitals.brokers.kinds import KINDS
 
 REDIS_ACL = (
-    "+ping +select +client|setname +hello +scan +smembers +scard +exists +llen +lindex +hlen "
-    "+hget +hstrlen +zrange +evalsha +script|load +publish +psubscribe +punsubscribe +brpop "
-    "+lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore +expire +multi +exec +set +get"
+    "+ping +lpushx +info +select +client|setname +hello +scan +smembers +scard +exists +llen "
+    "+lindex +hlen +hget +hstrlen +zrange +evalsha +script|load +publish +psubscribe +punsubscribe "
+    "+brpop +lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore +expire +multi +exec +set "
+    "+get"
 )
 """The commands that a user of Redis needs for all metrics."""
 
@@ -25,8 +26,9 @@ reason in the words of these tables. Entries of a broker that is not tested are 
 source.
 """
 _TABLE = """\
-| Broker | URL scheme | Up | Queue lengths | Unacknowledged | Workers | Task events | Tested |
-|---|---|---|---|---|---|---|---|"""
+| Broker | URL scheme | Up | Writable | Queue lengths | Unacknowledged | Workers | Task events |\
+ Tested |
+|---|---|---|---|---|---|---|---|---|"""
 _ROUTES = """\
 | Broker | What | How it is observed, or why not |
 |---|---|---|"""
@@ -69,6 +71,10 @@ _TAIL = """\
 - **Users**: name and password in the URL, special characters percent-encoded. A user with access to
   all metrics needs `~*`, `&*` and the commands `{redis_acl}`. The exporter names its connections
   where it is permitted to.
+- **Writable**: LPUSHX passes the same checks as LPUSH and does nothing to a key that does not
+  exist. Without it INFO decides, except where `min-replicas-to-write` is set and a replica is
+  connected. A full memory counts as not writable from 32 KiB (or 10 %) below `maxmemory` on, unless
+  the eviction policy finds a key to delete. Without INFO, memory and eviction policy are absent.
 - **Sentinel**: `sentinel://HOST:26379/0;sentinel://HOST:26379/0` and `--broker-transport-option
   master_name=NAME`. After a failover the exporter continues with the new master. Options for the
   Sentinels themselves, such as a password, go into the transport option `sentinel_kwargs`.
@@ -88,8 +94,13 @@ _TAIL = """\
 - **Several hosts**: `amqp://u:p@a//;amqp://u:p@b//`. They are tried in turn, the last good one
   first.
 - **The management plugin**: at `--rabbitmq-management-url`, else at port 15672 (15671 with TLS) of
-  the connected host. Its user needs the tag `management`. An API whose cluster has another name
-  than the broker's is ignored: it belongs to another broker.
+  the connected host. Its user needs the tag `management`, and `monitoring` for the memory of the
+  nodes. An API whose cluster has another name than the broker's is ignored: it belongs to another
+  broker.
+- **Writable**: on a connection of its own, the exporter publishes two empty messages to the default
+  exchange that no queue receives; RabbitMQ returns them and keeps nothing. During a memory or disk
+  alarm it blocks that connection instead. Where the user may not write to the default exchange
+  (`amq.default`), the alarms of the nodes decide, which need the tag `monitoring`.
 
 ## Amazon SQS
 
@@ -162,6 +173,7 @@ def _routes(one: Capabilities) -> list[str]:
 def _capabilities(one: Capabilities) -> tuple[tuple[str, Capability], ...]:
     return (
         ("up", one.up),
+        ("writable", one.writable),
         ("queue lengths", one.length),
         ("unacknowledged", one.unacked),
         ("workers", one.workers),

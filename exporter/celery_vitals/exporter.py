@@ -17,7 +17,9 @@ from celery_vitals._version import __version__
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.target import target_of
+from celery_vitals.brokers.writability import UNKNOWN, Writability
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
+from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
@@ -133,7 +135,15 @@ class Collector(PrometheusCollector):
             self._last_outcomes(),
             tuple(self._blind_spots()),
             self._queues.included(self._workers.queues()),
+            self._broker_state(),
         )
+
+    def _broker_state(self) -> Writability:
+        collector = self._collectors.get(BrokerCollector.name)
+        outcome = self._last_outcomes().get(BrokerCollector.name)
+        if not isinstance(collector, BrokerCollector) or outcome is None:
+            return UNKNOWN
+        return collector.current(outcome.value)
 
     def close(self, deadline: Deadline) -> None:
         """Close all connections in good order, as far as `deadline` allows."""

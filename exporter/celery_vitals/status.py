@@ -9,6 +9,7 @@ from typing import Any
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import QueueSnapshot, QueueStats
 from celery_vitals.brokers.target import Target
+from celery_vitals.brokers.writability import UNKNOWN, Writability
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
 from celery_vitals.workers.registry import WorkerRegistry
@@ -68,6 +69,7 @@ class ClusterStatus:
     workers: tuple[WorkerStatus, ...]
     queues: tuple[QueueStatus, ...]
     blind_spots: tuple[BlindSpot, ...]
+    broker_state: Writability = UNKNOWN
 
 
 def cluster_status(
@@ -76,6 +78,7 @@ def cluster_status(
     outcomes: Mapping[str, Outcome[Any] | None],
     blind_spots: tuple[BlindSpot, ...],
     consumed: frozenset[str],
+    broker_state: Writability = UNKNOWN,
 ) -> ClusterStatus:
     """Build the snapshot; `consumed` are the queues that workers consume from, after filters."""
     queues, workers = outcomes.get("queues"), outcomes.get("workers")
@@ -93,6 +96,7 @@ def cluster_status(
             workers_known=workers is not None and workers.reason is None,
         ),
         blind_spots=blind_spots,
+        broker_state=broker_state,
     )
 
 

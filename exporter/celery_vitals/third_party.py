@@ -72,6 +72,14 @@ def replace_receive(channel: Any, receive: Callable[[Path, str], Any]) -> None:
     channel._get = lambda queue: receive(Path(channel.data_folder_in), queue)
 
 
+def message_folder(channel: Any) -> Path:
+    """Return the folder that a channel of the file system transport writes messages to.
+
+    kombu `filesystem.Channel.data_folder_out`.
+    """
+    return Path(channel.data_folder_out)
+
+
 # kombu, Redis transport
 
 
@@ -263,6 +271,20 @@ def amqp_cluster_name(connection: Any) -> str:
     py-amqp `Connection.server_properties`.
     """
     return str(connection.server_properties.get("cluster_name") or "")
+
+
+_BLOCKED = (10, 60)
+"""connection.blocked, by class and method."""
+
+
+def on_blocked(connection: Any, callback: Callable[[str], Any]) -> None:
+    """Call `callback` with the broker's reason when it blocks the connection.
+
+    py-amqp `Connection._METHODS`, `_callbacks`: the documented `on_blocked` gets no reason.
+    """
+    blocked = spec.method(_BLOCKED, "s")
+    connection._METHODS = {**connection._METHODS, blocked.method_sig: blocked}
+    connection._callbacks[blocked.method_sig] = callback
 
 
 def on_returned_message(channel: Any, callback: Callable[..., None]) -> None:

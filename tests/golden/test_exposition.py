@@ -24,6 +24,7 @@ STATES = ("healthy", "broker_down", "backend_down", "no_workers")
 VOLATILE = (
     "celery_scrape_timeout_seconds",
     "celery_probe_failures_total",
+    "celery_broker_memory_used_bytes",
     "celery_scrape_collector_duration_seconds",
     "celery_probe_last_success_timestamp_seconds",
     "celery_worker_reply_seconds",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from celery_vitals.brokers.writability import RefusalReason
 from celery_vitals.collectors.registry import COLLECTORS
 from celery_vitals.errors import Reason
 from celery_vitals.metrics.base import MetricDefinition
@@ -24,6 +25,7 @@ CLOSED = ("collector", "mode", "source", "state", "subject", "type")
 """Labels whose values are a closed set."""
 BY_CODE = {
     ("celery_probe_failures_total", "reason"): {reason.value for reason in Reason},
+    ("celery_broker_unwritable_reason", "reason"): {reason.value for reason in RefusalReason},
     ("celery_worker_state", "state"): {state.value for state in State},
     ("celery_scrape_collector_success", "collector"): {collector.name for collector in COLLECTORS},
 }

@@ -255,6 +255,7 @@ AVAILABILITY = state_timeline_panel(
         "exporter",
     ),
     Target(min_by(gauge("celery_broker_up")), "broker"),
+    Target(min_by(gauge("celery_broker_writable")), "broker writable"),
     Target(min_by(gauge("celery_result_backend_up")), "result backend"),
     Target(min_by(gauge("celery_exporter_event_stream_up")), "event stream"),
     Target(min_by(exporters_only(selector("up"))), "exporter"),

@@ -61,6 +61,16 @@ FAILURES = sum_by(increase("celery_task_failed_total", over=RECENT), "task")
 ENOUGH_FAILURES = f"{FAILURES} >= {MIN_FAILURES}"
 BROKER_UP = f"max ({gauge('celery_broker_up')}) == 1"
 LENGTH = sum_by(gauge("celery_queue_length"), "queue")
+MEMORY_IN_AN_HOUR = (
+    f"max (predict_linear({selector('celery_broker_memory_used_bytes')}[15m], 3600)"
+    f" / {selector('celery_broker_memory_limit_bytes')})"
+)
+MEMORY_RATIO = (
+    f"max ({selector('celery_broker_memory_used_bytes')}"
+    f" / {selector('celery_broker_memory_limit_bytes')})"
+)
+EVICTS = f"""max ({gauge("celery_broker_eviction_policy_info", 'policy!="noeviction"')})"""
+EVICTS_QUEUES = f"""max ({gauge("celery_broker_eviction_policy_info", 'policy=~"allkeys-.+"')})"""
 SLOTS = sum_by(gauge("celery_worker_pool_slots"))
 
 
@@ -82,6 +92,13 @@ PROBLEMS = (
         "broker",
         "exporter",
         f"min ({gauge('celery_broker_up')}) == 0",
+    ),
+    Problem(
+        CRITICAL,
+        "The broker accepts no messages",
+        "broker",
+        "exporter",
+        f"min ({gauge('celery_broker_writable')}) == 0",
     ),
     Problem(
         CRITICAL,
@@ -131,6 +148,20 @@ PROBLEMS = (
         "task",
         "tasks",
         f"(({FAILURE_RATIO} > 0.05) < 0.25) and ({ENOUGH_FAILURES})",
+    ),
+    Problem(
+        WARNING,
+        "The broker reaches its memory limit within an hour",
+        "broker",
+        "exporter",
+        f"(({MEMORY_IN_AN_HOUR} >= 1) and ({MEMORY_RATIO} > 0.5)) unless ({EVICTS})",
+    ),
+    Problem(
+        WARNING,
+        "Redis may evict queues: more than 90 % of its memory limit is in use",
+        "broker",
+        "exporter",
+        f"({MEMORY_RATIO} > 0.9) and ({EVICTS_QUEUES})",
     ),
     Problem(
         WARNING,

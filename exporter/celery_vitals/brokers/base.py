@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,12 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.capabilities import Capabilities
 from celery_vitals.brokers.tls import UnverifiedCertificate
 from celery_vitals.brokers.urls import completed
+from celery_vitals.brokers.writability import (
+    NoWritabilityReader,
+    PublisherBlock,
+    RefusalReason,
+    WritabilityReader,
+)
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
 
@@ -24,10 +29,10 @@ CLIENT_NAME = "celery-vitals"
 class BrokerConnection:
     """One open connection.  For one thread at a time."""
 
-    def __init__(self, kombu: Connection, blocked: threading.Event) -> None:
+    def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
         self.kombu = kombu
         self.channel = kombu.default_channel
-        self._blocked = blocked
+        self.block = block
 
     @property
     def sockets(self) -> int:
@@ -74,8 +79,8 @@ class ConnectRequest:
     """Whether the connection mostly receives, so that a silent broker has to be detected."""
     named: bool
     """Whether to send CLIENT_NAME."""
-    blocked: threading.Event = field(default_factory=threading.Event)
-    """Set while the broker accepts no messages."""
+    block: PublisherBlock = field(default_factory=PublisherBlock)
+    """Changes while the broker accepts no messages."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class QueueReaderOptions:
     io_timeout: float
 
 
+WritabilityReaders = Callable[[ConnectionT], WritabilityReader]
+"""Makes readers; keeps what outlives a connection."""
 QueueReaders = Callable[[ConnectionT, QueueRegistry], QueueReader]
 """Makes queue readers; keeps the state that outlives a connection."""
 
@@ -228,6 +235,8 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     """A module that kombu only misses when it connects."""
     install: ClassVar[str] = ""
     """What to install for it."""
+    blocks_publishers: ClassVar[bool] = False
+    """Whether a broker that accepts no messages stops to read a connection that publishes."""
     durable_events: ClassVar[bool] = False
     """Whether it can keep events while the exporter is not connected (`--event-queue`)."""
 
@@ -280,10 +289,18 @@ class BrokerKind(ABC, Generic[ConnectionT]):
             kombu.ensure_connection(
                 max_retries=0, reraise_as_library_errors=False, timeout=request.connect_timeout
             )
-            return self.connection_class(kombu, request.blocked)
+            return self.connection_class(kombu, request.block)
         except BaseException:
             self.connection_class.discard(kombu)
             raise
+
+    def refusal_reason(self, error: Exception) -> RefusalReason | None:
+        """Return why the broker accepts no messages, as far as a failed request proves it."""
+        return None
+
+    def writability_readers(self, options: QueueReaderOptions) -> WritabilityReaders[ConnectionT]:
+        """Return what makes the readers of one broker."""
+        return lambda _: NoWritabilityReader()
 
     @abstractmethod
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[ConnectionT]:

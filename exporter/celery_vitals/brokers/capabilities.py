@@ -44,6 +44,8 @@ class Capabilities:
     """The schemes of its URLs, in lower case."""
     up: Capability = UNTESTED
     """Whether the broker responds."""
+    writable: Capability = UNTESTED
+    """Whether the broker accepts messages."""
     length: Capability = UNTESTED
     """Messages waiting in a queue."""
     unacked: Capability = UNTESTED

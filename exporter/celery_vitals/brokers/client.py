@@ -17,15 +17,15 @@ class BrokerClient:
 
     def __init__(self, target: Target, io_timeout: float) -> None:
         self.target = target
-        self.queue_readers = target.kind.queue_readers(
-            QueueReaderOptions(
-                control_exchange=target.control_exchange,
-                streams=target.streams,
-                tls=target.broker_ssl,
-                management_url=target.management_url,
-                io_timeout=io_timeout,
-            )
+        options = QueueReaderOptions(
+            control_exchange=target.control_exchange,
+            streams=target.streams,
+            tls=target.broker_ssl,
+            management_url=target.management_url,
+            io_timeout=io_timeout,
         )
+        self.queue_readers = target.kind.queue_readers(options)
+        self.writability_reader = target.kind.writability_readers(options)
         self._io_timeout = io_timeout
         self._open: set[BrokerConnection] = set()
         self._lock = threading.Lock()

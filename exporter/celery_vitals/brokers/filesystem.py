@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import threading
+import os
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -12,10 +12,17 @@ from typing import Any
 from kombu import Connection
 
 from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection, EventReceiver, EventSubscription
+from celery_vitals.brokers.base import (
+    BrokerConnection,
+    EventReceiver,
+    EventSubscription,
+    QueueReaderOptions,
+    WritabilityReaders,
+)
 from celery_vitals.brokers.capabilities import Capabilities, observed, unobserved
 from celery_vitals.brokers.generic.events import GenericReceiver
 from celery_vitals.brokers.generic.kind import PolledKind
+from celery_vitals.brokers.writability import PublisherBlock, RefusalReason, Writability
 from celery_vitals.deadline import Deadline
 
 
@@ -25,8 +32,8 @@ class FilesystemConnection(BrokerConnection):
     kombu's own would fail at them, and the message would be lost.
     """
 
-    def __init__(self, kombu: Connection, blocked: threading.Event) -> None:
-        super().__init__(kombu, blocked)
+    def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
+        super().__init__(kombu, block)
         third_party.replace_receive(self.channel, _take_oldest)
 
     def round_trip(self) -> None:
@@ -41,6 +48,7 @@ class FilesystemKind(PolledKind):
         "File system",
         ("filesystem",),
         up=observed("reading the folder"),
+        writable=observed("the folder's permissions and the free space of its file system"),
         length=observed("counting the files"),
         unacked=unobserved("a message that has been received is no longer a file"),
         workers=observed("kombu's own consumer"),
@@ -50,6 +58,12 @@ class FilesystemKind(PolledKind):
     driver_type = "filesystem"
     connection_class = FilesystemConnection
 
+    def writability_readers(
+        self, options: QueueReaderOptions
+    ) -> WritabilityReaders[BrokerConnection]:
+        """Look at the folder."""
+        return lambda connection: FolderReader(third_party.message_folder(connection.channel))
+
     def event_receiver(
         self, connection: BrokerConnection, subscription: EventSubscription, deadline: Deadline
     ) -> EventReceiver:
@@ -57,6 +71,27 @@ class FilesystemKind(PolledKind):
         return GenericReceiver(
             connection, subscription.exchange, subscription.listener, shared_queue=False
         )
+
+
+class FolderReader:
+    """A `WritabilityReader` for a folder; as root, permissions do not apply."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, deadline: Deadline) -> Writability:
+        """Check the file system, then the permissions."""
+        system = os.statvfs(self._folder)
+        if system.f_flag & os.ST_RDONLY:
+            return Writability.refused(RefusalReason.READ_ONLY)
+        if not system.f_bavail:
+            return Writability.refused(RefusalReason.DISK)
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            return Writability.refused(RefusalReason.PERMISSION)
+        return Writability(writable=True)
+
+    def close(self) -> None:
+        """Do nothing: nothing was set up."""
 
 
 def _take_oldest(folder: Path, queue: str) -> Any:

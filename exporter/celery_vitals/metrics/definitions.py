@@ -67,6 +67,33 @@ BROKER_UP = broker.gauge(
     "celery_broker_up",
     help="Whether the broker answered a request over an open connection within the time limit.",
 )
+BROKER_WRITABLE = broker.gauge(
+    "celery_broker_writable",
+    help="Whether the broker accepts messages, from a write that changes nothing or from the"
+    " broker's own state; absent where it is unknown.",
+)
+BROKER_UNWRITABLE_REASON = broker.gauge(
+    "celery_broker_unwritable_reason",
+    "reason",
+    help="1 for the reason why the broker accepts no messages, 0 for the other reasons (memory,"
+    " disk, blocked, read_only, replicas, persistence, loading, permission).",
+)
+BROKER_MEMORY_USED = broker.gauge(
+    "celery_broker_memory_used_bytes",
+    help="Memory that the broker compares with its limit, in bytes; on RabbitMQ that of the node"
+    " closest to its limit, from the management API.",
+)
+BROKER_MEMORY_LIMIT = broker.gauge(
+    "celery_broker_memory_limit_bytes",
+    help="Memory limit of the broker in bytes: maxmemory of Redis, the high watermark of RabbitMQ;"
+    " absent without a limit.",
+)
+BROKER_EVICTION_POLICY = broker.info(
+    "celery_broker_eviction_policy_info",
+    "policy",
+    help="What Redis deletes at its memory limit (maxmemory-policy); absent without a limit; the"
+    " value is always 1.",
+)
 BROKER_INFO = broker.info(
     "celery_broker_info",
     "transport",

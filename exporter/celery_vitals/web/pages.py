@@ -16,6 +16,7 @@ from celery_vitals._version import __version__
 from celery_vitals.workers.state import State
 
 if TYPE_CHECKING:
+    from celery_vitals.brokers.writability import Writability
     from celery_vitals.settings import Settings
     from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 
@@ -110,6 +111,7 @@ def _queue_order(queue: QueueStatus) -> tuple[bool, str]:
 def _findings(status: ClusterStatus) -> Iterator[Finding]:
     collectors = {collector.name: collector for collector in status.collectors}
     yield _connection("Broker", collectors.get("broker"))
+    yield from _broker_findings(status.broker_state)
     if status.backend:
         yield _connection("Result backend", collectors.get("backend"))
     if status.workers:
@@ -130,6 +132,17 @@ def _connection(what: str, collector: CollectorStatus | None) -> Finding:
     if not collector.ok:
         return Finding("bad", f"{what}: down, {collector.reason}")
     return Finding("good", f"{what}: up")
+
+
+def _broker_findings(state: Writability) -> Iterator[Finding]:
+    if state.reason is not None:
+        yield Finding("bad", f"Broker: accepts no messages, {state.reason.description}")
+    if state.memory_used is not None and state.memory_limit:
+        share = f"{state.memory_used / state.memory_limit:.0%}"
+        yield Finding("plain", f"Broker: {share} of its memory limit in use")
+    if state.eviction_policy.startswith("allkeys-"):
+        text = f"Broker: may evict queues at its memory limit ({state.eviction_policy})"
+        yield Finding("bad", text)
 
 
 def _none_observed(name: str, collectors: Collection[str]) -> Finding:

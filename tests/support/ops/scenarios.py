@@ -125,6 +125,44 @@ def broker_faults() -> Iterator[Scenario]:
     )  # fmt: skip
 
 
+def writability_faults() -> Iterator[Scenario]:
+    """Yield a broker that accepts no messages, or soon will not."""
+    refused: dict[str, Value] = {
+        "celery_broker_writable": between(10, 60, 0, 1),
+        'celery_broker_unwritable_reason{reason="memory"}': between(10, 60, 1, 0),
+    }
+    yield fires("the broker refuses messages", "CeleryBrokerRefusesMessages", refused, 11, 13, 66)
+    blocked = {
+        **refused,
+        "celery_exporter_event_stream_up": between(10, 60, 0, 1),
+        'celery_scrape_collector_success{collector="workers"}': between(10, 60, 0, 1),
+    }
+    yield fires(
+        "the broker blocks publishers, among them the exporter",
+        "CeleryBrokerRefusesMessages",
+        blocked,
+        11, 40, 66,
+    )  # fmt: skip
+    loading: dict[str, Value] = {
+        **without_broker(10, 80),
+        "celery_broker_writable": between(10, 80, 0, 1),
+        'celery_broker_unwritable_reason{reason="loading"}': between(10, 80, 1, 0),
+    }
+    yield fires("the broker loads its data", "CeleryBrokerDown", loading, 11, 40, 86)
+    memory = "celery_broker_memory_used_bytes"
+    growing: dict[str, Value] = {memory: lambda m: 3e8 + max(0, min(m, 50) - 10) * 1e7}
+    yield fires("the broker's memory fills", "CeleryBrokerMemoryFilling", growing, 30, 45, 70)
+    policy = "celery_broker_eviction_policy_info"
+    evicting = {
+        **growing,
+        f'{policy}{{policy="noeviction"}}': constant(None),
+        f'{policy}{{policy="volatile-lru"}}': constant(1),
+    }
+    yield Scenario(
+        "a Redis that evicts fills", evicting, [(minute, NO_ALERTS) for minute in (40, 50, 70)]
+    )
+
+
 def worker_faults() -> Iterator[Scenario]:
     """Yield faults of workers: down, not consuming, stalled, restarting, frozen, none up."""
     a, b = WORKERS
@@ -334,6 +372,7 @@ def all_scenarios() -> list[Scenario]:
     return [
         *exporter_faults(),
         *broker_faults(),
+        *writability_faults(),
         *worker_faults(),
         *queue_faults(),
         *wait_faults(),

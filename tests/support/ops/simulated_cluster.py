@@ -25,6 +25,15 @@ FORGOTTEN = 58
 """Minutes until the exporter forgets a worker that is down, with its defaults."""
 TIMEOUT = 2
 """Minutes without a reply or heartbeat after which a worker is down, with the defaults."""
+ABSENT_WITHOUT_BROKER = (
+    "celery_queue_",
+    "celery_broker_oldest",
+    "celery_broker_writable",
+    "celery_broker_unwritable",
+    "celery_broker_memory",
+    "celery_broker_eviction",
+    "celery_worker_replied",
+)
 WORKERS = ("a@shop", "b@shop")
 STATES = ("up", "busy", "not_consuming", "stalled", "draining", "gone")
 TARGET = 'job="any name",instance="vitals:10818",namespace="shop"'
@@ -199,6 +208,10 @@ def exporter() -> Series:
         'celery_exporter_build_info{version="1"}': constant(1),
         "celery_scrape_timeout_seconds": constant(9.5),
         "celery_broker_up": constant(1),
+        "celery_broker_writable": constant(1),
+        "celery_broker_memory_used_bytes": lambda minute: 3e8 + minute % 5 * 1e6,
+        "celery_broker_memory_limit_bytes": constant(1e9),
+        'celery_broker_eviction_policy_info{policy="noeviction"}': constant(1),
         "celery_result_backend_up": constant(1),
         "celery_exporter_event_stream_up": constant(1),
         'celery_exporter_events_received_total{type="task-started"}': counter(120),
@@ -207,6 +220,8 @@ def exporter() -> Series:
             0.0, (minute - 1) * 60.0
         ),
     }
+    for reason in ("memory", "disk", "blocked", "read_only", "replicas", "persistence", "loading"):
+        series[f'celery_broker_unwritable_reason{{reason="{reason}"}}'] = constant(0)
     for collector in ("broker", "backend", "workers", "queues", "tasks"):
         series[f'celery_scrape_collector_success{{collector="{collector}"}}'] = constant(1)
         series[f'celery_scrape_collector_duration_seconds{{collector="{collector}"}}'] = constant(
@@ -243,7 +258,7 @@ def without_broker(start: int, end: int) -> Series:
             down = 9.4
         elif metric == "celery_scrape_collector_duration_seconds":
             down = 5.0
-        elif metric.startswith(("celery_queue_", "celery_broker_oldest", "celery_worker_replied")):
+        elif metric.startswith(ABSENT_WITHOUT_BROKER):
             down = None
         elif "_last_" in metric:
             down = frozen_at(start)

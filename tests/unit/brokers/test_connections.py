@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from celery_vitals.brokers import base
 from celery_vitals.brokers.base import BrokerConnection, ConnectRequest
 from celery_vitals.brokers.kinds import KINDS, kind_of
 from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.writability import PublisherBlock
 
 REQUEST = ConnectRequest(
     tls=None,
@@ -66,7 +66,7 @@ def test_a_connection_that_cannot_be_opened_is_abandoned(
 def test_only_rabbitmq_is_abandoned_without_a_handshake(scheme: str) -> None:
     kombu: Any = FakeKombu()
     kind = kind_of(scheme)
-    connection: BrokerConnection = kind.connection_class(kombu, threading.Event())
+    connection: BrokerConnection = kind.connection_class(kombu, PublisherBlock())
     connection.close()
     connection.abandon()
     assert tuple(kombu.ended) == ends(kind)
@@ -92,7 +92,7 @@ class FakeRedisChannel:
 def test_redis_connections_are_counted_and_all_of_them_closed(end: Any) -> None:
     kombu: Any = FakeKombu()
     channel = kombu.default_channel = FakeRedisChannel()
-    connection = RedisConnection(kombu, threading.Event())
+    connection = RedisConnection(kombu, PublisherBlock())
     assert (channel.disconnected, connection.sockets) == (["consumers"], 1)
     connection.dedicated_connection()
     connection.dedicated_connection()
@@ -106,15 +106,15 @@ def test_the_clients_of_sqs_are_closed_with_the_connection() -> None:
     closed: list[str] = []
     kombu: Any = FakeKombu()
     kombu.default_channel._sqs = SimpleNamespace(close=lambda: closed.append("client"))
-    kind_of("sqs").connection_class(kombu, threading.Event()).abandon()
+    kind_of("sqs").connection_class(kombu, PublisherBlock()).abandon()
     assert closed == ["client"]
 
 
 def test_a_blocked_connection_is_only_detected_on_rabbitmq() -> None:
     assert kind_of("amqp").connection_options(REQUEST)["on_blocked"]("alarm") is None
-    assert REQUEST.blocked.is_set()
+    assert REQUEST.block.active
     kind_of("amqp").connection_options(REQUEST)["on_unblocked"]()
-    assert not REQUEST.blocked.is_set()
+    assert not REQUEST.block.active
     others = [kind for kind in KINDS if kind.driver_type != "amqp"]
     assert not any("on_blocked" in kind.connection_options(REQUEST) for kind in others)
 

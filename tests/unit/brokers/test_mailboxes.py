@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
 from celery_vitals.brokers.target import target_of
+from celery_vitals.brokers.writability import PublisherBlock
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, ProbeError, Reason
 from tests.support.servers import Broker
@@ -30,7 +30,7 @@ from tests.support.servers import Broker
 def connection() -> Iterator[BrokerConnection]:
     """Inside this process; opened, closed and blocked like one to RabbitMQ."""
     with Connection("memory://", transport_options={"polling_interval": 0.01}) as kombu:
-        yield AmqpConnection(kombu, threading.Event())
+        yield AmqpConnection(kombu, PublisherBlock())
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def test_a_reply_proves_that_the_broker_delivers(
 def test_nothing_is_published_while_the_broker_is_blocked(
     connection: BrokerConnection, mailbox: KombuMailbox
 ) -> None:
-    connection._blocked.set()
+    connection.block.begin("memory")
     with pytest.raises(BlockedError):
         mailbox.broadcast([message()])
-    connection._blocked.clear()
+    connection.block.end()
     assert connection.channel.queue_purge(mailbox.address["routing_key"]) == 0
 
 
@@ -85,7 +85,7 @@ def test_a_broker_that_blocks_after_the_broadcast_is_reported_as_blocked(
 ) -> None:
     mailbox.broadcast([message()])
     connection.channel.queue_purge(mailbox.address["routing_key"])
-    connection._blocked.set()
+    connection.block.begin("memory")
     with pytest.raises(BlockedError):
         mailbox.receive(Deadline.after(0.1))
 

@@ -10,6 +10,7 @@ import pytest
 from celery_vitals.brokers.base import QueueSnapshot, QueueStats
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.target import target_of
+from celery_vitals.brokers.writability import UNKNOWN
 from celery_vitals.collectors.base import Dependencies
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.queues import QueuesCollector
@@ -59,7 +60,7 @@ def tasks_collector(probed: list[str] | None = None, **options: Any) -> TasksCol
 def test_a_probe_succeeds_when_it_has_an_outcome_without_a_reason() -> None:
     collector = BrokerCollector.create(dependencies())
     assert collector is not None
-    assert collector.succeeded(Outcome(True, None, "", 0.1, 0.0))
+    assert collector.succeeded(Outcome(UNKNOWN, None, "", 0.1, 0.0))
     assert not collector.succeeded(Outcome(None, Reason.TIMEOUT, "", 0.1, 0.0))
     assert not collector.succeeded(None)
 

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from celery_vitals.brokers.writability import RefusalReason, Writability
 from celery_vitals.errors import Reason
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, QueueStatus, WorkerStatus
@@ -243,3 +244,27 @@ def test_page_that_cannot_be_rendered_is_one_line(
     answer = start(collector).get("/")
     assert (answer.status, answer.data.count(b"\n")) == (500, 1)
     assert "cannot render the status page: AttributeError" in caplog.text
+
+
+def test_page_names_why_the_broker_accepts_no_messages() -> None:
+    state = Writability(
+        writable=False,
+        reason=RefusalReason.MEMORY,
+        memory_used=98,
+        memory_limit=100,
+        eviction_policy="noeviction",
+    )
+    found = text(cluster_status(collectors=(collector_run("broker", at=NOW),), broker_state=state))
+    assert "Broker: up" in found
+    assert "✗ Broker: accepts no messages, its memory limit is reached" in found
+    assert "Broker: 98% of its memory limit in use" in found
+    assert "evict" not in found
+
+
+def test_page_warns_of_a_broker_that_may_evict_queues() -> None:
+    state = Writability(
+        writable=True, memory_used=5, memory_limit=100, eviction_policy="allkeys-lru"
+    )
+    found = text(cluster_status(collectors=(collector_run("broker", at=NOW),), broker_state=state))
+    assert "Broker: may evict queues at its memory limit (allkeys-lru)" in found
+    assert "accepts no messages" not in found

@@ -74,6 +74,7 @@ class MemoryKind(PolledKind):
         "Memory",
         ("memory",),
         up=observed("it is this process: for an exporter inside the application only"),
+        writable=unobserved("it is the memory of this process"),
         length=observed("counting"),
         unacked=unobserved("a message that has been received is only in the worker"),
         workers=observed("kombu's own consumer"),

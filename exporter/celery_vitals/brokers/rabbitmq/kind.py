@@ -21,6 +21,7 @@ from celery_vitals.brokers.base import (
     QueueReader,
     QueueReaderOptions,
     QueueReaders,
+    WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
@@ -28,6 +29,7 @@ from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
 from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
 from celery_vitals.brokers.rabbitmq.management import ManagementApi
 from celery_vitals.brokers.rabbitmq.queues import RabbitMQQueueReader
+from celery_vitals.brokers.rabbitmq.writability import RabbitMQWritabilityReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
 
@@ -58,6 +60,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
         "RabbitMQ",
         ("amqp", "amqps", "pyamqp", "librabbitmq"),
         up=observed("a passive declare of an exchange"),
+        writable=observed("a publish that the broker returns; the alarms of the management plugin"),
         length=observed("a passive declare"),
         unacked=observed("the management plugin"),
         workers=observed("a publish, replies in an exclusive queue"),
@@ -68,6 +71,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     aliases = {"amqps": "amqp", "pyamqp": "amqp"}  # noqa: RUF012 - typed in the base class
     connection_class = AmqpConnection
     durable_events = True
+    blocks_publishers = True
 
     def tls_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Accept the parameters of py-amqp, with or without `ssl_`."""
@@ -92,8 +96,8 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
             "read_timeout": request.io_timeout,
             "write_timeout": request.io_timeout,
             "confirm_publish": False,
-            "on_blocked": lambda _reason: request.blocked.set(),
-            "on_unblocked": request.blocked.clear,
+            "on_blocked": request.block.begin,
+            "on_unblocked": request.block.end,
             "client_properties": {
                 "product": CLIENT_NAME,
                 "product_version": __version__,
@@ -104,6 +108,13 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     def heartbeat(self, listening: bool) -> float:
         """Return a short interval for a connection that detects a silent broker."""
         return _LISTENING_HEARTBEAT if listening else _HEARTBEAT
+
+    def writability_readers(
+        self, options: QueueReaderOptions
+    ) -> WritabilityReaders[AmqpConnection]:
+        """Publish a message that no queue gets, and read the alarms."""
+        management = ManagementApi(options.tls, options.management_url, options.io_timeout)
+        return lambda connection: RabbitMQWritabilityReader(connection, management)
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[AmqpConnection]:
         """Read with passive declares and the management API."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
@@ -20,6 +20,7 @@ _COLUMNS = (
     "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,"
     "head_message_timestamp"
 )
+_NODE_COLUMNS = "name,mem_used,mem_limit,mem_alarm,disk_free_alarm"
 _RETRY_AFTER = 300.0
 """Seconds before an API that is not configured, and never responded, is tried again."""
 _SHORTEST_TIMEOUT = 0.1
@@ -46,6 +47,19 @@ class QueueInfo:
     """The producer's timestamp (seconds) of the message at the head, which a worker may hold."""
     by_priority: bool
     """Whether a message of a higher priority comes to the head before an older one."""
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """The API's numbers of a node: up to five seconds old, None where it has none yet."""
+
+    memory_used: int | None
+    memory_limit: int | None
+    memory_alarm: bool | None
+    disk_alarm: bool | None
+
+
+_T = TypeVar("_T")
 
 
 class ManagementApi:
@@ -81,6 +95,22 @@ class ManagementApi:
 
     def queues(self, connection: Connection, deadline: Deadline) -> dict[str, QueueInfo]:
         """Return the queues of an open connection's virtual host.  Raises ManagementUnavailable."""
+        vhost = quote(connection.virtual_host or "/", safe="")
+        infos = self._ask(f"/api/queues/{vhost}?columns={_COLUMNS}", _infos, connection, deadline)
+        self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
+        return infos
+
+    def nodes(self, connection: Connection, deadline: Deadline) -> list[NodeInfo]:
+        """Return the nodes of the cluster.  Raises ManagementUnavailable."""
+        return self._ask(f"/api/nodes?columns={_NODE_COLUMNS}", _nodes, connection, deadline)
+
+    def _ask(
+        self,
+        path: str,
+        parse: Callable[[Any], _T],
+        connection: Connection,
+        deadline: Deadline,
+    ) -> _T:
         base = self._base or _default_address(connection)
         if base == self._skipped and time.monotonic() < self._not_before:
             raise ManagementUnavailable(self._problem)
@@ -88,29 +118,34 @@ class ManagementApi:
             max(_SHORTEST_TIMEOUT, min(self._io_timeout, deadline.remaining / 2))
         )
         try:
-            infos = self._list(base, connection, until)
+            result = self._get_parsed(base, path, parse, connection, until)
         except ManagementUnavailable as unavailable:
             self._problem = str(unavailable)
             if base not in (self._base, self._responded_at):
                 self._skipped, self._not_before = base, time.monotonic() + _RETRY_AFTER
             raise
         self._responded_at = base
-        self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
-        return infos
+        return result
 
-    def _list(self, base: str, connection: Connection, until: Deadline) -> dict[str, QueueInfo]:
+    def _get_parsed(
+        self,
+        base: str,
+        path: str,
+        parse: Callable[[Any], _T],
+        connection: Connection,
+        until: Deadline,
+    ) -> _T:
         user, password = self._user or (
             connection.userid or "guest",
             connection.password or "guest",
         )
         # urllib3 encodes as Latin-1, RabbitMQ decodes as UTF-8.
         headers = urllib3.make_headers(basic_auth=f"{user}:{password}".encode().decode("latin-1"))
-        path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}?columns={_COLUMNS}"
         try:
             status, body = self._get(base + path, headers, until)
             if status != _OK:
                 raise ManagementUnavailable(f"the management API returns status {status}")
-            infos = _infos(json.loads(body))
+            result = parse(json.loads(body))
             other = self._other_cluster(base, headers, connection, until)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ManagementUnavailable(
@@ -120,7 +155,7 @@ class ManagementApi:
             raise ManagementUnavailable("the response is not one of a management API") from error
         if other:
             raise ManagementUnavailable(f"the management API belongs to another RabbitMQ, {other}")
-        return infos
+        return result
 
     def _other_cluster(
         self, base: str, headers: dict[str, str], connection: Connection, deadline: Deadline
@@ -167,21 +202,34 @@ def _infos(rows: Any) -> dict[str, QueueInfo]:
     return {str(row["name"]): _info(row) for row in rows}
 
 
-def _info(row: Mapping[str, Any]) -> QueueInfo:
-    def number(column: str) -> int | None:
-        value = row.get(column)
-        return (
-            value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _nodes(rows: Any) -> list[NodeInfo]:
+    if not isinstance(rows, list):
+        raise TypeError("not a list of nodes")
+    return [
+        NodeInfo(
+            memory_used=_number(row, "mem_used"),
+            memory_limit=_number(row, "mem_limit"),
+            memory_alarm=row.get("mem_alarm"),
+            disk_alarm=row.get("disk_free_alarm"),
         )
+        for row in rows
+    ]
 
+
+def _number(row: Mapping[str, Any], column: str) -> int | None:
+    value = row.get(column)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _info(row: Mapping[str, Any]) -> QueueInfo:
     arguments = row.get("arguments")
     return QueueInfo(
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
-        ready=number("messages_ready"),
-        unacked=number("messages_unacknowledged"),
-        consumers=number("consumers"),
-        head_at=number("head_message_timestamp"),
+        ready=_number(row, "messages_ready"),
+        unacked=_number(row, "messages_unacknowledged"),
+        consumers=_number(row, "consumers"),
+        head_at=_number(row, "head_message_timestamp"),
         by_priority=isinstance(arguments, Mapping) and "x-max-priority" in arguments,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import redis
@@ -10,13 +9,14 @@ from kombu import Connection
 
 from celery_vitals import third_party
 from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.writability import PublisherBlock
 
 
 class RedisConnection(BrokerConnection):
     """Provides plain clients of redis-py on kombu's connection."""
 
-    def __init__(self, kombu: Connection, blocked: threading.Event) -> None:
-        super().__init__(kombu, blocked)
+    def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
+        super().__init__(kombu, block)
         third_party.close_consumer_pool(self.channel)
         self._dedicated: list[Any] = []
 

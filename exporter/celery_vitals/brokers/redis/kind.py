@@ -22,12 +22,15 @@ from celery_vitals.brokers.base import (
     Mailbox,
     QueueReaderOptions,
     QueueReaders,
+    WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
 from celery_vitals.brokers.redis.queues import RedisQueueReader
+from celery_vitals.brokers.redis.writability import RedisWritabilityReader, refusal_reason
+from celery_vitals.brokers.writability import RefusalReason
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
 
@@ -44,6 +47,7 @@ class RedisKind(BrokerKind[RedisConnection]):
         "Redis",
         ("redis", "rediss"),
         up=observed("PING"),
+        writable=observed("LPUSHX to a key that does not exist, INFO"),
         length=observed("LLEN of all priority steps"),
         unacked=observed(
             "a script that reads the ends of up to 2000 messages; the total from HLEN"
@@ -110,6 +114,18 @@ class RedisKind(BrokerKind[RedisConnection]):
     def rejects_name(self, error: Exception) -> bool:
         """Return whether CLIENT SETNAME failed: denied to this user, or not implemented."""
         return isinstance(error, redis.exceptions.ResponseError) and "client" in str(error).lower()
+
+    def refusal_reason(self, error: Exception) -> RefusalReason | None:
+        """Return the reason in the server's answer to any command."""
+        return refusal_reason(error)
+
+    def writability_readers(
+        self, options: QueueReaderOptions
+    ) -> WritabilityReaders[RedisConnection]:
+        """Write to a missing key."""
+        return lambda connection: RedisWritabilityReader(
+            connection, third_party.redis_keys(connection.channel).prefix
+        )
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[RedisConnection]:
         """Read lists and the hash of unacknowledged messages."""

@@ -21,6 +21,7 @@ class SentinelKind(RedisKind):
         "Redis with Sentinel",
         ("sentinel",),
         up=observed("PING to the master"),
+        writable=observed("as on Redis, on the master"),
         length=observed("as on Redis, from the master"),
         unacked=observed("as on Redis, from the master"),
         workers=observed("as on Redis, through the master"),

@@ -57,6 +57,7 @@ class SqsKind(GenericKind):
         "Amazon SQS",
         ("sqs",),
         up=observed("ListQueues for one name, or GetQueueAttributes of a predefined queue"),
+        writable=unobserved("no request proves it without sending a message"),
         length=observed(
             "GetQueueAttributes, without delayed messages; Amazon calls its numbers approximate"
         ),
