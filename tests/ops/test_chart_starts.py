@@ -21,8 +21,7 @@ PLACE = "/etc/celery-vitals"
 
 
 class Pod:
-    """The container of the exporter in a Deployment, with the files of its volumes below a folder of the
-    test's."""
+    """The container of the exporter, with the files of its volumes below a folder of the test's."""
 
     def __init__(self, deployment: Object, values: Object, folder: Path, url: str) -> None:
         spec = deployment["spec"]["template"]["spec"]
