@@ -13,7 +13,6 @@ from celery_vitals.metrics.definitions import DEFINITIONS
 from tests.support.ops.queries import grouping, selected
 from tests.support.ops.rules import (
     ALERTS,
-    COMPAT,
     OVERRIDES,
     ROOT,
     RULES,
@@ -37,7 +36,7 @@ DOCUMENTS = [
     ROOT / "docs" / "alerts.md",
     ROOT / "docs" / "migration.md",
 ]
-ALL = [RULES, COMPAT, OVERRIDES]
+ALL = [RULES, OVERRIDES]
 
 
 def known() -> dict[str, set[str]]:

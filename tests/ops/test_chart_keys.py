@@ -155,7 +155,7 @@ def test_disabled_probes_are_absent() -> None:
     assert set(probes) <= set(container(dict.fromkeys(probes, ON)))
 
 
-def test_service_port_is_used_by_notes_and_test_pod() -> None:
+def test_service_port_is_used_by_message_and_test_pod() -> None:
     given = merged(BASE, {"service": {"port": 9808}})
     [service] = of_kind("Service", given)
     assert service["spec"]["ports"] == [{"name": "http", "port": 9808, "targetPort": "http"}]
@@ -173,7 +173,7 @@ def test_extra_objects_are_templates(key: str, text: bool) -> None:
     assert found["metadata"]["namespace"] == NAMESPACE
 
 
-def test_notes_require_the_image_only_while_it_has_the_default_name() -> None:
+def test_install_message_requires_the_image_while_it_has_the_default_name() -> None:
     assert "docker build" in texts(BASE)["NOTES.txt"]
     for given in (
         {"image": {"registry": "registry.example.org"}},
