@@ -85,6 +85,27 @@ def test_text_of_a_key_is_in_the_render(path: str) -> None:
     assert encoded or value in rendered
 
 
+NEWER = (
+    "additionalLabels", "labels", "annotations", "relabelings", "metricRelabelings", "tlsConfig",
+    "targetLabels", "podTargetLabels", "namespaceSelector",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "strategy", "dnsConfig", "hostAliases", "initContainers", "extraContainers",
+        "extraManifests", "extraObjects", "imagePullSecrets", "global", "global.imagePullSecrets",
+        "livenessProbe", "readinessProbe", "startupProbe", "service.labels", "scrape.relabelings",
+        "scrape.metricRelabelings",
+        *(one for one in CHANGED if one.endswith(NEWER) and "Monitor." in one),
+        *(one for one in CHANGED if one.endswith(NEWER) and "Rule." in one),
+    ],
+)  # fmt: skip
+def test_null_is_the_same_as_empty(path: str) -> None:
+    assert_valid(merged(base_of(path), nested(path, None)))
+
+
 def test_global_registry_takes_precedence() -> None:
     given = {"global": {"imageRegistry": "one"}, "image": {"registry": "two", "repository": "x"}}
     [test_pod] = of_kind("Pod", merged(BASE, given))

@@ -71,7 +71,7 @@ annotations:
 {{/* Pull secrets of the release and of `global`, each a name or name: NAME. */}}
 {{- define "celery-vitals.imagePullSecrets" -}}
 {{- $found := list -}}
-{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) .Values.imagePullSecrets -}}
+{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) (.Values.imagePullSecrets | default list) -}}
 {{- $found = append $found (kindIs "string" . | ternary (dict "name" .) .) -}}
 {{- end -}}
 {{- with uniq $found -}}

@@ -3,7 +3,7 @@ Name, namespace, labels and annotations of a monitor: (list context monitor), wh
 */}}
 {{- define "celery-vitals.monitorMetadata" -}}
 {{- $m := get (index . 0).Values (index . 1) -}}
-{{- include "celery-vitals.metadata" (list (index . 0) "" (merge (dict) $m.additionalLabels $m.labels) $m.annotations $m.namespace) -}}
+{{- include "celery-vitals.metadata" (list (index . 0) "" (merge (dict) ($m.additionalLabels | default dict) ($m.labels | default dict)) $m.annotations $m.namespace) -}}
 {{- end -}}
 
 {{/* The namespaces in which a monitor selects: (list context monitor). */}}
@@ -46,11 +46,11 @@ basicAuth:
     name: {{ $s.basicAuthSecret }}
     key: {{ $s.basicAuthPasswordKey }}
 {{- end }}
-{{- with concat $m.relabelings $s.relabelings }}
+{{- with concat ($m.relabelings | default list) ($s.relabelings | default list) }}
 relabelings:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with concat $m.metricRelabelings $s.metricRelabelings }}
+{{- with concat ($m.metricRelabelings | default list) ($s.metricRelabelings | default list) }}
 metricRelabelings:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -169,13 +169,13 @@ spec:
         - name: http
           containerPort: {{ .Values.web.port }}
       # Independent of the broker: an outage must not restart the exporter that reports it.
-      {{- if .Values.livenessProbe.enabled }}
+      {{- if (.Values.livenessProbe | default dict).enabled }}
       {{- include "celery-vitals.probe" (list . "livenessProbe" "/-/healthy" (dict "initialDelaySeconds" 10 "failureThreshold" 6)) | nindent 6 }}
       {{- end }}
-      {{- if .Values.readinessProbe.enabled }}
+      {{- if (.Values.readinessProbe | default dict).enabled }}
       {{- include "celery-vitals.probe" (list . "readinessProbe" "/-/ready" dict) | nindent 6 }}
       {{- end }}
-      {{- if .Values.startupProbe.enabled }}
+      {{- if (.Values.startupProbe | default dict).enabled }}
       {{- include "celery-vitals.probe" (list . "startupProbe" "/-/healthy" (dict "periodSeconds" 2 "failureThreshold" 30)) | nindent 6 }}
       {{- end }}
       resources:
