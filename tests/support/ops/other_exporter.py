@@ -137,6 +137,10 @@ def both(broker: Broker) -> Iterator[Both]:
         send(publisher, SENT)
         publisher.send("add", 1, 2, queue="reports", count=BACKLOG)
         wait_total(found, TOTAL)
+        # increase() extrapolates by up to one interval, which is much of a short time.
+        samples = "min(count_over_time(celery_task_started_total{job=~JOB}[1h])) >= bool 12"
+        for job in (COMPAT, OTHER):
+            wait_for(partial(reached, found, samples, job, 1), 120, interval=1.0)
         yield found
 
 
