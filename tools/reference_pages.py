@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from celery_vitals.errors import Reason
 from celery_vitals.metrics.base import MetricDefinition
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.settings.click_options import all_options
@@ -39,6 +40,30 @@ when the collector is disabled (`--no-collector.NAME`) or not selected by a scra
 _METRICS_TABLE = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|"
 _TABLE = "| Flag | Environment | File key | Default | Meaning |\n|---|---|---|---|---|"
 
+_REASONS = """\
+## Reasons of failed probes
+
+The values of `reason` of `celery_probe_failures_total`. The status page and the log of the exporter
+have the message of the last error.
+
+| Reason | Meaning | What to check |
+|---|---|---|"""
+_CHECKS = {
+    Reason.AUTHENTICATION: "user and password in the URL or its Secret; whether it was rotated",
+    Reason.CLOSED: "restarts of the server, its connection limit, a proxy between the two, and TLS",
+    Reason.INTERNAL: "the traceback in the log; report it as a bug",
+    Reason.NOT_FOUND: "the virtual host, database or table in the URL, and the user's access to it",
+    Reason.PERMISSION: "the permissions of the user (docs/brokers.md)",
+    Reason.PROTOCOL: "the port: it belongs to another service, or expects TLS",
+    Reason.REFUSED: "whether the server runs and listens on this address and port",
+    Reason.RESOLVE: "the host name in the URL, and DNS",
+    Reason.STUCK: "the server and the network: the attempt before this one has not returned yet",
+    Reason.TIMEOUT: "the load of the server, firewalls that drop packets, and the scrape timeout",
+    Reason.TLS: "certificates and their expiry, trusted authorities, and the scheme of the URL",
+    Reason.UNAVAILABLE: "the server's log: it is starting, read-only, or has no free connection",
+    Reason.UNREACHABLE: "routes, firewalls and network policies",
+}
+
 
 def options_markdown() -> str:
     """Return the whole page, in Markdown."""
@@ -63,7 +88,8 @@ def metrics_markdown() -> str:
                 [f"## Collector {collector}\n", _METRICS_TABLE, *map(_metric_row, metrics), ""]
             )
         )
-    return "\n".join(parts)
+    reasons = (f"| `{one.value}` | {one.description} | {_CHECKS[one]} |" for one in Reason)
+    return "\n".join([*parts, "\n".join([_REASONS, *reasons, ""])])
 
 
 def _metric_row(metric: MetricDefinition) -> str:

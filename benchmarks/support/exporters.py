@@ -79,12 +79,12 @@ class Ours(Exporter):
 class Peer(Exporter):
     """PyPI's `prometheus-exporter-celery`; reconnects when it was disconnected."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *arguments: str) -> None:
         port = free_port()
         self.address = f"http://{HOST}:{port}"
         argv = [str(_PYTHON), "-c", "from src.cli import cli; cli()", "--broker-url", broker.url]
         argv += ["--host", HOST, "--port", str(port), "--retry-interval", "1"]
-        super().__init__("peer", argv, {"PATH": "/usr/bin:/bin"})
+        super().__init__("peer", [*argv, *arguments], {"PATH": "/usr/bin:/bin"})
 
     def start(self) -> None:
         """Start it and wait until it listens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,6 @@ from celery_vitals.metrics.definitions import DEFINITIONS
 from tests.support.ops.queries import grouping, selected
 from tests.support.ops.rules import (
     ALERTS,
-    COMPAT,
     OVERRIDES,
     ROOT,
     RULES,
@@ -37,7 +37,13 @@ DOCUMENTS = [
     ROOT / "docs" / "alerts.md",
     ROOT / "docs" / "migration.md",
 ]
-ALL = [RULES, COMPAT, OVERRIDES]
+ALL = [RULES, OVERRIDES]
+
+REPOSITORY_RUNBOOKS = "https://github.com/celery-vitals/celery-vitals/blob/main/docs/runbooks/"
+RUNBOOK_URL = (
+    '{{ with query "celery_vitals:override:runbook_url" }}{{ . | first | label "url" }}{{ else }}'
+    f"{REPOSITORY_RUNBOOKS}{{{{ end }}}}NAME.md"
+)
 
 
 def known() -> dict[str, set[str]]:
@@ -103,7 +109,8 @@ def test_every_threshold_is_used_and_can_be_overridden() -> None:
 
 def test_example_overrides_existing_thresholds() -> None:
     names = {rule["record"] for rule in rules(OVERRIDES)} - {
-        "celery_vitals:expected_interval_seconds"
+        "celery_vitals:expected_interval_seconds",
+        "celery_vitals:override:runbook_url",
     }
     assert {name.replace(":override:", ":threshold:") for name in names} <= recorded()
 
@@ -115,9 +122,35 @@ def test_alert_has_severity_for_and_annotations(alert: Alert) -> None:
     assert re.fullmatch(r"[0-9]+m", alert.for_)
     assert set(alert.annotations) == {"summary", "description", "runbook_url"}
     assert "{{" not in alert.annotations["summary"]
-    assert alert.annotations["runbook_url"] == f"docs/runbooks/{alert.name}.md"
+    assert alert.annotations["runbook_url"] == RUNBOOK_URL.replace("NAME", alert.name)
     used = set(re.findall(r"\$labels\.(\w+)", alert.annotations["description"]))
     assert used <= SCRAPE_LABELS | {label for one in known().values() for label in one}
+
+
+@pytest.mark.parametrize(
+    ("files", "address"),
+    [([RULES], REPOSITORY_RUNBOOKS), ([RULES, OVERRIDES], "https://wiki.example.org/celery/")],
+)
+def test_one_setting_changes_the_address_of_the_runbooks(
+    files: list[Path], address: str, tmp_path: Path
+) -> None:
+    alert = next(one for one in alerts() if one.name == "CeleryBrokerDown")
+    series = {"series": 'celery_broker_up{job="vitals",instance="a"}', "values": "0x20"}
+    annotations = {**alert.annotations, "runbook_url": f"{address}CeleryBrokerDown.md"}
+    fired = {"exp_labels": {"severity": alert.severity, "job": "vitals"}}
+    expected = {"eval_time": "10m", "alertname": alert.name}
+    test = {
+        "interval": "1m",
+        "input_series": [series],
+        "alert_rule_test": [
+            {**expected, "exp_alerts": [{**fired, "exp_annotations": annotations}]}
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(json.dumps({"rule_files": [str(one) for one in files], "tests": [test]}))
+    command = [str(promtool()), "test", "rules", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)

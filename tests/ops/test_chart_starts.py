@@ -21,12 +21,11 @@ PLACE = "/etc/celery-vitals"
 
 
 class Pod:
-    """The one container of a Deployment, with the files of its volumes below a folder of the
-    test's."""
+    """The container of the exporter, with the files of its volumes below a folder of the test's."""
 
     def __init__(self, deployment: Object, values: Object, folder: Path, url: str) -> None:
         spec = deployment["spec"]["template"]["spec"]
-        [self.container] = spec["containers"]
+        [self.container] = [one for one in spec["containers"] if one["name"] == "celery-vitals"]
         self._folder = folder
         self._values = values
         self._url = url

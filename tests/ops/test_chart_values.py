@@ -173,6 +173,5 @@ def test_install_message_describes_the_next_steps() -> None:
         "resultBackend",
     ):
         assert word not in done
-    assert "prometheusRule.runbookUrl" in done
     assert "2 replicas" in notes({**SECRET, "replicaCount": 2})
     assert "https://localhost" in notes({**SECRET, "web": {"existingSecret": "web", "tls": True}})

@@ -1,100 +1,125 @@
-"""The compatibility rules, which record the metric names of danihodovic/celery-exporter."""
+"""The scrape job of examples/prometheus/compat.yml, which has the metric names of another exporter.
+
+The other exporter runs beside it, on the same cluster.
+"""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
+import yaml
 
-from tests.support.ops.rules import COMPAT, ROOT, rules
-from tests.support.servers import promtool
+from tests.support.ops.dashboard_files import Query, interpolate, queries
+from tests.support.ops.other_exporter import (
+    ALERT_JOBS,
+    ALERTS,
+    BACKLOG,
+    COMPAT,
+    EXAMPLE,
+    NATIVE,
+    OTHER,
+    PANELS,
+    SENT,
+    TOTAL,
+    WORKERS,
+    Both,
+    both,
+    reached,
+)
+from tests.support.ops.rules import ROOT
+from tests.support.servers import Broker, wait_for
 
-LABELS = {
-    "celery_worker_up": "hostname",
-    "celery_worker_tasks_active": "hostname",
-    "celery_queue_length": "queue_name",
-    "celery_active_consumer_count": "queue_name",
-    "celery_active_worker_count": "queue_name",
-    "celery_active_process_count": "queue_name",
-}
-TASKS = [
-    f"celery_task_{one}_total"
-    for one in ("sent", "received", "started", "succeeded", "rejected", "retried")
-]
-HISTOGRAMS = {
-    "celery_task_runtime": "celery_task_runtime_seconds",
-    "celery_task_queue_wait_time": "celery_task_queue_wait_seconds",
-}
-OURS = {
-    "celery_worker_tasks_active": "celery_worker_active_tasks",
-    "celery_active_consumer_count": "celery_queue_consumers",
-    "celery_active_worker_count": "celery_queue_workers",
-    "celery_active_process_count": "celery_queue_slots",
-}
-OLD, NEW = 'name="t",queue_name="q"', 'task="t",queue="q"'
+QUERIES = list(queries())
 
 
-def cases() -> dict[str, str]:
-    """Return each selector with the old name and labels, and the series it must match."""
-    found = {}
-    for name, label in LABELS.items():
-        ours = "worker" if label == "hostname" else "queue"
-        found[f'{name}{{{label}="a@b"}}'] = f'{OURS.get(name, name)}{{{ours}="a@b"}}'
-    found |= {f"{name}{{{OLD}}}": f"{name}{{{NEW}}}" for name in TASKS}
-    found[f'celery_task_failed_total{{{OLD},exception="E"}}'] = (
-        f'celery_task_failed_total{{{NEW},exception="E"}}'
+@pytest.fixture(scope="module")
+def cluster(module_broker: Broker) -> Iterator[Both]:
+    with both(module_broker) as found:
+        yield found
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_panels_show_what_they_show_of_the_other_exporter(cluster: Both, panel: str) -> None:
+    expected = cluster.ask(PANELS[panel], OTHER)
+    assert expected
+    # The jobs are scraped at different times, so that increases differ by up to one interval.
+    assert cluster.ask(PANELS[panel], COMPAT) == pytest.approx(expected, rel=0.25)
+
+
+def test_panels_show_the_truth(cluster: Both) -> None:
+    lengths = {(("queue_name", name),): 0.0 for name in WORKERS.values()}
+    lengths[("queue_name", "reports"),] = BACKLOG
+    for job in (COMPAT, OTHER):
+        assert cluster.ask(PANELS["workers"], job) == {(): len(WORKERS)}
+        assert cluster.ask(PANELS["queue lengths"], job) == lengths
+        assert cluster.ask("sum(celery_task_received_total{job=~JOB})", job) == {(): TOTAL}
+        failed = cluster.ask(PANELS["exceptions"], job)
+        assert failed == {(("exception", "ValueError"),): pytest.approx(SENT["fail"], rel=0.25)}
+
+
+@pytest.mark.parametrize("alert", ["task fails", "queue is long"])
+def test_alerts_fire_once(cluster: Both, alert: str) -> None:
+    assert len(cluster.ask(ALERTS[alert], COMPAT)) == 1
+    rows = cluster.prometheus.query(ALERTS[alert].replace("JOB", ALERT_JOBS))
+    assert sorted(labels["job"] for labels, _ in rows) == [COMPAT, OTHER]
+
+
+def test_compatible_series_have_the_labels_of_the_other_exporter(cluster: Both) -> None:
+    found: dict[str, dict[str, set[str]]] = {}
+    for job in (COMPAT, OTHER):
+        for labels, _ in cluster.prometheus.query(f'{{job="{job}",__name__=~"celery_.+"}}'):
+            names = found.setdefault(labels["__name__"], {})
+            names.setdefault(job, set()).update(labels)
+    allowed = {"celery_task_revoked_total": {"reason"}}
+    for name, jobs in found.items():
+        if set(jobs) == {COMPAT, OTHER}:
+            # Ours have no `hostname` of a task without --task-labels=worker.
+            lost = {"hostname"} if "_task_" in name else set()
+            assert jobs[OTHER] - jobs[COMPAT] == lost & jobs[OTHER], name
+            assert jobs[COMPAT] - jobs[OTHER] <= allowed.get(name, set()), name
+    absent = [name for name, jobs in found.items() if COMPAT not in jobs]
+    # The other exporter has a 0 for what has never happened.
+    counted = [name for name in absent if any(cluster.ask(f"{name}{{job=~JOB}}", OTHER).values())]
+    assert [name for name in counted if not name.endswith("_created")] == []
+
+
+def test_rules_count_neither_of_the_other_jobs(cluster: Both) -> None:
+    recorded = cluster.prometheus.query('{__name__=~".+:.+",job!=""}')
+    assert {labels["job"] for labels, _ in recorded} == {NATIVE}
+    alerts = cluster.prometheus.query(f'ALERTS{{job=~"{COMPAT}|{OTHER}"}}')
+    assert alerts == []
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_dashboards_count_neither_of_the_other_jobs(cluster: Both, query: Query) -> None:
+    now = str(time.time())
+    every, ours = (
+        {
+            tuple(sorted(labels.items())): value
+            for labels, value in cluster.prometheus.query(
+                interpolate(query.expr, "60s", job=job), time=now
+            )
+        }
+        for job in (".+", NATIVE)
     )
-    found[f'celery_task_revoked_total{{{OLD},reason="x"}}'] = (
-        f'celery_task_revoked_total{{{NEW},reason="x"}}'
-    )
-    for name, ours in HISTOGRAMS.items():
-        found |= {f"{name}_{part}{{{OLD}}}": f"{ours}_{part}{{{NEW}}}" for part in ("sum", "count")}
-        found[f'{name}_bucket{{{OLD},le="1"}}'] = f'{ours}_bucket{{{NEW},le="1"}}'
-    return found
+    assert every == pytest.approx(ours, nan_ok=True)
 
 
-@pytest.mark.parametrize(("old", "ours"), cases().items(), ids=lambda text: text.partition("{")[0])
-def test_old_name_has_the_value_once(old: str, ours: str, tmp_path: Path) -> None:
-    test = {
-        "interval": "1m",
-        "input_series": [{"series": ours, "values": "7x20"}],
-        "promql_expr_test": [
-            {
-                "expr": f"sum({old})",
-                "eval_time": "10m",
-                "exp_samples": [{"labels": "{}", "value": 7}],
-            },
-            {
-                "expr": f"count({old})",
-                "eval_time": "10m",
-                "exp_samples": [{"labels": "{}", "value": 1}],
-            },
-        ],
-    }
-    path = tmp_path / "test.yml"
-    path.write_text(
-        json.dumps({"rule_files": [str(COMPAT)], "evaluation_interval": "1m", "tests": [test]})
-    )
-    answer = subprocess.run(
-        [str(promtool()), "test", "rules", str(path)], capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+def test_worker_that_stops_is_down_once(cluster: Both) -> None:
+    cluster.workers["b@two"].stop()
+    for job in (COMPAT, OTHER):
+        wait_for(partial(reached, cluster, PANELS["workers"], job, 2), 30, interval=1.0)
+        assert len(cluster.ask(ALERTS["worker is down"], job)) == 1
 
 
-def test_every_rule_is_tested() -> None:
-    assert {re.split("{", old)[0] for old in cases()} == {rule["record"] for rule in rules(COMPAT)}
-
-
-def test_migration_page_lists_every_name() -> None:
+def test_migration_page_lists_every_name_of_the_job() -> None:
     text = (ROOT / "docs" / "migration.md").read_text()
-    for rule in rules(COMPAT):
-        stem = (
-            re.sub(r"_(bucket|sum|count)$", "", rule["record"])
-            if "time" in rule["record"]
-            else rule["record"]
-        )
-        name = re.sub(r"celery_task_(\w+)_total", r"\1", stem)
-        assert name in text, rule["record"]
+    _, compat = yaml.safe_load(EXAMPLE.read_text())["scrape_configs"]
+    names = [one.get("replacement", "") for one in compat["metric_relabel_configs"]]
+    renamed = [re.sub(r"_\$1$", "", name) for name in names if name.startswith("celery_")]
+    assert len(renamed) == 6
+    assert all(f"`{name}`" in text for name in [*renamed, "hostname", "queue_name", "name"])

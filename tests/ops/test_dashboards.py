@@ -27,6 +27,7 @@ from tests.support.ops.dashboard_files import (
     walk,
 )
 from tools.base import Generator
+from tools.dashboards.query import SHARED_NAMES
 
 NAMES = ("exporter", "overview", "queues", "tasks", "workers")
 TARGET_LABELS = {"job", "instance", "pod"}
@@ -253,6 +254,15 @@ def test_legend_uses_labels_that_the_query_keeps(query: Query) -> None:
 )
 def test_query_errors_reports_a_wrong_query(expr: str, error: str) -> None:
     assert query_errors(expr) == [error]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_query_excludes_series_of_other_exporters(query: Query) -> None:
+    for node in walk(promql.parse(interpolate(query.expr))):
+        if isinstance(node, promql.VectorSelector) and node.name in SHARED_NAMES:
+            own = SHARED_NAMES[node.name]
+            found = [one.value for one in node.matchers.matchers if one.name == own]
+            assert found, f"{node.name} without {own}"
 
 
 def test_provisioning_files_use_the_documented_paths() -> None:

@@ -79,6 +79,7 @@ def test_the_exporter_of_compose_takes_its_variables() -> None:
         "compose/prometheus.yml",
         "examples/prometheus/static.yml",
         "examples/prometheus/kubernetes.yml",
+        "examples/prometheus/compat.yml",
     ],
 )
 def test_prometheus_takes_its_configuration(path: str, tmp_path: Path) -> None:

@@ -1,21 +1,22 @@
-"""The files generated from the chart: schema, README, renders for the tests, plain manifests."""
+"""The files rendered by the chart: renders for the tests, plain manifests."""
 
 from __future__ import annotations
 
 from tools.base import ROOT, Files, Generator
-from tools.chart import values
-from tools.chart.helm import CASES, CHART, NAMESPACE, Object, manifest, notes, values_of
+from tools.chart.helm import CASES, NAMESPACE, Object, manifest, notes, values_of
 
 RENDERS = ROOT / "tests" / "ops" / "chart_renders"
+PLAIN_HEAD = """\
+# Rendered from the chart (docs/chart.md).  The image is published nowhere: build it from the source
+# tree with `docker build`, push it to your registry, and change `image` below.
+"""
 PLAIN = ROOT / "examples" / "kubernetes" / "celery-vitals.yaml"
 
 
 def files() -> Files:
-    """Return every file that follows from the chart."""
+    """Return every file that the chart renders."""
     renders = {path: text for case in CASES for path, text in render(case).items()}
     return {
-        CHART / "values.schema.json": values.schema(),
-        CHART / "README.md": values.readme(),
         PLAIN: plain_manifests(),
         **renders,
     }
@@ -41,7 +42,7 @@ def _without_files(given: Object) -> Object:
 def plain_manifests() -> str:
     """Return the objects of the smallest useful installation, for `kubectl apply`."""
     given = values_of("url") | {"fullnameOverride": "celery-vitals", "test": {"enabled": False}}
-    return (
+    return PLAIN_HEAD + (
         manifest(given)
         .replace("app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl")
         .replace(f"namespace: {NAMESPACE}", "namespace: default")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from celery_vitals.settings.click_options import all_options
+from tools.base import Files, Generator
 from tools.chart.helm import CHART
 
 Schema = dict[str, Any]
@@ -19,6 +20,18 @@ NUMBER: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
 NAMED: Schema = {"type": "object", "required": ["name"], "properties": {"name": TEXT}}
+PULL_SECRETS: Schema = {"items": {"anyOf": [NAMED, TEXT]}}
+OBJECTS: Schema = {"items": {"type": "object"}}
+_SECONDS = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold")
+_OTHER = ("successThreshold", "terminationGracePeriodSeconds")
+HANDLERS = ("httpGet", "exec", "tcpSocket", "grpc")
+PROBE: Schema = {
+    "properties": {
+        "enabled": {"type": "boolean"},
+        **{name: {"type": "integer", "minimum": 0} for name in (*_SECONDS, *_OTHER)},
+        **{name: {"type": "object"} for name in HANDLERS},
+    },
+}
 RULE: Schema = {
     "type": "object",
     "additionalProperties": False,
@@ -26,13 +39,31 @@ RULE: Schema = {
         "expr": TEXT, "for": TEXT, "keep_firing_for": TEXT, "labels": TEXTS, "annotations": TEXTS,
     },
 }  # fmt: skip
+NAMESPACES: Schema = {
+    "additionalProperties": False,
+    "properties": {"any": {"type": "boolean"}, "matchNames": {"type": "array", "items": TEXT}},
+}
 COLLECTORS = ("broker", "backend", "workers", "queues", "tasks")
 
 # Constraints that do not follow from the type of the default.  No pattern for a value that may
 # hold a password: Helm's error message quotes the value.
 MORE: dict[str, Schema] = {
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
-    "imagePullSecrets": {"items": NAMED},
+    "imagePullSecrets": PULL_SECRETS,
+    "global": {"additionalProperties": True},
+    "global.imagePullSecrets": PULL_SECRETS,
+    "strategy": {"properties": {"type": {"enum": ["Recreate", "RollingUpdate"]}}},
+    "livenessProbe": PROBE,
+    "readinessProbe": PROBE,
+    "startupProbe": PROBE,
+    "dnsPolicy": {"enum": ["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]},
+    "hostAliases": OBJECTS,
+    "serviceMonitor.namespaceSelector": NAMESPACES,
+    "podMonitor.namespaceSelector": NAMESPACES,
+    "serviceMonitor.targetLabels": {"items": TEXT},
+    "podMonitor.podTargetLabels": {"items": TEXT},
+    "extraContainers": {"items": NAMED},
+    "initContainers": {"items": NAMED},
     "replicaCount": {"minimum": 0},
     "app": {"type": ["string", "null"]},
     "eventQueue": {"type": ["string", "null"]},
@@ -52,8 +83,10 @@ MORE: dict[str, Schema] = {
     "extraVolumes": {"items": NAMED},
     "extraVolumeMounts": {"items": NAMED},
     "extraObjects": {"items": {"type": ["object", "string"]}},
+    "extraManifests": {"items": {"type": ["object", "string"]}},
     "web.port": PORT,
     "web.telemetryPath": {"pattern": "^/"},
+    "service.port": {**PORT, "type": ["integer", "null"]},
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "prometheusRule.thresholds": {"additionalProperties": {"type": "number"}},
     "prometheusRule.overrides": {"additionalProperties": RULE},
@@ -66,8 +99,12 @@ MORE: dict[str, Schema] = {
     "terminationGracePeriodSeconds": {"minimum": 2},
 }
 LABELS = ("commonLabels", "commonAnnotations", "podAnnotations", "podLabels", "nodeSelector")
+TEXT_MAPS = (".labels", ".additionalLabels", ".annotations", ".alertLabels")
 # Objects of Kubernetes, which validates them itself.
-OPEN = ("resources", "podSecurityContext", "securityContext", "affinity", "scrape.tlsConfig")
+OPEN = (
+    "resources", "podSecurityContext", "securityContext", "affinity", "scrape.tlsConfig",
+    "serviceMonitor.tlsConfig", "podMonitor.tlsConfig", "strategy", "dnsConfig",
+)  # fmt: skip
 # Values that each entry of `clusters` may override.
 OVERRIDABLE = (
     "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents",
@@ -124,10 +161,6 @@ def schema() -> str:
         "additionalProperties": False,
     }
     properties["clusters"] |= {"items": cluster}
-    properties["global"] = {
-        "type": "object",
-        "description": "Set by Helm where this chart is a part of another one.",
-    }
     whole = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of celery-vitals",
@@ -148,7 +181,7 @@ def _of(path: str, default: Any, comments: Mapping[str, str]) -> Schema:
     if default is not None:
         found["type"] = _TYPES[type(default)]
     if isinstance(default, dict) and path not in OPEN:
-        inner = path in LABELS or path.endswith((".labels", ".annotations", ".alertLabels"))
+        inner = path in LABELS or path.endswith(TEXT_MAPS)
         if inner:
             found |= TEXTS
         elif default:
@@ -164,10 +197,18 @@ README = """\
 
 Generated from `values.yaml`; do not edit. Requires Kubernetes 1.25 or later.
 
-One value is required. With a Secret that contains the broker's URL:
+The image is published nowhere yet: build it from the source tree and push it to the registry that
+your nodes pull from.
+
+    docker build --tag registry.example.org/celery-vitals:VERSION .
+    docker push registry.example.org/celery-vitals:VERSION
+
+`VERSION` is the chart's appVersion, or set `image.tag`. One more value is required. With a Secret
+that contains the broker's URL:
 
     kubectl create secret generic celery --from-literal=broker-url=redis://:PASSWORD@redis:6379/0
-    helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery
+    helm install celery-vitals helm/celery-vitals --set broker.existingSecret=celery \\
+        --set image.registry=registry.example.org
 
 `docs/chart.md` describes further values, the image, TLS and several clusters; `ci/` has complete
 value files. An invalid value is refused before the installation, with a message that names it.
@@ -191,3 +232,11 @@ def _shown(path: str) -> str:
     for name in path.split("."):
         value = value[name]
     return json.dumps(value)
+
+
+def files() -> Files:
+    """Return the files that follow from values.yaml."""
+    return {CHART / "values.schema.json": schema(), CHART / "README.md": readme()}
+
+
+GENERATOR = Generator("chart values", files)

@@ -14,9 +14,26 @@ RECENT = "5m"
 """The window of panels about the present: long enough for a scrape interval of a minute."""
 
 
+_OUTCOMES = (
+    "sent", "received", "started", "succeeded", "failed", "rejected", "revoked", "retried",
+)  # fmt: skip
+SHARED_NAMES = {
+    "celery_worker_up": "worker",
+    "celery_queue_length": "queue",
+    **{f"celery_task_{outcome}_total": "task" for outcome in _OUTCOMES},
+}
+"""Metrics whose name other exporters use too, and a label that only ours have."""
+
+
 def selector(metric: str, *matchers: str) -> str:
-    """Select a metric of the chosen exporters; matchers look like `queue=~"$queue"`."""
-    return f"{metric}{{{', '.join((SCOPE, *matchers))}}}"
+    """Select a metric of the chosen exporters; matchers look like `queue=~"$queue"`.
+
+    Excludes the series of other exporters, as the rules do.
+    """
+    own = SHARED_NAMES.get(metric)
+    given = {one.partition("=")[0] for one in matchers}
+    foreign = (f'{own}!=""',) if own and own not in given else ()
+    return f"{metric}{{{', '.join((SCOPE, *matchers, *foreign))}}}"
 
 
 def deduplicate(expression: str, aggregation: str = "max") -> str:

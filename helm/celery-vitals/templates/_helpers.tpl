@@ -14,6 +14,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The namespace of the objects. */}}
+{{- define "celery-vitals.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
 {{/* Selector labels of the pods. */}}
 {{- define "celery-vitals.selector" -}}
 app.kubernetes.io/name: {{ include "celery-vitals.name" . | quote }}
@@ -43,7 +48,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "celery-vitals.metadata" -}}
 {{- $ := index . 0 -}}
 name: {{ include "celery-vitals.fullname" $ }}{{ index . 1 }}
-namespace: {{ default $.Release.Namespace (index . 4) }}
+namespace: {{ default (include "celery-vitals.namespace" $) (index . 4) }}
 labels:
   {{- include "celery-vitals.labels" (list $ (index . 2)) | nindent 2 }}
 {{- with merge (dict) (index . 3) ($.Values.commonAnnotations | default dict) }}
@@ -58,9 +63,21 @@ annotations:
 
 {{- define "celery-vitals.image" -}}
 {{- $image := .Values.image -}}
-{{- with $image.registry }}{{ . }}/{{ end -}}
+{{- with default $image.registry (.Values.global | default dict).imageRegistry }}{{ . }}/{{ end -}}
 {{ $image.repository }}
 {{- with $image.digest }}@{{ . }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
+{{- end -}}
+
+{{/* Pull secrets of the release and of `global`, each a name or name: NAME. */}}
+{{- define "celery-vitals.imagePullSecrets" -}}
+{{- $found := list -}}
+{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) (.Values.imagePullSecrets | default list) -}}
+{{- $found = append $found (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with uniq $found -}}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
 {{- end -}}
 
 {{/*

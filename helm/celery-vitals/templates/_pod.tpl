@@ -1,5 +1,19 @@
-{{/* A probe of one exporter: (list context path).  A kubelet has no credentials: with web.auth the probe runs in the container. */}}
+{{/*
+A probe of one exporter: (list context key path defaults).  The value of the key overrides the default, field by field; its
+handler (httpGet, exec, ...) replaces the default handler.
+*/}}
 {{- define "celery-vitals.probe" -}}
+{{- $own := omit (get (index . 0).Values (index . 1)) "enabled" -}}
+{{- $default := merge (include "celery-vitals.probeHandler" (list (index . 0) (index . 2)) | fromYaml) (index . 3) (dict "timeoutSeconds" 5) -}}
+{{- range list "httpGet" "exec" "tcpSocket" "grpc" -}}
+{{- if hasKey $own . }}{{ $default = omit $default "httpGet" "exec" }}{{ end -}}
+{{- end -}}
+{{ index . 1 }}:
+  {{- toYaml (mergeOverwrite $default $own) | nindent 2 }}
+{{- end -}}
+
+{{/* How a probe asks: (list context path).  A kubelet has no credentials: with web.auth the probe runs in the container. */}}
+{{- define "celery-vitals.probeHandler" -}}
 {{- $ := index . 0 -}}
 {{- if $.Values.web.auth -}}
 exec:
@@ -16,7 +30,6 @@ httpGet:
   port: http
   scheme: {{ ternary "HTTPS" "HTTP" $.Values.web.tls }}
 {{- end }}
-timeoutSeconds: 5
 {{- end -}}
 
 {{- define "celery-vitals.env" -}}
@@ -123,7 +136,10 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- range $key := list "imagePullSecrets" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" }}
+  {{- with include "celery-vitals.imagePullSecrets" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" "initContainers" }}
   {{- with get $.Values $key }}
   {{ $key }}: {{ toYaml . | nindent 4 }}
   {{- end }}
@@ -153,18 +169,24 @@ spec:
         - name: http
           containerPort: {{ .Values.web.port }}
       # Independent of the broker: an outage must not restart the exporter that reports it.
-      livenessProbe:
-        {{- include "celery-vitals.probe" (list . "/-/healthy") | nindent 8 }}
-        initialDelaySeconds: 10
-        failureThreshold: 6
-      readinessProbe:
-        {{- include "celery-vitals.probe" (list . "/-/ready") | nindent 8 }}
+      {{- if (.Values.livenessProbe | default dict).enabled }}
+      {{- include "celery-vitals.probe" (list . "livenessProbe" "/-/healthy" (dict "initialDelaySeconds" 10 "failureThreshold" 6)) | nindent 6 }}
+      {{- end }}
+      {{- if (.Values.readinessProbe | default dict).enabled }}
+      {{- include "celery-vitals.probe" (list . "readinessProbe" "/-/ready" dict) | nindent 6 }}
+      {{- end }}
+      {{- if (.Values.startupProbe | default dict).enabled }}
+      {{- include "celery-vitals.probe" (list . "startupProbe" "/-/healthy" (dict "periodSeconds" 2 "failureThreshold" 30)) | nindent 6 }}
+      {{- end }}
       resources:
         {{- toYaml .Values.resources | nindent 8 }}
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       volumeMounts:
         {{- include "celery-vitals.mounts" . | nindent 8 }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     {{- include "celery-vitals.volumes" . | nindent 4 }}
 {{- end -}}

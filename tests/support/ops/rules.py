@@ -11,7 +11,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 ALERTS = ROOT / "alerts"
 RULES = ALERTS / "celery-vitals.rules.yml"
-COMPAT = ALERTS / "compat.rules.yml"
 OVERRIDES = ALERTS / "overrides.example.yml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 THRESHOLD = "celery_vitals:threshold:"

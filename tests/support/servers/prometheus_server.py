@@ -31,6 +31,7 @@ class PrometheusServer(Server):
 
     `scrape` is merged into its one scrape config (metrics_path, params, basic_auth ...); `rules`
     are groups of rules, and alerts go to the Alertmanagers at these addresses ("host:port").
+    `jobs` are further scrape configs.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PrometheusServer(Server):
         scrape: Mapping[str, Any] | None = None,
         rules: Sequence[Mapping[str, Any]] = (),
         alertmanagers: Sequence[str] = (),
+        jobs: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.folder = process_reaper().folder("prometheus")
         every = _duration(interval)
@@ -55,7 +57,8 @@ class PrometheusServer(Server):
             "rule_files": [str(self.folder / "rules.yml")],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
             "scrape_configs": [
-                {"job_name": job, "static_configs": [{"targets": list(targets)}], **(scrape or {})}
+                {"job_name": job, "static_configs": [{"targets": list(targets)}], **(scrape or {})},
+                *jobs,
             ],
         }
         # JSON is YAML.
@@ -94,9 +97,9 @@ class PrometheusServer(Server):
         answer = json.loads(request(f"{self.url}/api/v1/{path}?{urlencode(parameters)}"))
         return answer["data"]
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+    def query(self, expression: str, **parameters: str) -> list[tuple[dict[str, str], float]]:
         """An instant query that gives a vector: labels and value of each element."""
-        result = self.api("query", query=expression)["result"]
+        result = self.api("query", query=expression, **parameters)["result"]
         return [(one["metric"], float(one["value"][1])) for one in result]
 
     def targets(self) -> list[dict[str, Any]]:
