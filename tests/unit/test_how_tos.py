@@ -158,7 +158,7 @@ def test_the_collector_exports_its_metric_and_has_a_switch(copy: Copy) -> None:
 def test_the_broker_kind_counts_the_messages_of_a_queue(copy: Copy, tmp_path: Path) -> None:
     copy.follow(BROKER)
     copy.generate(BROKER)
-    assert "| Spool | `spool` | yes | yes | - | - | - | yes |" in copy.read("docs/brokers.md")
+    assert "| Spool | `spool` | yes | - | yes | - | - | - | yes |" in copy.read("docs/brokers.md")
     folders = {
         name: str(tmp_path) for name in ("data_folder_in", "data_folder_out", "control_folder")
     }

@@ -31,6 +31,7 @@ class FakeKombu:
     def __init__(self, *_: Any, **options: Any) -> None:
         self.ended: list[str] = []
         self.default_channel: Any = SimpleNamespace(_sqs=None, connection=None)
+        self.connection = SimpleNamespace(_METHODS={}, _callbacks={})
         self.options = options
         ENDED.append(self.ended)
 

@@ -11,7 +11,7 @@ import amqp.exceptions
 import pytest
 from kombu import Connection
 
-from celery_vitals import Secret, Settings
+from celery_vitals import Secret, Settings, third_party
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
@@ -27,8 +27,9 @@ from tests.support.servers import Broker
 
 
 @pytest.fixture
-def connection() -> Iterator[BrokerConnection]:
+def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokerConnection]:
     """Inside this process; opened, closed and blocked like one to RabbitMQ."""
+    monkeypatch.setattr(third_party, "on_blocked", lambda *_: None)  # there are no AMQP frames
     with Connection("memory://", transport_options={"polling_interval": 0.01}) as kombu:
         yield AmqpConnection(kombu, PublisherBlock())
 
