@@ -76,7 +76,7 @@ class TestFileSystem:
                     exporter.scrape(timeout=5).value("celery_task_succeeded_total", **done) or 0
                 ) >= 3
 
-            wait_for(succeeded, 30.0, interval=0.5)
+            wait_for(succeeded, 60.0, interval=0.5)
             scrape = exporter.scrape(timeout=5)
             assert scrape.series("celery_queue_unacked_messages") == {}
             assert "queue_unacked_messages" in scrape.by("subject", "celery_exporter_blind_spot")
