@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from tests.support.ops.consumer_scenarios import consumer_faults
 from tests.support.ops.simulated_cluster import (
