@@ -131,16 +131,12 @@ class Collector(PrometheusCollector):
         tables = (self._collectors[name].families() for name in selected)
         return chain(self._encoder.families(samples), *tables)
 
-    def _probe(
-        self, deadline: Deadline, names: Collection[str], max_age: float | None
-    ) -> Outcomes:
+    def _probe(self, deadline: Deadline, names: Collection[str], max_age: float | None) -> Outcomes:
         self.start()
         if WorkersCollector.name not in names:
             self._workers.first_round.set()  # no probe of workers will set it
         runs = {
-            name: runner.start_or_join(
-                deadline, self._min_interval if max_age is None else max_age
-            )
+            name: runner.start_or_join(deadline, self._min_interval if max_age is None else max_age)
             for name, runner in self._runners.items()
             if name in names
         }

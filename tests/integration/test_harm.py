@@ -82,7 +82,7 @@ class TestNothingStays:
                 asked_in_vain(worker, killed)
                 killed.kill()
             assert added_keys(redis_broker, before) == [REGISTRY]
-            assert MONTH - 60 < client.ttl(REGISTRY) <= MONTH  # type: ignore[operator]
+            assert MONTH - 60 < client.ttl(REGISTRY) <= MONTH
             worker.thaw()
             wait_for(lambda: len(added_keys(redis_broker, before)) == 2)
             assert {key: client.ttl(key) for key in mailboxes(client)}.popitem()[1] == -1
@@ -92,7 +92,7 @@ class TestNothingStays:
                 assert mailboxes(client) == []
                 next_one.stop()
             assert added_keys(redis_broker, before) == [REGISTRY]
-            assert len(client.zrange(REGISTRY, 0, -1)) == 1  # type: ignore[arg-type]
+            assert len(client.zrange(REGISTRY, 0, -1)) == 1
 
     @pytest.mark.parametrize("end", ["stopped", "killed"])
     def test_when_a_worker_answers_long_after_the_exporter_has_gone(

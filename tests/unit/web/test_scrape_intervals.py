@@ -47,7 +47,7 @@ def test_two_servers_cause_as_many_rounds_as_one(phase: float) -> None:
 @pytest.mark.parametrize(
     "phases", [(0, 5, 10), (0, 3, 6, 9, 12), tuple(range(15)), (0, 7, 8), (0.0, 7.5, 7.6, 14)]
 )
-def test_any_number_of_servers_causes_two_rounds_per_interval_at_most(
+def test_any_number_of_servers_causes_no_more_than_two_rounds(
     phases: Sequence[float],
 ) -> None:
     assert 4 <= rounds(*((15.0, phase) for phase in phases)) <= 8.3
