@@ -157,6 +157,7 @@ class Collector(PrometheusCollector):
             tuple(self._blind_spots()),
             self._queues.included(self._workers.queues()),
             self._broker_state(),
+            self._queues.evidence(),
         )
 
     def _broker_state(self) -> Writability:
