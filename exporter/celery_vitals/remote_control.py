@@ -133,6 +133,11 @@ class RemoteControl:
         self.silent = max(0, mailboxes - len(current.replied)) if mailboxes is not None else None
         return current.answers
 
+    @property
+    def discarded(self) -> int:
+        """How many replies of the last round were too large to be read."""
+        return self._mailbox.intake.discarded
+
     def close(self) -> None:
         """Remove the mailbox from the broker."""
         self._mailbox.close(self._replies_pending)

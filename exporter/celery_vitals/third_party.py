@@ -14,16 +14,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import Any, cast
 
 import redis
 from amqp import spec
+from amqp.method_framing import frame_handler
 from amqp.transport import SSLTransport
 from celery.app import defaults
 from celery.app.backends import by_url
 from celery.backends.base import KeyValueStoreBackend
 from celery.events.event import get_exchange
 from kombu.serialization import prepare_accept_content, registry
+from redis.connection import DefaultParser
 
 # kombu, all transports
 
@@ -42,6 +45,27 @@ def decodes(content_type: str) -> bool:
     kombu `serialization.registry`, `SerializerRegistry._decoders`.
     """
     return content_type in registry._decoders
+
+
+def keep_compressed(channel: Any) -> None:
+    """Have messages of a channel keep a compressed body as it is.
+
+    kombu `Channel.Message`: it inflates a body before its size can be checked.
+    """
+    base: Any = channel.Message
+
+    class Message(base):  # type: ignore[misc]
+        def __init__(self, payload: Any, *args: Any, **named: Any) -> None:
+            headers = (
+                payload.get("headers")
+                if isinstance(payload, dict)
+                else payload.properties.get("application_headers")
+            )
+            if headers:
+                headers.pop("compression", None)
+            super().__init__(payload, *args, **named)
+
+    channel.Message = Message
 
 
 # kombu, virtual transports
@@ -228,6 +252,30 @@ def dedicated_connection(channel: Any) -> Any:
     return connection
 
 
+def bounded_redis_parser(limit: int, too_large: Callable[[], Exception]) -> type:
+    """Return a parser that raises an error when one reply has more than `limit` bytes.
+
+    redis-py `connection.DefaultParser.read_from_socket`, `_reader`: no parameter bounds a reply.
+    """
+
+    class Parser(DefaultParser):  # type: ignore[misc]
+        _received = 0
+
+        def read_response(self, *args: Any, **named: Any) -> Any:
+            self._received = 0
+            return super().read_response(*args, **named)
+
+        def read_from_socket(self, *args: Any, **named: Any) -> Any:
+            before = self._reader.len()
+            result = super().read_from_socket(*args, **named)
+            self._received += self._reader.len() - before
+            if self._received > limit:
+                raise too_large()
+            return result
+
+    return Parser
+
+
 def redis_socket(connection: Any) -> Any:
     """Return the socket of a connection.
 
@@ -263,6 +311,9 @@ def redis_tls_options() -> set[str]:
 
 # py-amqp
 
+_HEADER_FRAME, _BODY_FRAME = 2, 3
+_BODY_SIZE = Struct(">Q").unpack_from
+
 
 def amqp_tls_options() -> set[str]:
     """Return the names of py-amqp's TLS options; none when they cannot be determined.
@@ -279,6 +330,34 @@ def amqp_socket(connection: Any) -> Any:
     py-amqp `Connection.transport.sock`: its frame reader costs three times as much per event.
     """
     return connection.transport.sock
+
+
+def bounded_frame_handler(limit: int) -> Callable[..., Any]:
+    """Return a handler of frames with which a body of more than `limit` bytes arrives empty.
+
+    py-amqp `method_framing.frame_handler`, `Connection(frame_handler=)`: it collects a body of any
+    size.  The frames of a body left out count as events, so that each wait for one has its timeout.
+    """
+
+    def make(connection: Any, callback: Any) -> Callable[[tuple[int, int, bytes]], Any]:
+        handle = frame_handler(connection, callback)
+        left_out: dict[int, int] = {}
+
+        def on_frame(frame: tuple[int, int, bytes]) -> Any:
+            kind, channel, content = frame
+            if kind == _HEADER_FRAME and (size := _BODY_SIZE(content, 4)[0]) > limit:
+                left_out[channel] = size
+                return handle((kind, channel, b"%b%b%b" % (content[:4], bytes(8), content[12:])))
+            if kind != _BODY_FRAME or channel not in left_out:
+                return handle(frame)
+            left_out[channel] -= len(content)
+            if left_out[channel] <= 0:
+                del left_out[channel]
+            return True
+
+        return on_frame
+
+    return make
 
 
 def amqp_limits(connection: Any) -> tuple[int, float]:

@@ -12,6 +12,7 @@ import pytest
 from celery_vitals import Settings
 from celery_vitals.brokers.base import Reply
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.target import target_of
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
@@ -32,6 +33,7 @@ class Crowd:
         self.silent: set[str] = set()
         self.names = [f"worker-{number}@host" for number in range(MANY)]
         self.undelivered = False
+        self.intake = Intake()
         self.address = {"exchange": "", "routing_key": "here"}
         self._replies: list[Reply] = []
 

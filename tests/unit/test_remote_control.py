@@ -11,6 +11,7 @@ import pytest
 from celery_vitals import Settings
 from celery_vitals.brokers.base import Mailbox, Reply
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
 from celery_vitals.brokers.target import target_of
@@ -37,6 +38,7 @@ class FakeMailbox:
     def __init__(self, mailboxes: int | None = None) -> None:
         self.mailboxes = mailboxes
         self.undelivered = False
+        self.intake = Intake()
         self.broadcasts: list[Sequence[Mapping[str, Any]]] = []
         self.closed = False
         self.replies: Callable[[dict[str, str]], list[tuple[float, Reply]]] = lambda tickets: []

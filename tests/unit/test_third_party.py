@@ -9,6 +9,7 @@ from typing import Any
 
 import amqp
 import amqp.channel
+import amqp.method_framing
 import amqp.transport
 import celery.app.backends
 import celery.app.defaults
@@ -79,6 +80,13 @@ ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
     ("redis-py", redis.Connection, "can_read", "canaries on Redis"),
     ("redis-py", redis.Connection, "read_response", "canaries on Redis"),
     ("redis-py", redis.Connection, "send_command", "events on Redis"),
+    ("kombu", lambda: redis_transport.Channel, "_connparams", "RESP2, limits of Redis"),
+    ("kombu", lambda: virtual.Channel, "Message", "compressed bodies are not inflated"),
+    ("kombu", lambda: virtual.Transport, "Channel", "RESP2, limits of Redis"),
+    ("redis-py", lambda: redis.connection.DefaultParser, "read_from_socket", "limits of replies"),
+    ("redis-py", lambda: redis.connection.DefaultParser, "read_response", "limits of replies"),
+    ("py-amqp", lambda: amqp.method_framing, "frame_handler", "limits of messages"),
+    ("celery", redis_store, "connparams", "RESP2, limits of Redis"),
     ("py-amqp", lambda: amqp.Connection, "_METHODS", "the reason of a blocked connection"),
     ("py-amqp", lambda: amqp.Connection(), "_callbacks", "the reason of a blocked connection"),
     ("py-amqp", lambda: amqp.transport.SSLTransport, "_wrap_socket_sni", "TLS option names"),
@@ -135,6 +143,7 @@ def test_undocumented_attribute_exists(
         ("redis-py", redis.Connection.send_command, "kwargs"),
         ("py-amqp", amqp.Channel.send_method, "args"),
         ("py-amqp", amqp.Channel.wait, "returns_tuple"),
+        ("py-amqp", amqp.Connection.__init__, "frame_handler"),
         ("celery", celery.app.backends.by_url, "loader"),
     ],
 )

@@ -11,6 +11,7 @@ from kombu import Connection
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.capabilities import Capabilities
+from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.tls import UnverifiedCertificate
 from celery_vitals.brokers.urls import completed
 from celery_vitals.brokers.writability import (
@@ -159,6 +160,9 @@ class Mailbox(Protocol):
     def address(self) -> Mapping[str, str]:
         """Where workers send their replies: exchange and routing key."""
 
+    intake: Intake
+    """The limits of this round's replies, and how many were discarded."""
+
     @property
     def undelivered(self) -> bool:
         """Whether the broker has returned the last broadcast, since no worker is bound."""
@@ -169,7 +173,7 @@ class Mailbox(Protocol):
     def receive(self, deadline: Deadline) -> Sequence[Reply]:
         """Return the replies that have arrived; wait for the first of them until `deadline`.
 
-        Replies that cannot be decoded are left out.
+        Replies that cannot be decoded, or are too large, are left out.
         """
 
     def close(self, replies_pending: bool) -> None:

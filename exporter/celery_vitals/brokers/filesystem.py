@@ -22,8 +22,20 @@ from celery_vitals.brokers.base import (
 from celery_vitals.brokers.capabilities import Capabilities, observed, unobserved
 from celery_vitals.brokers.generic.events import GenericReceiver
 from celery_vitals.brokers.generic.kind import PolledKind
+from celery_vitals.brokers.serialization import JSON, MAX_MESSAGE
 from celery_vitals.brokers.writability import PublisherBlock, RefusalReason, Writability
 from celery_vitals.deadline import Deadline
+
+_MAX_FILE = 2 * MAX_MESSAGE
+"""Bytes: a message with its body in base64."""
+_LEFT_OUT = {
+    "body": "",
+    "content-type": JSON,
+    "content-encoding": "utf-8",
+    "headers": {},
+    "properties": {"delivery_tag": "", "delivery_info": {}},
+}
+"""In place of a message that is too large to be read."""
 
 
 class FilesystemConnection(BrokerConnection):
@@ -103,10 +115,10 @@ def _take_oldest(folder: Path, queue: str) -> Any:
             with path.open("rb") as file:
                 # Fails while the producer, which locks it exclusively, is writing.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                content = file.read()
+                content = file.read(_MAX_FILE + 1)
             if content:
                 path.unlink()
-                return json.loads(content)
+                return json.loads(content) if len(content) <= _MAX_FILE else _LEFT_OUT
         except (FileNotFoundError, BlockingIOError):
             continue
     raise Empty

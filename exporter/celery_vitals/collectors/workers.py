@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -9,6 +10,7 @@ from itertools import islice
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.intake import MAX_REPLY, MAX_ROUND
 from celery_vitals.brokers.session import Session
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
@@ -21,11 +23,18 @@ from celery_vitals.workers.state import State
 from celery_vitals.workers.stats import Stats
 from celery_vitals.workers.worker import Worker
 
+log = logging.getLogger(__name__)
+
 MAX_WORKER_QUEUES = 10_000
 """Limit of the series of `celery_worker_queue_info`: workers times the queues of each."""
 _REPLY_LIMIT = 2.5
 """Seconds for which a round waits for the expected replies; a later reply counts in the next
 round."""
+
+_DISCARDED = (
+    f"Replies of workers are not read: {{}} in the last round. A reply may have"
+    f" {MAX_REPLY >> 20} MiB, all replies of a round together {MAX_ROUND >> 20} MiB."
+)
 
 
 class WorkersCollector(ProbingCollector[bool]):
@@ -58,6 +67,8 @@ class WorkersCollector(ProbingCollector[bool]):
         self._registry = registry
         self._queues = queues
         self._target = broker.target
+        self._discarded = 0
+        """Replies of the last round that were too large to be read."""
         self._session: Session[RemoteControl] = Session(broker, self._set_up)
 
     def _set_up(self, connection: BrokerConnection) -> RemoteControl:
@@ -75,12 +86,14 @@ class WorkersCollector(ProbingCollector[bool]):
         if missing := registry.with_missing_rate_limits():
             commands.append(Command("registered", missing))
 
-        def ask(control: RemoteControl) -> tuple[list[Answer], int | None]:
-            return control.ask(commands, expected, deadline.within(_REPLY_LIMIT)), control.silent
+        def ask(control: RemoteControl) -> tuple[list[Answer], int | None, int]:
+            answers = control.ask(commands, expected, deadline.within(_REPLY_LIMIT))
+            return answers, control.silent, control.discarded
 
         requested = time.monotonic()
         try:
-            answers, silent = self._session.use(deadline, ask)
+            answers, silent, discarded = self._session.use(deadline, ask)
+            self._record_discarded(discarded)
             registry.begin_round(requested)
             for answer in answers:
                 self._record(answer)
@@ -99,6 +112,11 @@ class WorkersCollector(ProbingCollector[bool]):
                 self._registry.queues_replied(answer.worker, answer.body)
             case "registered":
                 self._registry.rate_limits_replied(answer.worker, answer.body)
+
+    def _record_discarded(self, count: int) -> None:
+        if count and not self._discarded:
+            log.warning("%s", _DISCARDED.format(count))
+        self._discarded = count
 
     def samples(self, value: bool | None) -> Iterator[Sample]:
         """Yield the samples of each known worker.
@@ -163,6 +181,8 @@ class WorkersCollector(ProbingCollector[bool]):
                 " celery worker -n NAME@%h."
             )
             yield BlindSpot("worker_names", text, "")
+        if self._discarded:
+            yield BlindSpot("worker_replies", _DISCARDED.format(self._discarded))
         if value and not self._registry.workers():
             text = (
                 "No worker has replied. Either no worker is running, or remote control is disabled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 from kombu import Connection
 
 from celery_vitals import Secret, Settings, third_party
-from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers import kombu_message
+from celery_vitals.brokers.base import BrokerConnection, Reply
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
@@ -24,6 +26,8 @@ from celery_vitals.brokers.writability import PublisherBlock
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, ProbeError, Reason
 from tests.support.servers import Broker
+
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -188,3 +192,51 @@ class TestRedis:
         mailbox.close(replies_pending=pending)
         assert not connection.redis().exists(name)
         assert (connection.redis().zscore(self.REGISTRY, name) is not None) == pending
+
+    def reply(self, mailbox: RedisMailbox, ticket: str, size: int) -> bytes:
+        body = json.dumps({"w@h": "x" * size}).encode()
+        return kombu_message.write(body, "", headers={"ticket": ticket})
+
+    @pytest.mark.parametrize(
+        ("sizes", "read", "discarded"),
+        [
+            ([10, 10, 10], 3, 0),
+            ([10, 20 * MIB, 10], 2, 1),
+            ([20 * MIB, 10, 10], 2, 1),
+            ([10, 10, 20 * MIB, 20 * MIB], 2, 2),
+            ([5 * MIB, 10], 1, 1),  # Redis sends it, the mailbox does not decode it
+            ([3 * MIB] * 8, 8, 0),  # too large to be read together
+            ([3 * MIB] * 12, 10, 2),  # more than a round may bring
+        ],
+    )
+    def test_large_replies_are_left_out_and_all_others_returned(
+        self, connection: RedisConnection, sizes: list[int], read: int, discarded: int
+    ) -> None:
+        mailbox = self.broadcast(connection)
+        key = mailbox.address["routing_key"]
+        for number, size in enumerate(sizes):
+            connection.redis().lpush(key, self.reply(mailbox, str(number), size))
+        until, replies = Deadline.after(20), list[Reply]()
+        while len(replies) + mailbox.intake.discarded < len(sizes) and not until.passed:
+            replies += mailbox.receive(until.within(0.5))
+        assert (len(replies), mailbox.intake.discarded) == (read, discarded)
+        assert [reply.ticket for reply in replies] == sorted(reply.ticket for reply in replies)
+        assert not connection.redis().exists(key)
+
+    def test_replies_that_arrive_while_others_are_read_are_returned_too(
+        self, connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mailbox = self.broadcast(connection)
+        key = mailbox.address["routing_key"]
+        for ticket in ("0", "1"):
+            connection.redis().lpush(key, self.reply(mailbox, ticket, 1))
+        lrange = mailbox._redis.lrange
+
+        def late(*arguments: Any) -> Any:
+            found = lrange(*arguments)
+            connection.redis().lpush(key, self.reply(mailbox, "2", 1))
+            return found
+
+        monkeypatch.setattr(mailbox._redis, "lrange", late)
+        assert [reply.ticket for reply in mailbox.receive(Deadline.after(5))] == ["0", "1", "2"]
+        assert not connection.redis().exists(key)

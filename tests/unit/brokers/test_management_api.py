@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,7 +130,7 @@ def test_the_api_gets_up_to_half_of_the_time(
 def test_a_body_that_never_ends_is_cut_off_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     api = ManagementApi(None, "http://h", 0.1)
     closed: list[bool] = []
-    endless = SimpleNamespace(read1=lambda _: b"[", close=lambda: closed.append(True))
+    endless = SimpleNamespace(read1=lambda *_, **__: b"[", close=lambda: closed.append(True))
     monkeypatch.setattr(api._pool, "request", lambda *_, **__: endless)
     with pytest.raises(ManagementUnavailable, match="does not respond"):
         api.queues(connection(), Deadline.after(5))
@@ -159,3 +162,28 @@ def test_the_url_may_include_the_path_of_the_api(
     monkeypatch.setattr(ManagementApi, "_get", get)
     ManagementApi(None, url, 1.0).queues(connection(), Deadline.after(1))
     assert asked[0] == requested
+
+
+def test_a_response_over_the_limit_is_unavailable_and_not_read_to_its_end() -> None:
+    sent = 0
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal sent
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while sent < 200:
+                    self.wfile.write(bytes(1024 * 1024))
+                    sent += 1
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = ManagementApi(None, f"http://127.0.0.1:{server.server_port}", 20.0)
+        with pytest.raises(ManagementUnavailable, match="has more than 16777216 bytes"):
+            api.queues(connection(), Deadline.after(20))
+        server.shutdown()
+    assert sent < 100

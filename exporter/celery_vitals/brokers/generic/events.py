@@ -48,6 +48,7 @@ class GenericReceiver:
         owner_timeout: float = _OWNER_TIMEOUT,
     ) -> None:
         self._connection = connection.kombu
+        third_party.keep_compressed(connection.channel)
         self._listener = listener
         self._bodies: list[bytes] = []
         self._channel = connection.channel
@@ -124,7 +125,7 @@ class GenericReceiver:
             self._owner_seen[owner] = time.monotonic()
         raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
         try:
-            if len(raw) > MAX_MESSAGE:
+            if not 0 < len(raw) <= MAX_MESSAGE:  # an empty one was left out by the channel
                 raise RejectedMessage("too_large")
             if message.content_type != JSON or message.content_encoding not in UTF8:
                 raw = to_json(raw, message.content_type, message.content_encoding)

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
+from celery_vitals import third_party
 from celery_vitals.brokers.base import BrokerConnection, Reply
+from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.serialization import decode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
@@ -23,6 +25,8 @@ class KombuMailbox:
 
     def __init__(self, connection: BrokerConnection, exchange: str) -> None:
         self._broker = connection
+        self.intake = Intake()
+        third_party.keep_compressed(connection.channel)
         self._connection = connection.kombu
         self._undelivered = self._delivering = self._exchange_known = False
         self._sent_tickets: set[str] = set()
@@ -56,6 +60,8 @@ class KombuMailbox:
         """Publish to the exchange that the mailbox of every worker is bound to."""
         self._undelivered = self._delivering = False
         self._broker.raise_if_blocked()
+        if self.intake.begin_round():
+            self._queue.purge()
         if not self._exchange_exists():
             return 0
         for message in messages:
@@ -115,9 +121,10 @@ class KombuMailbox:
 
     def _on_message(self, message: Message) -> None:
         ticket = message.headers.get("ticket")
-        if not isinstance(ticket, str):
-            return
         self._delivering = self._delivering or ticket in self._sent_tickets
+        accepted = self.intake.accepts(len(message.body or b""), message.content_type)
+        if not accepted or not isinstance(ticket, str):
+            return
         try:
             body = decode(message.body, message.content_type, message.content_encoding)
         except Exception:  # noqa: BLE001 - decoders raise errors of many types

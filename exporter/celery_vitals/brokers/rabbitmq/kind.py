@@ -24,6 +24,7 @@ from celery_vitals.brokers.base import (
     WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.intake import MAX_REPLY
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
 from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
@@ -99,6 +100,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
             "read_timeout": request.io_timeout,
             "write_timeout": request.io_timeout,
             "confirm_publish": False,
+            "frame_handler": third_party.bounded_frame_handler(MAX_REPLY),
             "on_blocked": request.block.begin,
             "on_unblocked": request.block.end,
             "client_properties": {

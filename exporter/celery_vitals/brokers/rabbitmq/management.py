@@ -26,6 +26,8 @@ _RETRY_AFTER = 300.0
 _SHORTEST_TIMEOUT = 0.1
 _OK = 200
 _PIECE = 65536
+_MAX_RESPONSE = 16 * 1024 * 1024
+"""Bytes; fifty thousand queues take less."""
 _PORTS = {False: 15672, True: 15671}
 
 
@@ -185,8 +187,12 @@ class ManagementApi:
         )
         body = bytearray()
         try:
-            while piece := answer.read1(_PIECE):
+            while piece := answer.read1(_PIECE, decode_content=False):
                 body += piece
+                if len(body) > _MAX_RESPONSE:
+                    raise ManagementUnavailable(
+                        f"the response of the management API has more than {_MAX_RESPONSE} bytes"
+                    )
                 if deadline.passed:
                     raise urllib3.exceptions.TimeoutError
         except BaseException:

@@ -11,6 +11,18 @@ from kombu import Connection
 from celery_vitals import third_party
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.writability import PublisherBlock
+from celery_vitals.errors import ProbeError, Reason
+
+MAX_READ = 16 * 1024 * 1024
+"""Bytes of one reply of Redis."""
+
+
+class ReplyTooLargeError(ProbeError):
+    """A reply that is not read to its end; the connection it came over is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.PROTOCOL, f"Redis sends more than {MAX_READ} bytes in one reply")
+
 
 CLIENT_OPTIONS: Mapping[str, Any] = {
     # A later protocol begins with HELLO, which old servers and some proxies do not know and an ACL
@@ -18,6 +30,7 @@ CLIENT_OPTIONS: Mapping[str, Any] = {
     "protocol": 2,
     # Enough for every collector, whatever the application allows itself.
     "max_connections": 10,
+    "parser_class": third_party.bounded_redis_parser(MAX_READ, ReplyTooLargeError),
 }
 """Parameters of redis-py for every connection to Redis, in place of the application's."""
 

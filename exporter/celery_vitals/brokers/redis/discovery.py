@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import redis.exceptions
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, Refusal, refusal_of
+from celery_vitals.brokers.redis.connection import MAX_READ, ReplyTooLargeError
+from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, refusal_of
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry, is_internal
 from celery_vitals.third_party import RedisKeys
@@ -24,6 +26,7 @@ _SECONDS = 0.002
 _PARTS = 3
 _INCOMPLETE = "Discovery misses queues that no worker consumes and no setting names: {}."
 _CANNOT_LIST = "Redis does not list its keys"
+_TOO_LARGE = f"the bindings of an exchange have more than {MAX_READ >> 20} MiB"
 _UNDER_WAY = BlindSpot(
     "queue_discovery",
     "Discovery has not scanned all keys of this Redis yet: some queues may be missing.",
@@ -42,6 +45,8 @@ class Discovery:
         self._cursor = 0
         self._count = _KEYS_AT_FIRST
         self._untouched = True
+        self._too_large: set[str | bytes] = set()
+        """Keys that are not read again."""
         # Errors of this scan of the keys, and of the last.
         self._error: object = None
         self._error_before: object = None
@@ -58,18 +63,16 @@ class Discovery:
             failure = error
         failure = failure or self._error or self._error_before
         if failure:
-            yield _missed(refusal_of(failure))
+            yield _missed(failure)
         elif not self._registry.scanned:
             yield _UNDER_WAY
 
     def routes(self, exchanges: Iterable[str]) -> dict[tuple[str, str], str]:
         """Return the queue by exchange and routing key, where there is exactly one."""
         names = list(exchanges)
-        pipe = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipe.smembers(self._prefix + name)
         queues: dict[tuple[str, str], set[str]] = {}
-        for name, members in zip(names, pipe.execute(raise_on_error=False), strict=True):
+        answers = self._members([self._prefix + name for name in names])
+        for name, members in zip(names, answers, strict=True):
             for key, queue in self._bindings(members) if isinstance(members, set) else ():
                 queues.setdefault((name, key), set()).add(queue)
         return {route: next(iter(names)) for route, names in queues.items() if len(names) == 1}
@@ -87,20 +90,39 @@ class Discovery:
         self._count = (
             max(_MIN_KEYS, self._count // 2) if took > _SLICE else min(_MAX_KEYS, self._count * 2)
         )
-        pipe = self._redis.pipeline(transaction=False)
         # Not the exchanges of Celery itself: they may hold what has been left behind for years.
-        for key in keys:
-            if not is_internal(key.decode("utf-8", "replace")[len(self._prefix) :]):
-                pipe.smembers(key)
-        for members in pipe.execute(raise_on_error=False):
+        prefix = len(self._prefix)
+        names = [key for key in keys if not is_internal(key.decode("utf-8", "replace")[prefix:])]
+        for members in self._members(names):
             if isinstance(members, set):
                 self._registry.add((queue for _, queue in self._bindings(members)), bound=True)
-            else:  # denied to this user
+            else:  # denied to this user, or too large
                 self._error = members
         if not self._cursor:
             self._registry.end_scan()
             self._error_before, self._error = self._error, None
         return self._cursor != 0
+
+    def _members(self, keys: Sequence[str | bytes]) -> list[Any]:
+        """Return the members of each set, or the error in their place."""
+        if self._too_large.isdisjoint(keys):
+            pipe = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipe.smembers(key)
+            with suppress(ReplyTooLargeError):
+                return list(pipe.execute(raise_on_error=False))
+        return [self._members_of(key) for key in keys]
+
+    def _members_of(self, key: str | bytes) -> Any:
+        if key in self._too_large:
+            return ReplyTooLargeError()
+        try:
+            return self._redis.smembers(key)
+        except redis.exceptions.ResponseError as error:
+            return error
+        except ReplyTooLargeError as error:
+            self._too_large.add(key)
+            return error
 
     def _bindings(self, members: set[bytes]) -> Iterator[tuple[str, str]]:
         """Iterate over routing keys and queues."""
@@ -110,9 +132,11 @@ class Discovery:
                 yield parts[0], parts[2]
 
 
-def _missed(refusal: Refusal | None) -> BlindSpot:
+def _missed(failure: object) -> BlindSpot:
+    refusal = refusal_of(failure)
     if refusal is None:
-        return BlindSpot("queue_discovery", _INCOMPLETE.format(_CANNOT_LIST), "--queue")
+        why = _TOO_LARGE if isinstance(failure, ReplyTooLargeError) else _CANNOT_LIST
+        return BlindSpot("queue_discovery", _INCOMPLETE.format(why), "--queue")
     return PermissionBlindSpot("queue_discovery", _INCOMPLETE.format(refusal.clause), "--queue")
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from celery_vitals import third_party
 from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import Reply
-from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.intake import Intake
+from celery_vitals.brokers.redis.connection import RedisConnection, ReplyTooLargeError
 from celery_vitals.brokers.serialization import JSON, decode
 from celery_vitals.deadline import Deadline
 
@@ -30,6 +31,8 @@ than once a minute) only loses replies that came too late."""
 _LATE_REPLIES_FOR = 86400.0
 _REGISTRY_EXPIRES = 30 * 86400
 _MAILBOX_NAME = re.compile(r"celery-vitals\.[0-9a-f-]{36}\.reply")
+_LARGE = 256 * 1024
+"""Bytes of a reply after which the others are read one by one: Redis copies all that is read."""
 _SHORTEST_WAIT = 0.001
 """Redis takes 0 to mean no limit."""
 
@@ -52,6 +55,9 @@ class RedisMailbox:
         # One blocking read stays below the timeout of the socket.
         self._longest_wait = connection.channel.socket_timeout / 2
         self._swept = 0.0
+        self._singly = False
+        """Whether the replies of this round are too large to be read together."""
+        self.intake = Intake()
 
     @property
     def address(self) -> Mapping[str, str]:
@@ -64,6 +70,9 @@ class RedisMailbox:
         if now - self._swept > _ORPHANED_AFTER:
             self._swept = now
             self._remove_orphans(now - _ORPHANED_AFTER)
+        if self.intake.begin_round():
+            self._redis.delete(self._key)
+        self._singly = False
         pipe = self._redis.pipeline(transaction=False)
         pipe.zadd(self._registry, {self._name: now})
         pipe.expire(self._registry, _REGISTRY_EXPIRES)
@@ -76,18 +85,56 @@ class RedisMailbox:
     def receive(self, deadline: Deadline) -> Sequence[Reply]:
         """Return the content of the list, after a blocking read of its first entry."""
         while True:
-            wait = max(_SHORTEST_WAIT, min(deadline.remaining, self._longest_wait))
-            first = self._redis.brpop([self._key], timeout=wait)
-            if first is not None:
-                break
-            if deadline.passed:
-                return ()
+            entries = self._take(max(_SHORTEST_WAIT, min(deadline.remaining, self._longest_wait)))
+            replies = [reply for raw in entries if (reply := self._parse(raw)) is not None]
+            if replies or deadline.passed:
+                return replies
+
+    def _take(self, seconds: float) -> list[bytes]:
+        """Remove entries from the list and return them, the oldest first."""
+        try:
+            first = self._redis.brpop([self._key], timeout=seconds)
+        except ReplyTooLargeError:  # it is no longer in the list
+            self._singly = True
+            self.intake.discard()
+            return []
+        if first is None:
+            return []
+        self._singly = self._singly or len(first[1]) > _LARGE
+        return [first[1]] if self._singly else [first[1], *self._take_others()]
+
+    def _take_others(self) -> list[bytes]:
+        """Remove all other entries; none when they are too large to be read together."""
+        try:
+            # Workers push on the left: the oldest reply is on the right.
+            older = self._redis.lrange(self._key, 0, -1)
+        except ReplyTooLargeError:
+            self._singly = True
+            return []
+        if not older:
+            return []
         pipe = self._redis.pipeline(transaction=True)
-        pipe.lrange(self._key, 0, -1)
+        pipe.lrange(self._key, 0, -len(older) - 1)
         pipe.delete(self._key)
-        rest = pipe.execute()[0]
-        # Workers push on the left: the oldest reply is on the right.
-        return [reply for raw in (first[1], *reversed(rest)) if (reply := _parse(raw)) is not None]
+        try:
+            newer = pipe.execute()[0]
+        except ReplyTooLargeError:
+            self.intake.discard()
+            newer = []
+        return [*reversed(older), *reversed(newer)]
+
+    def _parse(self, raw: bytes) -> Reply | None:
+        try:
+            message = kombu_message.read(raw)
+            content_type = message.content_type or JSON
+            if not self.intake.accepts(len(message.body), content_type):
+                return None
+            content = decode(message.body, content_type, message.content_encoding)
+            ticket = message.headers["ticket"]
+        except Exception:  # noqa: BLE001 - decoders raise errors of many types
+            return None
+        known = isinstance(ticket, str) and isinstance(content, dict)
+        return Reply(ticket, content) if known else None
 
     def close(self, replies_pending: bool) -> None:
         """Delete the list and, unless replies may still arrive, its registration."""
@@ -110,14 +157,3 @@ class RedisMailbox:
             if _MAILBOX_NAME.fullmatch(name):  # anything else there is not the exporter's
                 pipe.delete(self._prefix + name)
         pipe.execute()
-
-
-def _parse(raw: bytes) -> Reply | None:
-    try:
-        message = kombu_message.read(raw)
-        content_type = message.content_type or JSON
-        content = decode(message.body, content_type, message.content_encoding)
-        ticket = message.headers["ticket"]
-    except Exception:  # noqa: BLE001 - decoders raise errors of many types
-        return None
-    return Reply(ticket, content) if isinstance(ticket, str) and isinstance(content, dict) else None
