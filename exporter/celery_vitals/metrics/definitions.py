@@ -291,7 +291,7 @@ BROKER_OLDEST_UNACKED = queues.gauge(
 BROKER_VISIBILITY_TIMEOUT = queues.gauge(
     "celery_broker_visibility_timeout_seconds",
     help="Time in seconds after which Redis redelivers an unacknowledged message, from the"
-    " transport options of the exporter or its app.",
+    " transport options of the exporter or its app, else the shortest that a worker reports.",
 )
 
 # The stream of events.
