@@ -139,6 +139,16 @@ The probe leaves nothing behind, and is abandoned when its deadline passes.
 - **Sentinel**: `--result-backend-transport-option master_name=NAME`.
 - SQLAlchemy and pymemcache come with `celery-vitals[sqlalchemy]` and `celery-vitals[memcached]`;
   the database driver is the one in the URL.
+
+## The settings of the app
+
+With `--app`, or `celery -A proj vitals`, the app names the broker as it does for workers:
+`broker_url` or `broker_read_url`, or `broker_host`, `broker_port`, `broker_user`,
+`broker_password`, `broker_vhost` and `broker_transport`, which also fill in what a URL leaves out.
+The result backend gets the whole configuration of the app, settings of its own included;
+`result_backend = "database"` takes `database_url`. Old names (`BROKER_HOST`,
+`CELERY_RESULT_DBURI`) and a namespace, as in Django, are the same settings. A function as
+`broker_password` is called once, at the start.
 """
 
 
