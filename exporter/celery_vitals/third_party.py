@@ -140,6 +140,21 @@ def transport_option_names(transport: Any) -> frozenset[str]:
     return frozenset(transport.Channel.from_transport_options)
 
 
+def set_redis_options(kombu: Any, options: Mapping[str, Any]) -> None:
+    """Have the channels of a new connection pass these parameters to redis-py.
+
+    kombu `redis.Channel._connparams`, `virtual.Transport.Channel`: transport options reach only
+    some of the parameters.
+    """
+    base: Any = kombu.transport.Channel
+
+    class Channel(base):  # type: ignore[misc]
+        def _connparams(self, *args: Any, **named: Any) -> dict[str, Any]:
+            return {**super()._connparams(*args, **named), **options}
+
+    kombu.transport.Channel = Channel
+
+
 def redis_pool(channel: Any) -> Any:
     """Return the connection pool of a Redis channel.
 
@@ -364,6 +379,19 @@ def open_result_store(app: Any, url: str) -> Any:
     return cls(app=app, url=url)
 
 
+def import_result_store(app: Any, url: str) -> None:
+    """Import the class of a result backend.  Raises what its module raises."""
+    by_url(url, app.loader)
+
+
+def set_store_options(store: Any, options: Mapping[str, Any]) -> None:
+    """Have a result backend on Redis pass these parameters to redis-py.
+
+    celery `backends.redis.RedisBackend.connparams`: the query of the URL precedes all settings.
+    """
+    store.connparams.update(options)
+
+
 def is_key_value_store(store: Any) -> bool:
     """Return whether a result backend has `get`, `set` and `delete`.
 
@@ -386,6 +414,17 @@ def opened_client(store: Any) -> Any:
     celery `backend.client`, a cached property: reading it would open one.
     """
     return vars(store).get("client")
+
+
+# SQLAlchemy
+
+
+def import_driver(dialect: Any) -> None:
+    """Import the driver of a database.  Raises what its module raises.
+
+    SQLAlchemy 1.4 `Dialect.dbapi`: the name of `import_dbapi` before 2.0.
+    """
+    (getattr(dialect, "import_dbapi", None) or dialect.dbapi)()
 
 
 def _parameters(function: Any) -> set[str]:

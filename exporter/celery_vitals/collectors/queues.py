@@ -70,6 +70,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             self._queues.included(self._workers.queues()), self._workers.transport_options()
         )
         snapshot = self._session.use(deadline, lambda reader: reader.measure(reports, deadline))
+        self._queues.mark_consumed(reports.queues)
         self._workers.observe_queues(snapshot.queues)
         return snapshot
 
@@ -80,8 +81,11 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield definitions.BROKER_VISIBILITY_TIMEOUT(timeout)
         if value is None:
             return
+        evidence_of = self._queues.evidence()
         for name, stats in sorted(value.queues.items()):
             yield from self._queue_samples(name, stats)
+            if evidence := evidence_of(name):
+                yield definitions.QUEUE_EVIDENCE(1, name, evidence)
         for metric, amount in (
             (definitions.BROKER_UNACKED, value.unacked),
             (definitions.BROKER_OLDEST_UNACKED, value.oldest_unacked_at),

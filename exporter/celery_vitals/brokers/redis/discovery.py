@@ -151,6 +151,7 @@ class Discovery:
         if not isinstance(members, set):  # denied to this user
             scan.error = members if own else scan.error
             return
+        queues = set()
         for member in map(_text, members):
             route = self.layout.binding(member)
             if route is None:
@@ -158,10 +159,11 @@ class Discovery:
                 if len(unreadable) < _MAX_UNREADABLE:
                     unreadable.add(member)
             elif own and route[1]:
-                scan.bound.add(route[1])
-                self._registry.add([route[1]])
+                queues.add(route[1])
             elif len(scan.elsewhere) < _MAX_ELSEWHERE:
                 scan.elsewhere.add(route[1])
+        scan.bound |= queues
+        self._registry.add(queues, bound=True)
 
 
 def _text(data: bytes) -> str:

@@ -12,6 +12,7 @@ from redis.retry import Retry
 from celery_vitals import third_party
 from celery_vitals.brokers.base import ConnectRequest
 from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS
 from celery_vitals.brokers.redis.kind import RedisKind
 from celery_vitals.brokers.transport_options import OPTION
 from celery_vitals.errors import ConfigError
@@ -67,6 +68,7 @@ def bounded_sentinel(options: Mapping[str, Any], timeout: float) -> dict[str, An
     if "master_name" not in options:
         return dict(options)
     bounds = {
+        "protocol": CLIENT_OPTIONS["protocol"],
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
