@@ -23,7 +23,7 @@ from celery.app import defaults
 from celery.app.backends import by_url
 from celery.backends.base import KeyValueStoreBackend
 from celery.events.event import get_exchange
-from kombu.serialization import prepare_accept_content
+from kombu.serialization import prepare_accept_content, registry
 
 # kombu, all transports
 
@@ -34,6 +34,14 @@ def accepted_content_types(names: Iterable[str]) -> set[str]:
     kombu `serialization.prepare_accept_content`: `loads` takes content types, not names.
     """
     return cast("set[str]", prepare_accept_content(list(names)))
+
+
+def decodes(content_type: str) -> bool:
+    """Return whether a decoder of a content type has been registered.
+
+    kombu `serialization.registry`, `SerializerRegistry._decoders`.
+    """
+    return content_type in registry._decoders
 
 
 # kombu, virtual transports
