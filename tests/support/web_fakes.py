@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
+from celery_vitals.metrics.births import Births
 from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 from celery_vitals.workers.state import State
 
@@ -46,6 +47,7 @@ class FakeCollector:
         self.go.set()
         self.started = threading.Semaphore(0)
         self.asked: list[tuple[float, Collection[str] | None]] = []
+        self.births = Births()
         self.slow_close = False
         self.closed: list[float] = []
 
