@@ -83,6 +83,11 @@ _TAIL = """\
 - **Broadcast tasks**: messages to a fanout exchange are delivered to the workers at once and never
   wait in Redis. The length of a queue of such an exchange is 0, however many of its tasks its
   workers still hold.
+- **Keys**: workers push their replies onto a list of the exporter, and the sorted set
+  `celery-vitals.mailboxes` names it. Both are gone after a stop. After a kill, or when a worker
+  that hung replies after the end of the exporter, the set remains, and expires after 30
+  days. A list of late replies remains without expiry until the next exporter deletes it, a minute
+  after its last use or later.
 - **Redis Cluster** is rejected at the start: kombu has no transport for it.
 
 ## RabbitMQ
@@ -133,6 +138,16 @@ The probe leaves nothing behind, and is abandoned when its deadline passes.
 - **Sentinel**: `--result-backend-transport-option master_name=NAME`.
 - SQLAlchemy and pymemcache come with `celery-vitals[sqlalchemy]` and `celery-vitals[memcached]`;
   the database driver is the one in the URL.
+
+## The settings of the app
+
+With `--app`, or `celery -A proj vitals`, the app names the broker as it does for workers:
+`broker_url` or `broker_read_url`, or `broker_host`, `broker_port`, `broker_user`,
+`broker_password`, `broker_vhost` and `broker_transport`, which also fill in what a URL leaves out.
+The result backend gets the whole configuration of the app, settings of its own included;
+`result_backend = "database"` takes `database_url`. Old names (`BROKER_HOST`,
+`CELERY_RESULT_DBURI`) and a namespace, as in Django, are the same settings. A function as
+`broker_password` is called once, at the start.
 """
 
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
+from celery.utils.imports import symbol_by_name
 
 from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
@@ -69,6 +70,11 @@ def check_backend(target: Target) -> None:
     if package and importlib.util.find_spec(package) is None:
         raise ConfigError(
             f"--result-backend: {scheme} requires the package {package}: pip install '{install}'"
+        )
+    if target.backend_url in ("db", "database"):
+        raise ConfigError(
+            f"--result-backend: {target.backend_url} requires --app with the setting database_url,"
+            " or a URL (db+postgresql://...)"
         )
     if package == _SQLALCHEMY[0]:
         _check_driver(target.backend_url.partition("+")[2])
@@ -141,6 +147,9 @@ def _bounds(settings: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     no_retry = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
     return {
         "result_backend_always_retry": False,
+        # The probe's own value; nothing that is stored is ever unpickled.
+        "result_serializer": "json",
+        "result_accept_content": ["json"],
         "result_backend_transport_options": {
             **bounded_sentinel(settings.get("result_backend_transport_options") or {}, timeout),
             "retry_policy": no_retry,
@@ -256,7 +265,10 @@ class _Database:
         elif scheme.startswith("sqlite"):
             arguments["timeout"] = io_timeout
         self._engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+        if (callback := settings.get("database_engine_callback")) is not None:
+            symbol_by_name(callback)(self._engine)
         self._table = (settings.get("database_table_names") or {}).get("task", "celery_taskmeta")
+        self._schema = (settings.get("database_table_schemas") or {}).get("task")
         self._file = self._engine.url.database if scheme.startswith("sqlite") else None
 
     def round_trip(self) -> None:
@@ -268,10 +280,9 @@ class _Database:
         with self._engine.connect() as connection:
             connection.execute(sql.text("SELECT 1"))
             # The table may be missing: Celery creates it with the first result.
-            if sql.inspect(connection).has_table(self._table):
-                connection.execute(
-                    sql.select(sql.column("id")).select_from(sql.table(self._table)).limit(0)
-                )
+            if sql.inspect(connection).has_table(self._table, self._schema):
+                table = sql.table(self._table, schema=self._schema)
+                connection.execute(sql.select(sql.column("id")).select_from(table).limit(0))
 
     def close(self) -> None:
         """Do nothing: each connection is closed after its use."""

@@ -10,7 +10,7 @@ pyproject.toml excludes the next major version of each library.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, cast
 import redis
 from amqp import spec
 from amqp.transport import SSLTransport
+from celery.app import defaults
 from celery.app.backends import by_url
 from celery.backends.base import KeyValueStoreBackend
 from celery.events.event import get_exchange
@@ -322,6 +323,22 @@ def event_exchange(connection: Any, name: str) -> Any:
     celery `events.event.get_exchange`: its type depends on the transport.
     """
     return get_exchange(connection, name)
+
+
+def celery_defaults() -> Mapping[str, Any]:
+    """Return the defaults of all settings of Celery.
+
+    celery `app.defaults.DEFAULTS`: the configuration of an app may hold them by their old names.
+    """
+    return cast("Mapping[str, Any]", defaults.DEFAULTS)
+
+
+def celery_setting_names() -> frozenset[str]:
+    """Return the names of all settings of Celery, old and new.
+
+    celery `app.defaults.SETTING_KEYS`, `_OLD_SETTING_KEYS`.
+    """
+    return frozenset(defaults.SETTING_KEYS | defaults._OLD_SETTING_KEYS)
 
 
 def open_result_store(app: Any, url: str) -> Any:

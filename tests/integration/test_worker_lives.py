@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,37 @@ def test_tasks_of_a_killed_worker_are_not_running_once_it_is_down(
         assert scrape.value("celery_worker_instances", worker="killed@test") == 1
         assert scrape.value("celery_task_running", task="project.sleep") == 0
         assert scrape.value("celery_worker_processed_total", worker="killed@test") == 0
+
+
+PER_WORKER = (
+    "celery_worker_up",
+    "celery_exporter_events_missed_total",
+    "celery_worker_task_events",
+    "celery_worker_clock_offset_seconds",
+)
+
+
+def test_a_pod_that_vanishes_is_forgotten_with_its_tasks(
+    broker: Broker, start_worker: StartWorker
+) -> None:
+    with local_exporter(broker, worker_timeout=3, worker_forget_after=6) as local:
+        event_stream_is_up(local)
+        start_worker(broker, "solo", "well", queues=("well",), args=FAST)
+        pod = start_worker(broker, "prefork", "web-7d9f-abcde", events=True, args=FAST)
+        publish(broker, "sleep", 600)
+        wait_for(lambda: local.scrape().value("celery_task_running", task="project.sleep") == 1)
+        wait_for(lambda: all("web" in str(local.scrape().series(name)) for name in PER_WORKER))
+        pod.kill()
+        wait_for(lambda: local.scrape().value("celery_task_running", task="project.sleep") == 0)
+
+        def forgotten() -> bool:
+            scrape = local.scrape()
+            assert scrape.value("celery_task_running", task="project.sleep") == 0
+            return not any("web" in str(scrape.series(name)) for name in PER_WORKER)
+
+        wait_for(forgotten, 30.0)
+        time.sleep(2.0)  # the events are compared with the registry once a second
+        assert forgotten()
 
 
 def test_tasks_of_a_frozen_worker_are_running_again_after_it_resumes(

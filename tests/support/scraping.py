@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
+from celery import Celery
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
@@ -67,7 +68,9 @@ class _Given:
 
 
 @contextmanager
-def local_exporter(broker: Broker, **settings: Any) -> Iterator[LocalExporter]:
+def local_exporter(
+    broker: Broker, app: Celery | None = None, **settings: Any
+) -> Iterator[LocalExporter]:
     """Look at a broker and its result backend, without a pause between rounds."""
     given: dict[str, Any] = {
         "broker_url": broker.url,
@@ -76,7 +79,7 @@ def local_exporter(broker: Broker, **settings: Any) -> Iterator[LocalExporter]:
     }
     if broker.management_url:
         given["rabbitmq_management_url"] = broker.management_url
-    collector = Collector(Settings(**{**given, **settings}))
+    collector = Collector(Settings(**{**given, **settings}), app)
     try:
         yield LocalExporter(collector)
     finally:

@@ -11,6 +11,7 @@ import amqp
 import amqp.channel
 import amqp.transport
 import celery.app.backends
+import celery.app.defaults
 import celery.app.utils
 import celery.backends.base
 import celery.bin.base
@@ -89,6 +90,9 @@ ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
     ("py-amqp", lambda: amqp.Channel, "wait", "queue lengths on RabbitMQ"),
     ("py-amqp", lambda: amqp.spec.Queue, "Declare", "queue lengths on RabbitMQ"),
     ("py-amqp", lambda: amqp.spec.Queue, "DeclareOk", "queue lengths on RabbitMQ"),
+    ("celery", lambda: celery.app.defaults, "DEFAULTS", "settings of the result backend"),
+    ("celery", lambda: celery.app.defaults, "SETTING_KEYS", "settings of the result backend"),
+    ("celery", lambda: celery.app.defaults, "_OLD_SETTING_KEYS", "settings with old names"),
     ("celery", lambda: celery.app.backends, "by_url", "the result backend"),
     ("celery", lambda: celery.backends.base, "KeyValueStoreBackend", "the result backend"),
     ("celery", redis_store, "get_key_for_task", "the result backend"),

@@ -17,24 +17,12 @@ from celery_vitals.brokers.capabilities import Capabilities
 from celery_vitals.brokers.kinds import capabilities_of, kind_of
 from celery_vitals.brokers.urls import scheme_of
 from celery_vitals.errors import ConfigError
-from celery_vitals.settings import Settings
+from celery_vitals.settings import Settings, app_configuration
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
 """Celery's default when an app names no broker."""
 DEFAULT_VISIBILITY_TIMEOUT = 3600.0
 """kombu's default, in seconds, for a broker that redelivers messages."""
-
-# Settings of the app that result backends read, besides the URL.
-_BACKEND_SETTINGS = (
-    "result_",
-    "redis_",
-    "cache_",
-    "database_",
-    "mongodb_",
-    "filesystem_",
-    "s3_",
-    "cassandra_",
-)
 
 
 @dataclass(frozen=True)
@@ -119,13 +107,11 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
 
 def _broker_urls(settings: Settings, conf: Any) -> list[str]:
     if settings.broker_url is not None:
-        given: Any = settings.broker_url.reveal()
-    elif conf is not None:
-        given = conf.broker_read_url or conf.broker_url or DEFAULT_BROKER
-    else:
-        raise ConfigError("no broker: set --broker-url, or --app to read it from your Celery app")
-    urls = [url.strip() for url in (given.split(";") if isinstance(given, str) else given)]
-    return [url for url in urls if url]
+        urls = [url.strip() for url in settings.broker_url.reveal().split(";")]
+        return [url for url in urls if url]
+    if conf is not None:
+        return app_configuration.broker_urls(conf) or [DEFAULT_BROKER]
+    raise ConfigError("no broker: set --broker-url, or --app to read it from your Celery app")
 
 
 def _transport_options(settings: Settings, conf: Any) -> dict[str, Any]:
@@ -180,21 +166,20 @@ def _certificate_blind_spots(
 
 def _backend_url(settings: Settings, conf: Any) -> str:
     given = settings.result_backend.reveal() if settings.result_backend is not None else None
-    url = given if given is not None else conf.result_backend if conf is not None else None
-    return url if isinstance(url, str) and scheme_of(url) != "disabled" else ""
+    if conf is None:
+        url = given or ""
+    else:
+        url = app_configuration.backend_url(given or conf.result_backend, conf)
+    return url if scheme_of(url) != "disabled" else ""
 
 
 def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:
-    chosen = {
-        name: value
-        for name, value in (conf.items() if conf is not None else ())
-        if name.startswith(_BACKEND_SETTINGS) and value is not None
-    }
+    of_app = app_configuration.settings_of(conf) if conf is not None else {}
     options = {
-        **(chosen.get("result_backend_transport_options") or {}),
+        **(of_app.get("result_backend_transport_options") or {}),
         **settings.result_backend_transport_options,
     }
-    return {**chosen, "result_backend_transport_options": options}
+    return {**of_app, "result_backend_transport_options": options}
 
 
 def _queues_of(app: Celery) -> Iterator[str]:

@@ -13,7 +13,8 @@ from celery_vitals import logging as logs
 from celery_vitals._version import __version__
 from celery_vitals.cli.one_line import PROGRAM, SECRETS, OneLineCommand
 from celery_vitals.settings import Settings
-from celery_vitals.settings.celery_app import has_broker, load_app, load_configuration, secrets_of
+from celery_vitals.settings.app_configuration import has_broker
+from celery_vitals.settings.celery_app import load_app, load_configuration, secrets_of
 from celery_vitals.settings.click_options import (
     CONFIG_CHECK,
     ClickOption,
@@ -80,7 +81,7 @@ def _celery_app(ctx: click.Context, settings: Settings) -> Celery | None:
     load_configuration(outer.app)
     # Without -A, celery creates an app, which counts only if the environment or a celeryconfig
     # configures its broker.
-    return outer.app if selected or has_broker(outer.app) else None
+    return outer.app if selected or has_broker(outer.app.conf) else None
 
 
 def _check(settings: Settings, app: Celery | None) -> None:

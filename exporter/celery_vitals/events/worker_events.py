@@ -9,8 +9,6 @@ from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
 from celery_vitals.workers.registry import WorkerRegistry
 
-_KEPT = 3600.0
-"""Seconds without an event after which a worker that the registry does not have is dropped."""
 _CATCH_UP = 30.0
 """Seconds for which a durable queue may deliver old events, unless a fresh one ends it earlier."""
 _FRESH = 2.0
@@ -84,9 +82,14 @@ class WorkerEvents:
             worker.events_lost()
 
     def update(self, now: float) -> None:
-        """Exchange the state of the workers with the registry."""
+        """Exchange the state of the workers with the registry; drop those that it has removed."""
         gone, shared = self._registry.gone_workers(), self._registry.shared_names()
-        for name, worker in self.workers.items():
+        known = self._registry.names()
+        for name, worker in list(self.workers.items()):
+            if worker.registered and name not in known:
+                self._drop(name)
+                continue
+            worker.registered = name in known
             queues = self._registry.queues_of(name)
             worker.set_queues(queues, now)
             if not worker.queues_settled:
@@ -101,16 +104,19 @@ class WorkerEvents:
                 self._registry.drained(name)
 
     def expire(self, now: float) -> None:
-        """Drop the workers that are silent and not registered; limit what the others run."""
+        """Drop the workers that are silent; limit what the others run."""
+        self._registry.forget_silent()
         slots = {
             worker.name: worker.stats.slots if worker.stats else None
             for worker in self._registry.workers()
         }
         for name, worker in list(self.workers.items()):
             worker.limit_running(slots.get(name), now - self._tasks.forget_after)
-            if name not in slots and now - worker.last_event_at >= _KEPT:
-                worker.forget_running()
-                del self.workers[name]
+            if name not in slots and now - worker.last_event_at >= self._registry.forget_after:
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        self.workers.pop(name).forget_running()
 
     def _heartbeat(self, event: Event, worker: WorkerTracker) -> None:
         worker.count_missed(event.processed)

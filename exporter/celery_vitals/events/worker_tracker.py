@@ -76,6 +76,7 @@ class WorkerTracker:
         "pid",
         "queue",
         "queues_settled",
+        "registered",
         "running",
         "sends_task_events",
         "shutting_down",
@@ -103,6 +104,8 @@ class WorkerTracker:
         """When its last event arrived."""
         self.down = False
         """Whether it is lost or offline, so that no task is known to run there."""
+        self.registered = False
+        """Whether the registry has had it, which then decides how long it is kept."""
         self.shutting_down = False
         """Whether it sent its offline event while all the tasks it still runs are known."""
         self._previous_pids: tuple[int, ...] = ()

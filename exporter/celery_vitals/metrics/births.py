@@ -19,6 +19,7 @@ LONGEST_INTERVAL = 150.0
 
 # A scraper that misses so many of its intervals is gone, and delays the others no longer.
 _MISSED_INTERVALS = 3
+_MAX_SCRAPERS = 256
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,6 @@ class Births:
             if previous is not None:
                 self._released = max(self._released, min(one.last for one in alive.values()))
                 silence = min(silence, _MISSED_INTERVALS * (now - previous.last))
-            self._scrapers = {**alive, scraper: _Scraper(now, now + silence)}
+            alive[scraper] = _Scraper(now, now + silence)
+            self._scrapers = dict(list(alive.items())[-_MAX_SCRAPERS:])
             return self.held_after

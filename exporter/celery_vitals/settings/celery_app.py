@@ -11,6 +11,7 @@ from celery.app.utils import find_app
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.secrets import Redactor, Secret, secrets_in_mapping
+from celery_vitals.settings.app_configuration import broker_urls
 
 
 def load_app(name: str) -> Celery:
@@ -41,18 +42,12 @@ def load_configuration(app: Celery) -> None:
         ) from None
 
 
-def has_broker(app: Celery) -> bool:
-    """Return whether the app configures a broker; Celery's default is RabbitMQ on localhost."""
-    return bool(app.conf.broker_url or app.conf.broker_read_url)
-
-
 def secrets_of(app: Celery) -> Iterator[Secret]:
     """Yield every secret value of the configuration of the app."""
-    for key in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
+    yield from map(Secret, broker_urls(app.conf))
+    for key in ("broker_url", "broker_write_url", "result_backend", "database_url"):
         value = app.conf.get(key)
-        for url in (
-            [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
-        ):
+        for url in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(url, str) and "://" in url:
                 yield Secret(url)
     yield from secrets_in_mapping(

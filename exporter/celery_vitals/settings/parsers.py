@@ -147,7 +147,8 @@ def task_label(value: object) -> tuple[str, str]:
 def app_name(value: object) -> str:
     """Parse the module of a Celery app, with `:NAME` unless it is called `app` or `celery`."""
     name = text(value)
-    if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", name):
+    # A module may have a name that is no identifier, like my-app.
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*(:\w+(\.\w+)*)?", name):
         raise ValueError(f"must be MODULE or MODULE:APP, not {_shown(value)}")
     return name
 

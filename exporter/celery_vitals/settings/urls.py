@@ -22,8 +22,8 @@ _CLUSTER = re.compile(r"redis-?cluster|rediss?\+(redis-?)?cluster", re.IGNORECAS
 _REDIS = {"redis", "rediss", "sentinel"}
 _AMQP = {"amqp", "amqps", "pyamqp", "librabbitmq", "rpc"}
 # Transports with their own URL syntax; kombu parses all other URLs by the rules of http.
-_OWN_SYNTAX = {"azureservicebus", "azurestoragequeues", "gcpubsub", "mongodb", "sqla", "sqlalchemy"}
-_ORDINARY = {name.lower() for name in TRANSPORT_ALIASES} - _OWN_SYNTAX | _AMQP | _REDIS
+OWN_SYNTAX = {"azureservicebus", "azurestoragequeues", "gcpubsub", "mongodb", "sqla", "sqlalchemy"}
+_ORDINARY = {name.lower() for name in TRANSPORT_ALIASES} - OWN_SYNTAX | _AMQP | _REDIS
 _NO_SCHEME = "must begin with a scheme, as in redis://HOST:6379/0"
 _SUGGESTIONS = {
     "rabbitmq": "amqp",

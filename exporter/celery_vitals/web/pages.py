@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 # Thousands of rows are unreadable; /metrics has all of them.
 _MAX_ROWS = 500
+# Readers who reload the page, or keep it in several tabs, add no load to the broker.
+_MAX_AGE = 15.0
 _LEVELS = {
     State.UP: "good",
     State.BUSY: "good",
@@ -57,9 +59,13 @@ class Table(Generic[Row]):
 
 
 class Page:
-    """Renders the page; `policy` is its Content-Security-Policy: nothing but its own style."""
+    """Renders the page, of results up to `max_age` seconds old.
+
+    `policy` is its Content-Security-Policy: nothing but its own style.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        self.max_age = max(_MAX_AGE, settings.min_interval or 0.0)
         environment = Environment(
             loader=FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -69,7 +75,9 @@ class Page:
         )
         environment.filters.update(duration=_duration, number=_number, utc=_utc)
         # A relative link also works behind a proxy, and when the app is mounted.
-        environment.globals.update(metrics=f".{settings.web_telemetry_path}", version=__version__)
+        environment.globals.update(
+            metrics=f".{settings.web_telemetry_path}", version=__version__, max_age=self.max_age
+        )
         style = environment.get_template("page.css").render()
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         self.policy = (
@@ -89,6 +97,7 @@ class Page:
             workers=Table.of(sorted(status.workers, key=_worker_order)),
             queues=Table.of(sorted(status.queues, key=_queue_order)),
             without_consumers=without_consumers,
+            unserved=unserved,
             level=_LEVELS.__getitem__,
             ago=lambda when: _ago(now - when),
         )
@@ -100,12 +109,17 @@ def without_consumers(queue: QueueStatus) -> bool:
     return bool(known) and not any(known)
 
 
+def unserved(queue: QueueStatus) -> bool:
+    """Return whether tasks wait in the queue without consumers."""
+    return bool(queue.length) and without_consumers(queue) and queue.is_celery
+
+
 def _worker_order(worker: WorkerStatus) -> tuple[bool, bool, str]:
     return worker.up, _LEVELS[worker.state] != "bad", worker.name
 
 
 def _queue_order(queue: QueueStatus) -> tuple[bool, str]:
-    return not (without_consumers(queue) and queue.length), queue.name
+    return not unserved(queue), queue.name
 
 
 def _findings(status: ClusterStatus) -> Iterator[Finding]:
@@ -170,7 +184,7 @@ def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
 
 
 def _queue_findings(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
-    orphaned = sum(1 for queue in queues if queue.length and without_consumers(queue))
+    orphaned = sum(map(unserved, queues))
     if orphaned:
         has = _count(orphaned, "queue has", "queues have")
         yield Finding("bad", f"{has} messages but no consumers")

@@ -71,7 +71,7 @@ def elect_leader(processes: Processes) -> tuple[Processes, bool]:
     leader, *others = processes
     others = [one for one in others if one.silent_rounds < QUIET_AFTER]
     if leader.silent_rounds:
-        new = next((one for one in others if one.new), None)
+        new = next((one for one in others if one.new and not _overlap(leader, one)), None)
         replying = (
             next((one for one in others if not one.silent_rounds), None)
             if leader.silent_rounds >= QUIET_AFTER
@@ -87,6 +87,14 @@ def elect_leader(processes: Processes) -> tuple[Processes, bool]:
 def instances(processes: Processes) -> int:
     """Return the number of processes that reply."""
     return sum(1 for one in processes if not one.replaced and one.silent_rounds < QUIET_AFTER)
+
+
+def _overlap(leader: Process, other: Process) -> bool:
+    """Return whether the other process had started when the leader replied last: it is a second
+    process of the name then, and no restarted one."""
+    if leader.started is None or other.started is None:
+        return False
+    return other.started < leader.started + (leader.stats.uptime or 0.0) - _START_TOLERANCE
 
 
 def _match(

@@ -26,6 +26,8 @@ class WorkerRegistry:
     """All known workers.  Thread-safe; its lock is never held during I/O."""
 
     def __init__(self, worker_timeout: float, forget_after: float, max_workers: int = 5000) -> None:
+        self.forget_after = forget_after
+        """Seconds without a sign of life after which a worker is removed."""
         self._timeout = worker_timeout
         self._kept_when_down = forget_after - worker_timeout
         self._lock = threading.Lock()
@@ -93,6 +95,15 @@ class WorkerRegistry:
                 )
                 for name, worker in self._workers.items()
                 if worker.down_since is None or now - worker.down_since < self._kept_when_down
+            }
+
+    def forget_silent(self) -> None:
+        """Remove the workers without a sign of life for `forget_after`, where no round does."""
+        with self._lock:
+            self._workers = {
+                name: worker
+                for name, worker in self._workers.items()
+                if self._observed_until - worker.seen <= self.forget_after
             }
 
     def stats_replied(self, name: str, body: Any, seconds: float, late: bool) -> None:
@@ -262,6 +273,11 @@ class WorkerRegistry:
     def limit_reached(self) -> bool:
         """Whether there are workers beyond the limit, which are not exported."""
         return self._limit_reached
+
+    def names(self) -> frozenset[str]:
+        """Return the names of all known workers."""
+        with self._lock:
+            return frozenset(self._workers)
 
     def queues_of(self, name: str) -> frozenset[str] | None:
         """Return the queues that a worker consumes; None while unknown."""

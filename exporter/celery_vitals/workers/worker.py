@@ -80,6 +80,8 @@ class Worker:
     """Tasks that its process has started, by the latest heartbeat or reply."""
     pids: tuple[int, ...] = ()
     """Process ids in its heartbeats; the latest one last."""
+    new_pid: bool = False
+    """Whether the latest one is new, and only one heartbeat has had it."""
     version: str = ""
     """Version of its Celery, by its heartbeats."""
     down_since: float | None = None
@@ -119,14 +121,18 @@ class Worker:
     def with_heartbeat_from(self, pid: int | None) -> Worker:
         """Return the record after a heartbeat of the process `pid`.
 
-        A new process id counts as a restart, unless replies identify the processes (they are more
-        reliable) or the id was seen before: then two processes share the name.
+        A new process id counts as a restart with its second heartbeat in a row: between the two, a
+        process that still lives would have sent its own, and then they share the name.  Not where
+        replies identify the processes: they are more reliable.
         """
-        if pid is None or self.pids[-1:] == (pid,):
+        if pid is None:
             return self
-        restarted = bool(self.pids) and pid not in self.pids and not self.processes
+        if self.pids[-1:] == (pid,):
+            restarted = self.new_pid and not self.processes
+            return replace(self, restarts=self.restarts + restarted, new_pid=False)
+        new_pid = bool(self.pids) and pid not in self.pids
         pids = (*(one for one in self.pids if one != pid), pid)[-_MAX_PIDS:]
-        return replace(self._with_new_process(restarted), pids=pids)
+        return replace(self._with_new_process(False), pids=pids, new_pid=new_pid)
 
     def after_round(self) -> Worker:
         """Return the record after all replies of a round."""

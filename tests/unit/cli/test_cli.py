@@ -125,6 +125,7 @@ def project(tmp_path: Path) -> Path:
     (folder / "good.py").write_text(
         f"from celery import Celery\napp = Celery('good', broker='{BROKER}')\n"
     )
+    (folder / "my-app.py").write_bytes((folder / "good.py").read_bytes())
     (folder / "bad.py").write_text("raise RuntimeError('no\\nredis://:s3cret@h')\n")
     (folder / "leaves.py").write_text("raise SystemExit(0)\n")
     (folder / "badconf.py").write_text(
@@ -169,6 +170,8 @@ def check(process: subprocess.CompletedProcess[str], message: str) -> None:
         (["--app", "bad"], "--app: cannot import bad: RuntimeError: no redis://***@h"),
         (["--app", "leaves"], "--app: cannot import leaves: SystemExit: 0"),
         (["--app", "badconf"], "--app: cannot read the configuration of c: "),
+        (["--app", "no-such-app"], "--app: cannot import no-such-app: ModuleNotFoundError: "),
+        (["--app", "./my-app.py"], "--app: must be MODULE or MODULE:APP, not './my-app.py'"),
     ],
 )
 def test_errors_of_the_program(project: Path, args: list[str], message: str) -> None:
@@ -197,6 +200,8 @@ def test_errors_under_celery(project: Path, args: list[str], message: str) -> No
     [
         ["-m", "celery_vitals", "serve", "--app=good", "--config.check"],
         ["-m", "celery_vitals", "serve", "--app=good:app", "--config.check"],
+        ["-m", "celery_vitals", "serve", "--app=my-app", "--config.check"],
+        ["-m", "celery_vitals", "serve", "--app=my-app:app", "--config.check"],
         ["-c", CELERY, "-A", "good", "vitals", "serve", "--config.check"],
         ["-c", CELERY, "vitals", "serve", "-A", "good", "--config.check"],
         ["-c", CELERY, "-b", BROKER, "vitals", "serve", "--config.check"],

@@ -139,6 +139,48 @@ def test_tasks_of_a_dropped_worker_are_evicted(one_running: Scene) -> None:
     assert scene.tracked_tasks == 0
 
 
+PER_WORKER = ("exporter_events_missed_total", "worker_task_events", "worker_clock_offset_seconds")
+
+
+def workers_of(scene: Scene) -> dict[str, set[str]]:
+    """Return the workers in each of the series that exist per worker."""
+    return {name: scene.labels(name, "worker") for name in PER_WORKER}
+
+
+@pytest.mark.parametrize("rounds", [True, False], ids=["rounds", "events alone"])
+def test_a_forgotten_worker_runs_nothing_and_has_no_series(
+    one_running: Scene, rounds: bool
+) -> None:
+    """Also where no round of remote control removes it: it is refused, or switched off."""
+    scene = one_running
+    scene.heartbeat(1, 1, after=10)  # while its series exist
+    assert all(WORKER in found for found in workers_of(scene).values())
+    seen = [running_after_silence(scene, 121)]
+    for _ in range(120):
+        if rounds:
+            scene.registry.begin_round(scene.now)
+        seen.append(running_after_silence(scene, 35))
+    assert not any(seen)
+    assert all(found <= {"other@one"} for found in workers_of(scene).values())
+
+
+def test_pods_that_vanish_leave_nothing(one_running: Scene) -> None:
+    scene = one_running
+    for number in range(100):
+        pod = f"celery@web-7d9f-{number:05}"
+        scene.consumes(pod, "q", "r")
+        scene.heartbeat(0, 0, hostname=pod)
+        scene.received(f"pod{number}", hostname=pod)
+        scene.started(f"pod{number}", hostname=pod)
+        scene.heartbeat(1, 1, hostname=pod, after=60)
+    for _ in range(70):
+        scene.heartbeat(0, 0, hostname="other@one", after=60)
+        scene.idle()
+    assert scene.running() == 0
+    assert all(found <= {"other@one"} for found in workers_of(scene).values())
+    assert scene.registry.names() == {"other@one"}
+
+
 @pytest.fixture
 def no_heartbeats() -> Scene:
     """A scene whose worker sends no heartbeats; by remote control, it has reported two slots."""

@@ -239,7 +239,7 @@ class TestExpected:
     def test_queues_of_a_new_process_are_requested_at_once(self, registry: WorkerRegistry) -> None:
         replies(registry, "a@host")
         registry.queues_replied("a@host", [{"name": "celery"}])
-        replies(registry, "a@host", body={**PREFORK, "pid": 200})
+        replies(registry, "a@host", body={**PREFORK, "pid": 200, "uptime": 0})
         assert registry.with_stale_queues() == {"a@host"}
 
 

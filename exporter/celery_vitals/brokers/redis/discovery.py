@@ -94,7 +94,7 @@ class Discovery:
                 pipe.smembers(key)
         for members in pipe.execute(raise_on_error=False):
             if isinstance(members, set):
-                self._registry.add(queue for _, queue in self._bindings(members))
+                self._registry.add((queue for _, queue in self._bindings(members)), bound=True)
             else:  # denied to this user
                 self._error = members
         if not self._cursor:
