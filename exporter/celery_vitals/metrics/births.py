@@ -17,8 +17,10 @@ from dataclasses import dataclass
 LONGEST_INTERVAL = 150.0
 """Seconds between scrapes up to which a scraper gets a zero.  No series is held for longer."""
 
-# A scraper that misses so many of its intervals is gone, and delays the others no longer.
+# A scraper that misses so many of its intervals is gone, and delays the others no longer; but a
+# pause of a few seconds is none.
 _MISSED_INTERVALS = 3
+_SHORTEST_SILENCE = 10.0
 _MAX_SCRAPERS = 256
 
 
@@ -64,7 +66,8 @@ class Births:
             silence = LONGEST_INTERVAL
             if previous is not None:
                 self._released = max(self._released, min(one.last for one in alive.values()))
-                silence = min(silence, _MISSED_INTERVALS * (now - previous.last))
+                missed = _MISSED_INTERVALS * (now - previous.last)
+                silence = min(silence, max(_SHORTEST_SILENCE, missed))
             alive[scraper] = _Scraper(now, now + silence)
             self._scrapers = dict(list(alive.items())[-_MAX_SCRAPERS:])
             return self.held_after
