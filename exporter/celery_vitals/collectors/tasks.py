@@ -123,7 +123,7 @@ class TasksCollector(BaseCollector[None]):
         yield from self._processor.samples()
 
     def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
-        """Yield that the stream is down, or the workers that send no task events."""
+        """Yield that the stream is down, or what it does not deliver, or cannot use."""
         if not self._stream.up:
             reason = self._stream.reason
             text = (
@@ -136,6 +136,7 @@ class TasksCollector(BaseCollector[None]):
             names = ", ".join(sorted(workers)[:3]) + (" and others" if len(workers) > 3 else "")
             text = f"Task events are off at {names}: only the number of tasks there is known."
             yield BlindSpot("task_events", text, "--enable-events")
+        yield from self._processor.blind_spots()
 
     def close(self, deadline: Deadline) -> None:
         """Stop, and remove from the broker what was declared there."""
