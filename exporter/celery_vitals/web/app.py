@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 class App:
     """The ASGI app and its state, for asyncio only.
 
-    The server applies TLS, users and headers of --web.config.file.
+    The server applies TLS, users and headers of --web.config.file.  With a `lifespan` the app is
+    part of another application.
     """
 
     def __init__(
         self, collector: Collector, settings: Settings, lifespan: Lifespan[Starlette] | None = None
     ) -> None:
         self._scrapes = Scrapes(collector, settings)
-        self._endpoints = Endpoints(collector, settings)
+        self._endpoints = Endpoints(collector, settings, connections_last=lifespan is None)
         routes = self._endpoints.routes(self._root, self._healthy, self._ready, self._metrics)
         self.asgi = Starlette(
             routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],

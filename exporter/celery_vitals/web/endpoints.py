@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from celery_vitals.deadline import Deadline
 from celery_vitals.web import negotiation
 from celery_vitals.web.pages import Page
-from celery_vitals.web.scrape_intervals import ScrapeIntervals
+from celery_vitals.web.scrape_intervals import Client, ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
 from celery_vitals.web.streaming import SlicedResponse
 
@@ -28,9 +28,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Endpoints:
-    """Interprets requests and builds responses.  Nothing here blocks."""
+    """Interprets requests and builds responses.  Nothing here blocks.
 
-    def __init__(self, collector: Collector, settings: Settings) -> None:
+    Without `connections_last` a client is known by its host alone: servers of applications close a
+    connection after a few seconds, Prometheus opens another one for each scrape.
+    """
+
+    def __init__(self, collector: Collector, settings: Settings, *, connections_last: bool) -> None:
+        self._connections_last = connections_last
         self._collector = collector
         self._settings = settings
         self._page = Page(settings)
@@ -50,16 +55,19 @@ class Endpoints:
     def scrape_request(self, request: Request) -> ScrapeRequest:
         """Return what a request for the metrics asks for; HTTPException when it is invalid."""
         header = request.headers.get("x-prometheus-scrape-timeout-seconds")
+        client = self._client(request)
         seconds = negotiation.budget(header, self._settings.timeout, self._settings.timeout_offset)
         encode, content_type = negotiation.encoder(request.headers.get("accept", ""))
         compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
         return ScrapeRequest(
             Deadline.after(seconds),
             self._selected(request),
-            self._max_age(request),
+            self._max_age(client),
             encode,
             content_type,
             compress,
+            # A client without the header stores no series, and gets every value at once.
+            client if header is not None else None,
         )
 
     def _selected(self, request: Request) -> Collection[str] | None:
@@ -80,10 +88,15 @@ class Endpoints:
             return tuple(name for name in names if name not in excluded)
         return None
 
-    def _max_age(self, request: Request) -> float:
+    def _client(self, request: Request) -> Client | None:
+        if request.client is None or self._connections_last:
+            return request.client
+        return request.client.host, 0
+
+    def _max_age(self, client: Client | None) -> float:
         if self._settings.min_interval is not None:
             return self._settings.min_interval
-        return self._intervals.reuse_for(request.client)
+        return self._intervals.reuse_for(client)
 
     def metrics(self, scrape: ScrapeRequest, parts: Sequence[bytes]) -> SlicedResponse:
         """Return the metrics."""

@@ -29,7 +29,7 @@ class WsgiApp:
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._scrapes = Scrapes(collector, settings)
-        self._endpoints = Endpoints(collector, settings)
+        self._endpoints = Endpoints(collector, settings, connections_last=False)
         self._routes = self._endpoints.routes(
             self._root, lambda _: healthy(), lambda _: line("ready", 200), self._metrics
         )
@@ -84,7 +84,7 @@ def _scope(env: Environ) -> dict[str, object]:
         for name, value in env.items()
         if name.startswith("HTTP_")
     ]
-    address, port = env.get("REMOTE_ADDR"), env.get("REMOTE_PORT")
+    address = env.get("REMOTE_ADDR")
     return {
         "type": "http",
         "method": env["REQUEST_METHOD"],
@@ -92,5 +92,5 @@ def _scope(env: Environ) -> dict[str, object]:
         "root_path": env.get("SCRIPT_NAME", ""),
         "query_string": env.get("QUERY_STRING", "").encode("latin-1"),
         "headers": headers,
-        "client": (address, int(port)) if address and port else None,
+        "client": (address, 0) if address else None,
     }

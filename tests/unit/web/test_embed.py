@@ -178,7 +178,22 @@ def test_import_of_the_package_is_cheap() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_client_is_known_by_its_address() -> None:
+    """Servers of applications close an idle connection after a few seconds."""
+    fake = FakeCollector()
+    vitals = AsgiApp(cast(Any, lambda: fake), Settings(), None)
+    wsgi = WsgiApp(cast(Collector, fake), Settings())
+    for port in range(3):
+        client = ("192.0.2.1", 40000 + port)
+        header = {"x-prometheus-scrape-timeout-seconds": "3"}
+        assert asyncio.run(get_asgi(vitals, "/metrics", client, **header))[0] == 200
+        Answer(wsgi, "/metrics", REMOTE_ADDR=client[0], REMOTE_PORT=str(client[1]), **TIMEOUT)
+    assert list(fake.births._scrapers) == [("192.0.2.1", 0)]
+
+
 # WSGI
+
+TIMEOUT = {"HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS": "3"}
 
 
 class Answer:
@@ -216,7 +231,7 @@ def wsgi(fake: FakeCollector) -> WsgiApp:
 
 def test_wsgi_metrics(wsgi: WsgiApp, fake: FakeCollector) -> None:
     answer = Answer(
-        wsgi, "/metrics", HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS="3", HTTP_ACCEPT_ENCODING="gzip",
+        wsgi, "/metrics", **TIMEOUT, HTTP_ACCEPT_ENCODING="gzip",
         QUERY_STRING="collect[]=queues",
     )  # fmt: skip
     assert answer.status == "200 OK"

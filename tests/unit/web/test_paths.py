@@ -78,7 +78,9 @@ def test_mounted_in_another_app() -> None:
     assert asyncio.run(get_asgi(host, "/metrics"))[0] == 404
 
 
-async def get_asgi(app: Any, path: str) -> tuple[int, bytes]:
+async def get_asgi(
+    app: Any, path: str, client: tuple[str, int] | None = None, **headers: str
+) -> tuple[int, bytes]:
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -93,7 +95,8 @@ async def get_asgi(app: Any, path: str) -> tuple[int, bytes]:
         "path": path,
         "root_path": "",
         "query_string": b"",
-        "headers": [],
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": client,
     }
     await app(scope, receive, send)
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
