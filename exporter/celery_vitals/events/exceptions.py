@@ -24,7 +24,7 @@ _CAUSE = r"\n\nThe above exception was the direct cause of the following excepti
 _CONTEXT = r"\n\nDuring handling of the above exception, another exception occurred:\n\n"
 _CHAIN = re.compile(rf"(?:{_CAUSE}|{_CONTEXT})(?={_HEADER})")
 _REMOTE_CAUSE = re.compile(rf'[\w.]*RemoteTraceback: ?\n""".*\n"""{_CAUSE}(?={_HEADER})', re.DOTALL)
-"""A cause that is the traceback in another process: multiprocessing, concurrent.futures, billiard."""
+"""The traceback in a process of multiprocessing, concurrent.futures or billiard, as the cause."""
 _WRAPPERS = frozenset(
     {
         "ExceptionWithTraceback",

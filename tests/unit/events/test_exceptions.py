@@ -14,7 +14,7 @@ from celery.exceptions import NotRegistered, Reject, Retry
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_vitals.events.exceptions import _CALL, exception_class
+from celery_vitals.events.exceptions import exception_class
 
 WRAPPED = "ExceptionWithTraceback()"
 
