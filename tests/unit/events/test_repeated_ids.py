@@ -308,9 +308,11 @@ def test_events_of_one_process_arrive_late(scene: Scene, late: str, seconds: flo
         (0.054, "one", "succeeded", {"runtime": 0.001}),
     ]
     began = scene.now
-    arrivals = sorted((at + seconds * (who == late), at, who, *rest) for at, who, *rest in events)
-    for arrival, at, who, kind, fields in arrivals:
-        scene.now = began + arrival
+    began = scene.now
+    for at, who, kind, fields in sorted(
+        events, key=lambda event: event[0] + seconds * (event[1] == late)
+    ):
+        scene.now = began + at + seconds * (who == late)
         hostname = {"one": WORKER, "two": OTHER_WORKER}.get(who, "gen@host")
         event = {"hostname": hostname, "timestamp": began + at, **fields}
         scene.send(f"task-{kind}", "x", after=0.0, **event)
