@@ -80,6 +80,12 @@ _TAIL = """\
   Sentinels themselves, such as a password, go into the transport option `sentinel_kwargs`.
 - **A socket**: `redis+socket:///path/to/redis.sock?virtual_host=0`.
 - **A prefix**: `--broker-transport-option global_keyprefix=PREFIX`, as in the application.
+- **Priorities and separator**: the priorities 0 to 9 are counted whatever the application's
+  `priority_steps`. `sep`, `unacked_key`, `unacked_index_key` and `visibility_timeout` come from
+  `--broker-transport-option`, from `--app`, or from the workers, which report them. Without any of
+  these, queues whose bindings show another separator or prefix have no length, and
+  `celery_exporter_blind_spot` with the subject `queue_length` is 1: set the option so that
+  lengths are available while no worker runs.
 - **Broadcast tasks**: messages to a fanout exchange are delivered to the workers at once and never
   wait in Redis. The length of a queue of such an exchange is 0, however many of its tasks its
   workers still hold.
@@ -124,6 +130,20 @@ account are ignored.
 
 For development. Every exporter has an event queue of its own; the queue of an exporter that was
 killed is removed by the next exporter within two minutes.
+
+## Limits of what is read
+
+Any program with access to the broker can send the exporter messages of any size. It reads up to
+
+- 4 MiB of a worker's reply (1 MiB unless it is JSON or msgpack), and 32 MiB of all replies of a
+  round. Others are discarded; then `celery_exporter_blind_spot` with the subject `worker_replies` is
+  1, the log has a warning, and a worker whose reply is discarded counts as one that has not replied;
+- 8 MiB of an event message; `celery_exporter_events_rejected_total` counts larger ones with the
+  reason `too_large`;
+- 16 MiB of one answer of Redis, and of the management API: the set of an exchange's bindings that
+  is larger is left out, a larger list of queues counts as unavailable.
+
+Compressed messages are not inflated. Workers compress neither replies nor events.
 
 ## Result backends
 

@@ -8,8 +8,9 @@ MAX_REPLY = 4 * 1024 * 1024
 """Bytes of one reply; a worker with 10,000 tasks sends less than one million."""
 MAX_ROUND = 32 * 1024 * 1024
 """Bytes of all replies of a round."""
+_FAST = (JSON, "application/x-msgpack")
 _MAX_SLOW_REPLY = 1024 * 1024
-"""Bytes of a reply that is not JSON, and takes up to a hundred times as long to be decoded."""
+"""Bytes of another reply, which takes up to a hundred times as long to be decoded."""
 
 
 class Intake:
@@ -28,7 +29,7 @@ class Intake:
     def accepts(self, size: int, content_type: str | None = JSON) -> bool:
         """Return whether to decode a reply; one of size 0 was left out by the connection."""
         self._bytes += size
-        limit = MAX_REPLY if content_type == JSON else _MAX_SLOW_REPLY
+        limit = MAX_REPLY if content_type in _FAST else _MAX_SLOW_REPLY
         if 0 < size <= limit and self._bytes <= MAX_ROUND:
             return True
         self.discard()
