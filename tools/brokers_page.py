@@ -136,8 +136,8 @@ killed is removed by the next exporter within two minutes.
 Any program with access to the broker can send the exporter messages of any size. It reads up to
 
 - 4 MiB of a worker's reply (1 MiB unless it is JSON or msgpack), and 32 MiB of all replies of a
-  round. Others are discarded; then `celery_exporter_blind_spot` with the subject `worker_replies` is
-  1, the log has a warning, and a worker whose reply is discarded counts as one that has not replied;
+  round. Others are discarded: `celery_exporter_blind_spot` with the subject `worker_replies` is 1,
+  the log has a warning, and a worker whose reply is discarded counts as one that has not replied;
 - 8 MiB of an event message; `celery_exporter_events_rejected_total` counts larger ones with the
   reason `too_large`;
 - 16 MiB of one answer of Redis, and of the management API: the set of an exchange's bindings that

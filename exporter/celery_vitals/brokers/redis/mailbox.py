@@ -88,7 +88,7 @@ class RedisMailbox:
             entries = self._take(max(_SHORTEST_WAIT, min(deadline.remaining, self._longest_wait)))
             replies = [reply for raw in entries if (reply := self._parse(raw)) is not None]
             if replies or deadline.passed:
-                return replies
+                return tuple(replies)
 
     def _take(self, seconds: float) -> list[bytes]:
         """Remove entries from the list and return them, the oldest first."""
