@@ -56,6 +56,7 @@ def test_with_app_workers_get_commands_that_they_accept(
         wait_for(
             lambda: local.scrape().by("worker", "celery_worker_up") == {"a@test": 1, "b@test": 1}
         )
+        wait_for(lambda: all("enabled by remote" in worker.log for worker in workers))
         publish(broker, "add", 1, 2, count=3, conf=conf)
 
         def counted() -> bool:
