@@ -175,11 +175,11 @@ class EventProcessor:
         for label in self._index.labels():
             running[self._limited(label)] = (0, float("inf"))
         for worker in self._workers.workers.values():
-            for task in worker.running.values():
-                if task.started_at and not worker.down:
-                    label = self._limited(task.name.label)
+            for execution in worker.running:
+                if execution.started_at and not worker.down:
+                    label = self._limited(execution.name.label)
                     count, oldest = running.get(label, (0, float("inf")))
-                    running[label] = count + 1, min(oldest, task.started_at)
+                    running[label] = count + 1, min(oldest, execution.started_at)
         for label, (count, oldest) in running.items():
             yield definitions.TASK_RUNNING(count, label)
             if count:
@@ -207,7 +207,8 @@ class EventProcessor:
             self._rejections.add("no_uuid" if event.hostname else "no_hostname")
             return
         event_type.received.value += 1
-        if event_type.handler is None:
+        handler = event_type.handler
+        if handler is None:
             self._workers.process(event, arrived)
             return
         if event.type == "task-sent":
@@ -219,6 +220,13 @@ class EventProcessor:
             sender.set_process(event.pid)
             if event.type == "task-started":
                 sender.count_start()
-        at = event.timestamp + sender.clock.correction
         # No event happens after its arrival.
-        event_type.handler(event, sender, at if at < arrived else arrived, arrived)
+        at = event.timestamp + sender.clock.correction
+        at = at if at < arrived else arrived
+        if (
+            self._tasks.deferred
+            and event.type != "task-sent"
+            and self._tasks.deferred.append(handler, event, sender, at)
+        ):
+            return
+        handler(event, sender, at, arrived)
