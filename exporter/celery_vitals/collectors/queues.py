@@ -24,6 +24,7 @@ from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
 
+_SHOWN = 3
 _FIRST_ROUND = 0.5
 """The part of its time for which the first probe waits for the replies of the workers, which name
 the queues they consume."""
@@ -60,6 +61,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         self._target = broker.target
         self._workers = workers
         self._queues = queues
+        self._named = settings.queues
         self._limits = settings.queue_limits
         self._listeners = listeners
         self._priorities = settings.queue_priorities
@@ -137,6 +139,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         """Yield the values that the broker does not report, or not to this user."""
         if value is not None:
             yield from value.blind_spots
+            yield from self._undeclared(value)
             if self._queues.full:
                 text = (
                     "The limit of discovered queues is reached. Further queues are included only if"
@@ -148,6 +151,16 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             ):
                 text = "No queue is known: no worker consumes one and the broker has none."
                 yield BlindSpot("queues", text, "--queue")
+
+    def _undeclared(self, value: QueueSnapshot) -> Iterator[BlindSpot]:
+        missing = sorted(self._queues.missing().intersection(self._named) - value.queues.keys())
+        if missing:
+            names = ", ".join(missing[:_SHOWN]) + (" and others" if len(missing) > _SHOWN else "")
+            text = (
+                f"Queues that do not exist have no length: {names}. A worker declares its queues"
+                " when it starts, a producer when it first sends to them."
+            )
+            yield BlindSpot("queues", text, "--queue")
 
     def close(self, deadline: Deadline) -> None:
         """Close the connection."""
