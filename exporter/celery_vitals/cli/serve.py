@@ -61,7 +61,6 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
         _check(settings, app)
         click.echo("configuration is valid")
         return
-    log.info("starting", extra={"version": __version__})
     from celery_vitals.exporter import Collector
     from celery_vitals.web import serve as serve_web
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.types import ASGIApp
 
+from celery_vitals._version import __version__
 from celery_vitals.deadline import Deadline
 from celery_vitals.web.app import App
 from celery_vitals.web.auth import Authentication
@@ -43,6 +44,7 @@ def serve(collector: Collector, settings: Settings, on_ready: OnReady | None = N
     ConfigError when an address cannot be bound, or --web.config.file is invalid.
     """
     server = WebServer(collector, settings)
+    _logger.info("started", extra={"version": __version__})
     received: list[int] = []
 
     def stop(number: int) -> None:

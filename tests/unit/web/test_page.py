@@ -264,10 +264,10 @@ def test_jump_links_lead_to_the_sections_with_their_numbers() -> None:
         for tag, attributes in page.tags
         if tag == "a" and (attributes["href"] or "").startswith("#")
     ]
-    names = ["status", "blind-spots", "connections", "collectors", "workers", "queues"]
+    names = ["status", "workers", "queues", "blind-spots", "connections", "collectors"]
     assert jumps == names
     assert set(jumps) <= targets
-    assert "Blind spots 2 Connections Collectors Workers 3 Queues 300" in page.text
+    assert "Status Workers 3 Queues 300 Blind spots 2 Connections Collectors" in page.text
 
 
 def test_page_loads_no_external_resources(start: Start) -> None:
