@@ -86,6 +86,10 @@ class TasksCollector(BaseCollector[None]):
             self._processor,
             durable_queue=settings.event_queue,
             enable_events=settings.enable_events,
+            # A command that workers refuse is an error in their logs: `workers` finds out.
+            accepts_commands=lambda: (
+                registry.answers_commands or WorkersCollector.name not in settings.collectors
+            ),
         )
         self._probe_workers = probe_workers
         self._starting = threading.Lock()
