@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from celery_vitals.brokers.serialization import encode
 from celery_vitals.brokers.urls import scheme_of
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Settings, app_configuration
+from celery_vitals.settings.celery_app import task_parameters
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
 """Celery's default when an app names no broker."""
@@ -55,6 +56,8 @@ class Target:
     """The queues that the settings and the app name."""
     streams: frozenset[str]
     """The queues that the app declares as streams."""
+    task_parameters: Mapping[str, Sequence[str]]
+    """The names of the parameters of the app's tasks, where a label needs them."""
     visibility_timeout: float | None
     """Seconds, where the broker redelivers messages and the application's value is known."""
     blind_spots: tuple[BlindSpot, ...] = ()
@@ -106,6 +109,7 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
         event_exchange=conf.event_exchange if conf else "celeryev",
         queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
         streams=frozenset(_streams_of(app) if app is not None else ()),
+        task_parameters=task_parameters(app) if app is not None and settings.task_label else {},
         visibility_timeout=kind.visibility_timeout(
             options, DEFAULT_VISIBILITY_TIMEOUT if conf is not None else None
         ),

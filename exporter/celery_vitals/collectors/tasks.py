@@ -63,7 +63,11 @@ class TasksCollector(BaseCollector[None]):
         limiter = CardinalityLimiter(
             _label_limits(settings), settings.max_series, threading.Lock(), births
         )
-        kwarg_label = KwargLabel(*settings.task_label) if settings.task_label else None
+        kwarg_label = (
+            KwargLabel(*settings.task_label, broker.target.task_parameters)
+            if settings.task_label
+            else None
+        )
         extra = (*settings.task_labels, *((kwarg_label.label,) if kwarg_label else ()))
         self._tables = TaskTables(
             limiter, settings.runtime_buckets_of, settings.wait_buckets_of, extra
