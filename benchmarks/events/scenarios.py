@@ -165,10 +165,10 @@ def flood(bench: Bench, events: int) -> None:
         def also(exporter: Exporter, missed: list[str] = missed) -> None:
             page = exporter.scrape()
             starts = sum(n for (kind, _, _), n in watch.counted(page).items() if kind == "started")
-            values = page.series("celery_exporter_events_missed_total").values()
+            metric = "celery_exporter_events_missed_total"
             missed += [
                 f"{events // EVENTS_PER_TASK - starts:,}",
-                f"{sum(values):,.0f}" if values else "never",
+                f"{page.total(metric, event='start'):,.0f}" if page.series(metric) else "never",
             ]
 
         one = bench.round(which, work, also)
