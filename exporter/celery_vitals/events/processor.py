@@ -172,7 +172,8 @@ class EventProcessor:
 
     def _worker_samples(self) -> Iterator[Sample]:
         for name, worker in self._workers.workers.items():
-            yield definitions.EVENTS_MISSED(worker.missed, name)
+            yield definitions.EVENTS_MISSED(worker.missed_starts, name, "start")
+            yield definitions.EVENTS_MISSED(worker.missed_ends, name, "end")
             if worker.sends_task_events is not None:
                 yield definitions.WORKER_TASK_EVENTS(worker.sends_task_events, name)
             if worker.clock.behind < float("inf"):
