@@ -9,7 +9,7 @@ The order of all locks is in docs/architecture.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import Metric
@@ -26,6 +26,7 @@ from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import ValueSeries, ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""
@@ -101,8 +102,15 @@ class EventProcessor:
     def connected(self) -> None:
         """Handle a new connection: events may have been lost."""
         with self._lock:
-            self._tasks.clear_waiting()
+            self._tasks.waiting.forget()
             self._workers.events_lost(self._clock())
+
+    def compare_with_broker(
+        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+    ) -> None:
+        """Compare waiting tasks with the messages that the broker had at this time."""
+        with self._lock:
+            self._tasks.compare_with_broker(queues, missing, at)
 
     def idle(self) -> None:
         """Do what depends on time alone; called about once a second."""
@@ -157,14 +165,15 @@ class EventProcessor:
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_AGGREGATED(count, metric)
-        for queue, since in self._tasks.oldest_waiting():
+        for queue, since in self._tasks.waiting.oldest():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()
         yield from self._running_samples()
 
     def _worker_samples(self) -> Iterator[Sample]:
         for name, worker in self._workers.workers.items():
-            yield definitions.EVENTS_MISSED(worker.missed, name)
+            yield definitions.EVENTS_MISSED(worker.missed_starts, name, "start")
+            yield definitions.EVENTS_MISSED(worker.missed_ends, name, "end")
             if worker.sends_task_events is not None:
                 yield definitions.WORKER_TASK_EVENTS(worker.sends_task_events, name)
             if worker.clock.behind < float("inf"):

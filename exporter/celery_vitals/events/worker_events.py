@@ -79,7 +79,7 @@ class WorkerEvents:
         """
         self._catching_up_until = now + _CATCH_UP
         for worker in self.workers.values():
-            worker.events_lost()
+            worker.events_lost(now)
 
     def update(self, now: float) -> None:
         """Exchange the state of the workers with the registry; drop those that it has removed."""
@@ -95,7 +95,7 @@ class WorkerEvents:
             if not worker.queues_settled:
                 self.new_worker = True
             if worker.sends_task_events is False:
-                self._tasks.clear_waiting(queues or ())
+                self._tasks.waiting.forget(queues or ())
             worker.down = name in gone
             if name in shared:
                 worker.mark_shared()
@@ -126,7 +126,12 @@ class WorkerEvents:
         version = label_text(event.sw_ver or "")
         worker.shutting_down = False
         new = self._registry.heartbeat(
-            label_text(event.hostname), version, event.active, event.processed, event.pid
+            label_text(event.hostname),
+            version,
+            event.active,
+            event.processed,
+            event.pid,
+            online=event.type == "worker-online",
         )
         if new or event.type == "worker-online":
             self.new_worker = True
