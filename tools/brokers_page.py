@@ -6,7 +6,7 @@ from celery_vitals.brokers.capabilities import Capabilities, Capability
 from celery_vitals.brokers.kinds import KINDS
 
 REDIS_ACL = (
-    "+ping +lpushx +info +select +client|setname +hello +scan +smembers +scard +exists +llen "
+    "+ping +lpushx +info +select +client|setname +scan +smembers +scard +exists +llen "
     "+lindex +hlen +hget +hstrlen +zrange +evalsha +script|load +publish +psubscribe +punsubscribe "
     "+brpop +lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore +expire +multi +exec +set "
     "+get"
@@ -80,6 +80,12 @@ _TAIL = """\
   Sentinels themselves, such as a password, go into the transport option `sentinel_kwargs`.
 - **A socket**: `redis+socket:///path/to/redis.sock?virtual_host=0`.
 - **A prefix**: `--broker-transport-option global_keyprefix=PREFIX`, as in the application.
+- **Priorities and separator**: the priorities 0 to 9 are counted whatever the application's
+  `priority_steps`. `sep`, `unacked_key`, `unacked_index_key` and `visibility_timeout` come from
+  `--broker-transport-option`, from `--app`, or from the workers, which report them. Without any of
+  these, queues whose bindings show another separator or prefix have no length, and
+  `celery_exporter_blind_spot` with the subject `queue_length` is 1: set the option so that
+  lengths are available while no worker runs.
 - **Broadcast tasks**: messages to a fanout exchange are delivered to the workers at once and never
   wait in Redis. The length of a queue of such an exchange is 0, however many of its tasks its
   workers still hold.
@@ -99,9 +105,9 @@ _TAIL = """\
 - **Several hosts**: `amqp://u:p@a//;amqp://u:p@b//`. They are tried in turn, the last good one
   first.
 - **The management plugin**: at `--rabbitmq-management-url`, else at port 15672 (15671 with TLS) of
-  the connected host. Its user needs the tag `management`, and `monitoring` for the memory of the
-  nodes. An API whose cluster has another name than the broker's is ignored: it belongs to another
-  broker.
+  the connected host. The URL may end in `/api/`. Its user needs the tag `management`, and
+  `monitoring` for the memory of the nodes. An API whose cluster has another name than the broker's
+  is ignored: it belongs to another broker.
 - **Writable**: on a connection of its own, the exporter publishes two empty messages to the default
   exchange that no queue receives; RabbitMQ returns them and keeps nothing. During a memory or disk
   alarm it blocks that connection instead. Where the user may not write to the default exchange
@@ -137,7 +143,10 @@ The probe leaves nothing behind, and is abandoned when its deadline passes.
   and `ssl_keyfile` if needed. Celery requires `ssl_cert_reqs`, and so does the exporter.
 - **Sentinel**: `--result-backend-transport-option master_name=NAME`.
 - SQLAlchemy and pymemcache come with `celery-vitals[sqlalchemy]` and `celery-vitals[memcached]`;
-  the database driver is the one in the URL.
+  the database driver is the one in the URL. SQLAlchemy 1.4 works, too.
+- **PostgreSQL behind a pooler**, such as PgBouncer: the probe limits its statements inside its
+  transaction. It sends no startup parameters, which poolers refuse, and changes no setting of the
+  session, which other clients use after it.
 
 ## The settings of the app
 

@@ -10,7 +10,7 @@ pyproject.toml excludes the next major version of each library.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from celery.app import defaults
 from celery.app.backends import by_url
 from celery.backends.base import KeyValueStoreBackend
 from celery.events.event import get_exchange
-from kombu.serialization import prepare_accept_content
+from kombu.serialization import prepare_accept_content, registry
 
 # kombu, all transports
 
@@ -34,6 +34,14 @@ def accepted_content_types(names: Iterable[str]) -> set[str]:
     kombu `serialization.prepare_accept_content`: `loads` takes content types, not names.
     """
     return cast("set[str]", prepare_accept_content(list(names)))
+
+
+def decodes(content_type: str) -> bool:
+    """Return whether a decoder of a content type has been registered.
+
+    kombu `serialization.registry`, `SerializerRegistry._decoders`.
+    """
+    return content_type in registry._decoders
 
 
 # kombu, virtual transports
@@ -101,7 +109,7 @@ class RedisKeys:
     """Prefix of the sets of bindings, one per exchange: `keyprefix_queue`."""
     separator: str
     """`sep`, between the parts of a binding, and between a queue and its priority step."""
-    priority_steps: Sequence[int]
+    priority_steps: tuple[float, ...]
     unacked: str
     """`unacked_key`"""
     unacked_index: str
@@ -110,20 +118,49 @@ class RedisKeys:
     """Whether unacknowledged messages are kept: `ack_emulation`."""
 
 
-def redis_keys(channel: Any) -> RedisKeys:
-    """Return the key names of a Redis channel."""
+def redis_keys(channel: Any, options: Mapping[str, Any] | None = None) -> RedisKeys:
+    """Return the key names of a Redis channel; with `options`, those of a worker that has these."""
     prefix = channel.global_keyprefix or ""
+
+    def value(name: str) -> Any:
+        if options is None:
+            return getattr(channel, name)
+        return options.get(name, getattr(type(channel), name))
+
     return RedisKeys(
         prefix=prefix,
         fanout_prefix=f"{prefix}{channel.keyprefix_fanout}",
         fanout_patterns=bool(channel.fanout_patterns),
         bindings_prefix=prefix + channel.keyprefix_queue % "",
-        separator=channel.sep,
-        priority_steps=channel.priority_steps,
-        unacked=prefix + channel.unacked_key,
-        unacked_index=prefix + channel.unacked_index_key,
-        acknowledges=bool(channel.ack_emulation),
+        separator=value("sep"),
+        priority_steps=tuple(value("priority_steps")),
+        unacked=prefix + value("unacked_key"),
+        unacked_index=prefix + value("unacked_index_key"),
+        acknowledges=bool(value("ack_emulation")),
     )
+
+
+def transport_option_names(transport: Any) -> frozenset[str]:
+    """Return the transport options that a virtual transport of kombu reads.
+
+    kombu `virtual.Channel.from_transport_options`: the documentation lists a part of them.
+    """
+    return frozenset(transport.Channel.from_transport_options)
+
+
+def set_redis_options(kombu: Any, options: Mapping[str, Any]) -> None:
+    """Have the channels of a new connection pass these parameters to redis-py.
+
+    kombu `redis.Channel._connparams`, `virtual.Transport.Channel`: transport options reach only
+    some of the parameters.
+    """
+    base: Any = kombu.transport.Channel
+
+    class Channel(base):  # type: ignore[misc]
+        def _connparams(self, *args: Any, **named: Any) -> dict[str, Any]:
+            return {**super()._connparams(*args, **named), **options}
+
+    kombu.transport.Channel = Channel
 
 
 def redis_pool(channel: Any) -> Any:
@@ -350,6 +387,19 @@ def open_result_store(app: Any, url: str) -> Any:
     return cls(app=app, url=url)
 
 
+def import_result_store(app: Any, url: str) -> None:
+    """Import the class of a result backend.  Raises what its module raises."""
+    by_url(url, app.loader)
+
+
+def set_store_options(store: Any, options: Mapping[str, Any]) -> None:
+    """Have a result backend on Redis pass these parameters to redis-py.
+
+    celery `backends.redis.RedisBackend.connparams`: the query of the URL precedes all settings.
+    """
+    store.connparams.update(options)
+
+
 def is_key_value_store(store: Any) -> bool:
     """Return whether a result backend has `get`, `set` and `delete`.
 
@@ -372,6 +422,17 @@ def opened_client(store: Any) -> Any:
     celery `backend.client`, a cached property: reading it would open one.
     """
     return vars(store).get("client")
+
+
+# SQLAlchemy
+
+
+def import_driver(dialect: Any) -> None:
+    """Import the driver of a database.  Raises what its module raises.
+
+    SQLAlchemy 1.4 `Dialect.dbapi`: the name of `import_dbapi` before 2.0.
+    """
+    (getattr(dialect, "import_dbapi", None) or dialect.dbapi)()
 
 
 def _parameters(function: Any) -> set[str]:

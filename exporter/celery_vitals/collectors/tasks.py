@@ -21,6 +21,7 @@ from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
@@ -48,7 +49,7 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        return cls(shared.broker, shared.workers, shared.settings, probe_workers)
+        return cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
 
     def __init__(
         self,
@@ -56,9 +57,12 @@ class TasksCollector(BaseCollector[None]):
         registry: WorkerRegistry,
         settings: Settings,
         probe_workers: Callable[[], None],
+        births: Births | None = None,
     ) -> None:
         self._enables_events = settings.enable_events
-        limiter = CardinalityLimiter(_label_limits(settings), settings.max_series, threading.Lock())
+        limiter = CardinalityLimiter(
+            _label_limits(settings), settings.max_series, threading.Lock(), births
+        )
         kwarg_label = KwargLabel(*settings.task_label) if settings.task_label else None
         extra = (*settings.task_labels, *((kwarg_label.label,) if kwarg_label else ()))
         self._tables = TaskTables(
@@ -119,7 +123,7 @@ class TasksCollector(BaseCollector[None]):
         yield from self._processor.samples()
 
     def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
-        """Yield that the stream is down, or the workers that send no task events."""
+        """Yield that the stream is down, or what it does not deliver, or cannot use."""
         if not self._stream.up:
             reason = self._stream.reason
             text = (
@@ -132,6 +136,7 @@ class TasksCollector(BaseCollector[None]):
             names = ", ".join(sorted(workers)[:3]) + (" and others" if len(workers) > 3 else "")
             text = f"Task events are off at {names}: only the number of tasks there is known."
             yield BlindSpot("task_events", text, "--enable-events")
+        yield from self._processor.blind_spots()
 
     def close(self, deadline: Deadline) -> None:
         """Stop, and remove from the broker what was declared there."""

@@ -142,6 +142,12 @@ class TaskSeries:
             self._total, self._idle_since = total, now
         return now - self._idle_since
 
+    @property
+    def held(self) -> bool:
+        """Whether a scraper has yet to see the value of a counter."""
+        held_after = self._tables.births.held_after
+        return any(series.born > held_after for series in self._counters())
+
     def expire(self) -> None:
         """Remove its series."""
         self.expired = True
@@ -252,7 +258,7 @@ class TaskSeriesIndex:
     def expire(self, now: float, idle: float) -> None:
         """Remove the series unchanged for `idle` seconds, and the names that have none left."""
         for key, series in list(self._series.items()):
-            if series.idle_seconds(now) > idle or series.aggregated:
+            if series.aggregated or (series.idle_seconds(now) > idle and not series.held):
                 series.expire()
                 del self._series[key]
         used = {key[0] for key in self._series}

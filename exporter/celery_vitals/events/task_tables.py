@@ -35,6 +35,7 @@ class TaskTables:
         def histogram(metric: MetricDefinition, buckets: Buckets) -> HistogramTable:
             return HistogramTable(labelled(metric), limiter, lambda labels: buckets(labels[0]))
 
+        self.births = limiter.births
         self.sent = value(definitions.TASK_SENT)
         self.received = value(definitions.TASK_RECEIVED)
         self.started = value(definitions.TASK_STARTED)

@@ -38,6 +38,7 @@ class WorkerRegistry:
         self._queues_observed = _NEVER, _NEVER
         self._tasks_started: dict[str, int | None] = {}
         self._other_mailboxes = 0
+        self._transport_options: tuple[Mapping[str, Any], ...] = ()
         self.first_round = threading.Event()
         """Set after the first round of remote control, even a failed one."""
 
@@ -314,6 +315,20 @@ class WorkerRegistry:
     def queues(self) -> frozenset[str]:
         """Return the queues that any known worker consumes."""
         return frozenset(queue for worker in self.workers() for queue in worker.queues or ())
+
+    def transport_options(self) -> tuple[Mapping[str, Any], ...]:
+        """Return the transport options that workers report, each once.
+
+        While no worker is known, those of the last ones.
+        """
+        reported: list[Mapping[str, Any]] = []
+        for worker in self.workers():
+            options = worker.stats.transport_options if worker.stats else None
+            if options is not None and options not in reported:
+                reported.append(options)
+        if reported:
+            self._transport_options = tuple(reported)
+        return self._transport_options
 
     def consumers_of(self, queues: Iterable[str]) -> dict[str, tuple[int, int | None]]:
         """Return, for each queue, how many workers that are up consume it, and their slots.

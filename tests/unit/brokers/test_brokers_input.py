@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import Collector, Secret, Settings
+from celery_vitals import Collector, Secret, Settings, third_party
+from celery_vitals.errors import ConfigError
 from tests.support.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
@@ -18,6 +23,8 @@ SQS = "--broker-url=sqs://key:s3cret@"
 VISIBILITY = (
     "--broker-transport-option: visibility_timeout must be a positive number of seconds, not "
 )
+STEPS = "--broker-transport-option: priority_steps must be a list of numbers, not "
+SEPARATOR = "--broker-transport-option: sep must be text and not empty, not "
 TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
 
 
@@ -70,6 +77,41 @@ TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
         ([REDIS, "--broker-transport-option=visibility_timeout=NaN"], VISIBILITY),
         ([REDIS, "--broker-transport-option=visibility_timeout=[1]"], VISIBILITY),
         (
+            [REDIS, "--broker-transport-option=priority_step=[0,5]"],
+            "--broker-transport-option: unknown option 'priority_step' of redis (expected one of: ",
+        ),
+        (
+            ["--broker-url=amqp://h", "--broker-transport-option=priority_steps=[0,5]"],
+            "--broker-transport-option: unknown option 'priority_steps' of amqp (expected one of: ",
+        ),
+        (
+            [SQS, "--broker-transport-option=queue_prefix=x"],
+            "--broker-transport-option: unknown option 'queue_prefix' of sqs (expected one of: ",
+        ),
+        (
+            ["--broker-url=filesystem://", "--broker-transport-option=data_folder=/x"],
+            "--broker-transport-option: unknown option 'data_folder' of filesystem (expected one",
+        ),
+        ([REDIS, "--broker-transport-option=priority_steps=text"], f"{STEPS}'text'"),
+        ([REDIS, "--broker-transport-option=priority_steps=3"], f"{STEPS}3"),
+        ([REDIS, "--broker-transport-option=priority_steps=[]"], f"{STEPS}[]"),
+        ([REDIS, '--broker-transport-option=priority_steps=["3"]'], f"{STEPS}['3']"),
+        ([REDIS, "--broker-transport-option=priority_steps=null"], f"{STEPS}None"),
+        ([REDIS, "--broker-transport-option=sep="], f"{SEPARATOR}''"),
+        ([REDIS, "--broker-transport-option=sep=5"], f"{SEPARATOR}5"),
+        (
+            [REDIS, "--broker-transport-option=global_keyprefix=5"],
+            "--broker-transport-option: global_keyprefix must be text, not 5",
+        ),
+        (
+            [REDIS, "--broker-transport-option=queue_order_strategy=fifo"],
+            "--broker-transport-option: unknown queue_order_strategy 'fifo' (expected one of: ",
+        ),
+        (
+            [REDIS, "--broker-transport-option=health_check_interval=often"],
+            "--broker-transport-option: health_check_interval must be a number, not 'often'",
+        ),
+        (
             [SQS, "--broker-transport-option=region=eu central"],
             "--broker-transport-option: region 'eu central' is not the name",
         ),
@@ -95,6 +137,14 @@ def test_an_option_that_the_kind_of_broker_rejects_is_one_line(
     "args",
     [
         [SQS, "--broker-transport-option=region=eu-central-1"],
+        [
+            REDIS,
+            "--broker-transport-option=priority_steps=[0, 9, 5.5, 5]",
+            "--broker-transport-option=sep=:",
+            "--broker-transport-option=queue_order_strategy=priority",
+            "--broker-transport-option=max_retries=3",
+        ],
+        ["--broker-url=amqp://h", "--broker-transport-option=confirm_publish=true"],
         ["--broker-url=sqs://"],
         ["--broker-url=SQS://key:a%2Fb%2B@"],
         [REDIS, "--result-backend=rediss://h/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem"],
@@ -132,8 +182,8 @@ def test_valid_options_are_accepted(args: Sequence[str]) -> None:
             "--result-backend: mongodb requires the package pymongo: pip install 'celery[mongodb]'",
         ),
         (
-            "psycopg",
-            [REDIS, "--result-backend=db+postgresql+psycopg://u:s3cret@h/d"],
+            "psycopg2",
+            [REDIS, "--result-backend=db+postgresql+psycopg2://u:s3cret@h/d"],
             "--result-backend: the database driver is missing: ",
         ),
     ],
@@ -164,6 +214,72 @@ def test_a_missing_library_of_a_transport_is_reported(transport: str, problem: s
     assert one_line(serve(f"--broker-url={transport}://:s3cret@h")) == (
         f"--broker-url: {transport} requires a library that is missing: {problem}"
     )
+
+
+BREAKING = {
+    "ImportError": "raise ImportError('libz.so.9: cannot open shared object file')",
+    "AttributeError": "import os; os.no_such_name",
+    "SyntaxError": "raise SyntaxError('invalid syntax')",
+    "RuntimeError": "raise RuntimeError('call setup first')",
+    "KeyError": "{}['HOME_OF_THE_APP']",
+    "ValueError": "int('x')",
+    "SystemExit": "raise SystemExit(3)",
+}
+
+
+@pytest.fixture(params=BREAKING)
+def broken_module(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Makes the module `broken`; the name of the exception that its import raises."""
+    (tmp_path / "broken.py").write_text(BREAKING[request.param] + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name: str = request.param
+    return name
+
+
+def test_any_exception_of_a_transport_at_its_import_is_one_line(
+    broken_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRANSPORT_ALIASES, "broken", "broken:Transport")
+    shown = one_line(serve("--broker-url=broken://:s3cret@h"))
+    assert shown.startswith("--broker-url: ")
+    assert "broken" in shown
+    assert "unknown transport" not in shown
+    assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("url", ["broken.Backend://:s3cret@h", "broken.Backend+redis://:s3cret@h"])
+def test_any_exception_of_a_backend_at_its_import_is_one_error(
+    broken_module: str, url: str
+) -> None:
+    app = Celery("shop", broker="redis://h", backend=url, set_as_current=False)
+    with pytest.raises(ConfigError, match=r"^--result-backend: broken\.Backend cannot be imported"):
+        Collector(Settings(), app)
+    Collector(Settings(collectors=frozenset({"broker", "workers"})), app)
+
+
+def test_any_exception_of_a_database_driver_at_its_import_is_one_line(
+    broken_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(third_party, "import_driver", lambda _: importlib.import_module("broken"))
+    url = "--result-backend=db+postgresql+psycopg2://u:s3cret@h/d"
+    shown = one_line(serve(REDIS, url))
+    assert shown.startswith("--result-backend: ")
+    assert "s3cret" not in shown
+    assert serve(REDIS, url, "--no-collector.backend").exit_code == 0
+
+
+def test_a_backend_that_does_not_exist_is_one_error() -> None:
+    app = Celery("shop", broker="redis://h", backend="nosuch://h", set_as_current=False)
+    with pytest.raises(ConfigError, match=r"^--result-backend: nosuch cannot be imported: "):
+        Collector(Settings(), app)
+
+
+def test_sqlalchemy_before_2_imports_its_driver_by_another_name() -> None:
+    imported: list[str] = []
+    third_party.import_driver(SimpleNamespace(dbapi=lambda: imported.append("dbapi")))
+    assert imported == ["dbapi"]
 
 
 @pytest.mark.parametrize("backend", ["disabled", "disabled://"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
+import amqp
 from kombu import Connection
 
 from celery_vitals import third_party
@@ -73,6 +75,10 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     durable_events = True
     blocks_publishers = True
 
+    def option_names(self) -> frozenset[str]:
+        """Return the parameters of py-amqp's connection, which ignores others."""
+        return frozenset(inspect.signature(amqp.Connection).parameters) - {"kwargs"}
+
     def tls_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Accept the parameters of py-amqp, with or without `ssl_`."""
         named = {name.removeprefix("ssl_"): value for name, value in options.items()}
@@ -93,6 +99,9 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
         """Bound each read and write, and detect that the broker blocks the connection."""
         return {
+            # kombu lets the application's options precede its own arguments.
+            "connect_timeout": request.connect_timeout,
+            "heartbeat": self.heartbeat(request.listening),
             "read_timeout": request.io_timeout,
             "write_timeout": request.io_timeout,
             "confirm_publish": False,
