@@ -285,3 +285,20 @@ def test_a_secret_from_a_file(tmp_path: Path, newline: str) -> None:
     ):
         assert settings.broker_url is not None
         assert settings.broker_url.reveal() == "redis://:s3cret@h"
+
+
+def test_default_buckets_show_long_waits_within_five_minutes() -> None:
+    """Equal waits are the worst case: their 95th percentile is near the end of the bucket."""
+    bounds = Settings().wait_buckets
+    assert 300 in bounds, "the threshold of CeleryQueueWaitHigh"
+    for wait in range(301, 1800):
+        upper = min(bound for bound in bounds if bound >= wait)
+        lower = max(bound for bound in bounds if bound < wait)
+        assert abs(lower + 0.95 * (upper - lower) - wait) <= (300 if wait <= 1200 else 600), wait
+
+
+def test_default_buckets_are_few() -> None:
+    """Each bucket is a series per task and queue."""
+    settings = Settings()
+    assert len(settings.wait_buckets) <= 14
+    assert len(settings.runtime_buckets) <= 14
