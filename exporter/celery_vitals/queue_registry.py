@@ -135,6 +135,12 @@ class QueueRegistry:
                 self._missing.clear()
             self._missing.update(dict.fromkeys(names, until))
 
+    def missing(self) -> frozenset[str]:
+        """Return the queues that were lately found missing."""
+        now = time.monotonic()
+        with self._lock:
+            return frozenset(name for name, until in self._missing.items() if until > now)
+
     def _admits(self, name: str) -> bool:
         return self._includes(name) and not is_internal(name)
 

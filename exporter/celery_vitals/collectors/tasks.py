@@ -49,7 +49,9 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        return cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        created = cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        shared.queue_listeners.append(created._processor.compare_with_broker)
+        return created
 
     def __init__(
         self,
@@ -63,7 +65,11 @@ class TasksCollector(BaseCollector[None]):
         limiter = CardinalityLimiter(
             _label_limits(settings), settings.max_series, threading.Lock(), births
         )
-        kwarg_label = KwargLabel(*settings.task_label) if settings.task_label else None
+        kwarg_label = (
+            KwargLabel(*settings.task_label, broker.target.task_parameters)
+            if settings.task_label
+            else None
+        )
         extra = (*settings.task_labels, *((kwarg_label.label,) if kwarg_label else ()))
         self._tables = TaskTables(
             limiter, settings.runtime_buckets_of, settings.wait_buckets_of, extra
@@ -86,6 +92,10 @@ class TasksCollector(BaseCollector[None]):
             self._processor,
             durable_queue=settings.event_queue,
             enable_events=settings.enable_events,
+            # A command that workers refuse is an error in their logs: `workers` finds out.
+            accepts_commands=lambda: (
+                registry.answers_commands or WorkersCollector.name not in settings.collectors
+            ),
         )
         self._probe_workers = probe_workers
         self._starting = threading.Lock()

@@ -8,7 +8,7 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler
@@ -17,6 +17,7 @@ from celery_vitals.events.executions import OBSERVED, UNKNOWN_ATTEMPT, Execution
 from celery_vitals.events.task_series import UNKNOWN, TaskName, TaskSeries, TaskSeriesIndex
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
@@ -59,6 +60,12 @@ class TaskTracker:
     def oldest_waiting(self) -> Iterator[tuple[str, float]]:
         """Return each queue in which a task waits, by the events, and when the oldest was sent."""
         return self._waiting.oldest()
+
+    def compare_with_broker(
+        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+    ) -> None:
+        """Stop tracking tasks whose message has left its queue without an event."""
+        self.remove(self._waiting.compare(queues, missing, at), at)
 
     def clear_waiting(self, queues: Iterable[str] | None = None) -> None:
         """Forget which tasks wait: in these queues, or in all of them after events were lost.
@@ -163,7 +170,12 @@ class TaskTracker:
     def _failed(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         exception = exception_class(event.exception, event.traceback)
         if exception == "Reject" and not (event.exception or "").startswith("Reject("):
-            # Celery 5.7 reports a task that rejects itself as failed, too; earlier versions do not.
+            # Celery 5.7 reports a task that rejects itself as failed, without requeueing; earlier
+            # versions do not.  Only with late acknowledgement its task-rejected event follows.
+            execution = self._executions.running(event.uuid, worker)
+            if execution is not None:
+                self._end(execution, event, worker, now, failed=True)
+                self._series(execution, worker).rejected.value += 1
             return
         execution = self._executions.running(event.uuid, worker)
         if execution is None and self._executions.has_failed(event.uuid, worker):
@@ -189,6 +201,8 @@ class TaskTracker:
 
     def _rejected(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         execution = self._executions.running(event.uuid, worker)
+        if execution is None and self._executions.has_failed(event.uuid, worker):
+            return  # counted when it failed
         if event.requeue and execution is not None:  # to be delivered again
             worker.running.pop(execution, None)
             execution.release()

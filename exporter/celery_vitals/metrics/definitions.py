@@ -456,7 +456,7 @@ QUEUE_OLDEST_MESSAGE = tasks.gauge(
     "queue",
     help="Unix time at which the oldest waiting message of the queue was sent: from the timestamp"
     " in the message if the collector queues finds one, otherwise from events, without tasks"
-    " that have an ETA.",
+    " that have an ETA, and without the oldest ones in excess of the messages in the queue.",
 )
 
 # Workers, from their events.
