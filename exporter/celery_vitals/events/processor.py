@@ -102,7 +102,7 @@ class EventProcessor:
     def connected(self) -> None:
         """Handle a new connection: events may have been lost."""
         with self._lock:
-            self._tasks.clear_waiting()
+            self._tasks.waiting.forget()
             self._workers.events_lost(self._clock())
 
     def compare_with_broker(
@@ -165,14 +165,15 @@ class EventProcessor:
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_AGGREGATED(count, metric)
-        for queue, since in self._tasks.oldest_waiting():
+        for queue, since in self._tasks.waiting.oldest():
             yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()
         yield from self._running_samples()
 
     def _worker_samples(self) -> Iterator[Sample]:
         for name, worker in self._workers.workers.items():
-            yield definitions.EVENTS_MISSED(worker.missed, name)
+            yield definitions.EVENTS_MISSED(worker.missed_starts, name, "start")
+            yield definitions.EVENTS_MISSED(worker.missed_ends, name, "end")
             if worker.sends_task_events is not None:
                 yield definitions.WORKER_TASK_EVENTS(worker.sends_task_events, name)
             if worker.clock.behind < float("inf"):

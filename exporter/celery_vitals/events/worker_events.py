@@ -79,7 +79,7 @@ class WorkerEvents:
         """
         self._catching_up_until = now + _CATCH_UP
         for worker in self.workers.values():
-            worker.events_lost()
+            worker.events_lost(now)
 
     def update(self, now: float) -> None:
         """Exchange the state of the workers with the registry; drop those that it has removed."""
@@ -95,7 +95,7 @@ class WorkerEvents:
             if not worker.queues_settled:
                 self.new_worker = True
             if worker.sends_task_events is False:
-                self._tasks.clear_waiting(queues or ())
+                self._tasks.waiting.forget(queues or ())
             worker.down = name in gone
             if name in shared:
                 worker.mark_shared()

@@ -334,8 +334,9 @@ EVENTS_REJECTED = tasks.counter(
 EVENTS_MISSED = tasks.counter(
     "celery_exporter_events_missed_total",
     "worker",
-    help="Number of executions that the worker has started according to its heartbeats and for"
-    " which no event was received.",
+    "event",
+    help="Number of starts and ends of executions that the worker's heartbeats show and for which"
+    " no event was received.",
 )
 TASKS_IN_FLIGHT = tasks.gauge(
     "celery_exporter_tasks_in_flight",

@@ -85,7 +85,7 @@ def test_a_huge_field_is_not_kept(scene: Scene, field: str) -> None:
             *scene.processor._workers._producers,
         )
     )
-    assert all(len(queue) <= 1000 for queue in scene.tasks._waiting)
+    assert all(len(queue) <= 1000 for queue in scene.tasks.waiting)
     assert all(
         len(worker.name) <= 1000 and len(worker.version) <= 1000
         for worker in scene.registry.workers()
@@ -219,7 +219,7 @@ def test_missed_events_of_a_worker(scene: Scene) -> None:
     scene.heartbeat(5, 0)
     for processed in (38, 38, 38):
         scene.heartbeat(processed, 0)
-    assert scene.value("exporter_events_missed_total", worker=WORKER) == 33
+    assert scene.value("exporter_events_missed_total", worker=WORKER, event="start") == 33
     assert scene.value("worker_task_events", worker=WORKER) == 1
 
 
