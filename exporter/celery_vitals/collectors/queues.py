@@ -59,7 +59,8 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
     def measure(self, deadline: Deadline) -> QueueSnapshot:
         """Read the queues."""
         self._workers.first_round.wait(deadline.remaining * _FIRST_ROUND)
-        consumed = self._queues.included(self._workers.queues())
+        self._queues.broadcasts = self._workers.broadcasts()
+        consumed = self._queues.included(self._workers.read_queues())
         snapshot = self._session.use(deadline, lambda reader: reader.measure(consumed, deadline))
         self._workers.observe_queues(snapshot.queues)
         return snapshot

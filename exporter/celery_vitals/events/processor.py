@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
+from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
@@ -62,7 +63,8 @@ class EventProcessor:
         self._index = index
         self._limiter = limiter
         self._lock = limiter.update_lock
-        self._workers = WorkerEvents(registry, tasks, max_workers)
+        self._queue_labels = QueueLabels()
+        self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
         self._clock = clock
@@ -128,9 +130,9 @@ class EventProcessor:
             ]
 
     def queues(self) -> set[str]:
-        """Return the queues of all counted tasks."""
+        """Return the queues of all counted tasks, without those that several processes share."""
         with self._lock:
-            return self._index.queues()
+            return self._index.queues() - self._queue_labels.shared
 
     def families(self) -> Iterator[Metric]:
         """Yield the families of the counters of events."""
@@ -149,8 +151,10 @@ class EventProcessor:
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_AGGREGATED(count, metric)
+        shared = self._queue_labels.shared
         for queue, since in self._tasks.oldest_waiting():
-            yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+            if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
+                yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()
         yield from self._running_samples()
 
@@ -205,6 +209,8 @@ class EventProcessor:
         if event.type == "task-sent":
             sender = self._workers.producer(event.hostname)
             self._workers.observe_clock(sender, event.timestamp, arrived)
+            if event.queue:
+                event.queue = self._queue_labels.label(event.queue, event.exchange)
         else:
             sender = self._workers.worker(event.hostname, arrived)
             sender.last_event_at = arrived

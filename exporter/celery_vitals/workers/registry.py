@@ -10,6 +10,7 @@ from typing import Any
 
 from celery_vitals.metrics.base import label_text
 from celery_vitals.workers import processes
+from celery_vitals.workers.consumed_queues import consumed_queues
 from celery_vitals.workers.processes import QUIET_AFTER
 from celery_vitals.workers.rate_limits import longest_start_interval
 from celery_vitals.workers.stall_detection import QueueCounts, QueueObservation, needs_rate_limits
@@ -132,11 +133,7 @@ class WorkerRegistry:
         """Record a reply to `active_queues`."""
         if not isinstance(body, list):
             return
-        names = frozenset(
-            label_text(queue["name"])
-            for queue in body
-            if isinstance(queue, dict) and queue.get("name")
-        )
+        names, broadcasts = consumed_queues(body)
         name = label_text(name)
         with self._lock:
             worker = self._get_or_create(name, time.monotonic(), time.time())
@@ -144,7 +141,10 @@ class WorkerRegistry:
                 return
             if worker.instances > 1:  # each process replies with its own queues
                 names |= worker.queues or frozenset()
-            self._workers[name] = replace(worker, queues=names, queues_asked=time.monotonic())
+                broadcasts |= worker.broadcasts
+            self._workers[name] = replace(
+                worker, queues=names, broadcasts=broadcasts, queues_asked=time.monotonic()
+            )
 
     def rate_limits_replied(self, name: str, body: Any) -> None:
         """Record a reply to `registered`, which lists the worker's tasks with their rate limits."""
@@ -314,6 +314,14 @@ class WorkerRegistry:
     def queues(self) -> frozenset[str]:
         """Return the queues that any known worker consumes."""
         return frozenset(queue for worker in self.workers() for queue in worker.queues or ())
+
+    def read_queues(self) -> frozenset[str]:
+        """Return those of them whose lengths are read: not the own ones of each process."""
+        return frozenset(queue for worker in self.workers() for queue in worker.read_queues)
+
+    def broadcasts(self) -> frozenset[str]:
+        """Return the exchanges that known workers consume by a queue of each."""
+        return frozenset(name for worker in self.workers() for name in worker.broadcasts)
 
     def consumers_of(self, queues: Iterable[str]) -> dict[str, tuple[int, int | None]]:
         """Return, for each queue, how many workers that are up consume it, and their slots.

@@ -11,7 +11,8 @@ import redis.exceptions
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, Refusal, refusal_of
 from celery_vitals.deadline import Deadline
-from celery_vitals.queue_registry import QueueRegistry, is_internal
+from celery_vitals.queue_names import ends_in_uuid, is_internal
+from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.third_party import RedisKeys
 
 _SLICE = 0.0005
@@ -89,18 +90,28 @@ class Discovery:
         )
         pipe = self._redis.pipeline(transaction=False)
         # Not the exchanges of Celery itself: they may hold what has been left behind for years.
+        exchanges = []
         for key in keys:
-            if not is_internal(key.decode("utf-8", "replace")[len(self._prefix) :]):
+            exchange = key.decode("utf-8", "replace")[len(self._prefix) :]
+            if not is_internal(exchange):
+                exchanges.append(exchange)
                 pipe.smembers(key)
-        for members in pipe.execute(raise_on_error=False):
+        for exchange, members in zip(exchanges, pipe.execute(raise_on_error=False), strict=True):
             if isinstance(members, set):
-                self._registry.add(queue for _, queue in self._bindings(members))
+                self._registry.add(self._queues(exchange, members))
             else:  # denied to this user
                 self._error = members
         if not self._cursor:
             self._registry.end_scan()
             self._error_before, self._error = self._error, None
         return self._cursor != 0
+
+    def _queues(self, exchange: str, members: set[bytes]) -> Iterator[str]:
+        """Iterate over the queues of an exchange, without those of one process."""
+        for key, queue in self._bindings(members):
+            of_events = "#" in key and ends_in_uuid(queue)  # with any `event_queue_prefix`
+            if not (of_events or self._registry.is_of_broadcast(queue, exchange)):
+                yield queue
 
     def _bindings(self, members: set[bytes]) -> Iterator[tuple[str, str]]:
         """Iterate over routing keys and queues."""
