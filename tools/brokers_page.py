@@ -83,6 +83,11 @@ _TAIL = """\
 - **Broadcast tasks**: messages to a fanout exchange are delivered to the workers at once and never
   wait in Redis. The length of a queue of such an exchange is 0, however many of its tasks its
   workers still hold.
+- **Keys**: workers push their replies onto a list of the exporter, and the sorted set
+  `celery-vitals.mailboxes` names it. Both are gone after a stop. After a kill, or when a worker
+  that hung replies after the end of the exporter, the set remains, and expires after 30
+  days. A list of late replies remains without expiry until the next exporter deletes it, a minute
+  after its last use or later.
 - **Redis Cluster** is rejected at the start: kombu has no transport for it.
 
 ## RabbitMQ

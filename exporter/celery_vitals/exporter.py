@@ -37,6 +37,9 @@ from celery_vitals.workers.registry import WorkerRegistry
 
 Outcomes = Mapping[str, Outcome[Any] | None]
 
+_MIN_INTERVAL = 1.0
+"""Seconds for which results are reused unless the settings or the caller decide."""
+
 
 class Collector(PrometheusCollector):
     """A collector of prometheus_client that observes one Celery cluster each time it is collected.
@@ -53,6 +56,9 @@ class Collector(PrometheusCollector):
         # Half of the timeout leaves time for a new connection when the old one turns out dead.
         io_timeout = settings.timeout / 2
         self._settings = settings
+        self._min_interval = (
+            _MIN_INTERVAL if settings.min_interval is None else settings.min_interval
+        )
         self._encoder = SampleEncoder(DEFINITIONS)
         self._broker = BrokerClient(target, io_timeout)
         self._workers = WorkerRegistry(
@@ -69,7 +75,7 @@ class Collector(PrometheusCollector):
             *dependencies.unsupported,
         )
         self._runners: dict[str, ProbeRunner[Any]] = {
-            name: ProbeRunner(name, collector.limit, settings.min_interval, collector.measure)
+            name: ProbeRunner(name, collector.limit, collector.measure)
             for name, collector in self._collectors.items()
             if isinstance(collector, ProbingCollector)
         }
@@ -81,7 +87,7 @@ class Collector(PrometheusCollector):
     def _probe_now(self, name: str) -> None:
         runner = self._runners.get(name)
         if runner is not None:
-            runner.start_or_join(Deadline.after(self._settings.timeout))
+            runner.start_or_join(Deadline.after(self._settings.timeout), self._min_interval)
 
     def start(self) -> None:
         """Start to receive task events, which otherwise the first scrape does."""
@@ -101,10 +107,16 @@ class Collector(PrometheusCollector):
         """Probe within `--timeout` and return the families."""
         return self.scrape(Deadline.after(self._settings.timeout))
 
-    def scrape(self, deadline: Deadline, names: Collection[str] | None = None) -> Iterator[Metric]:
+    def scrape(
+        self,
+        deadline: Deadline,
+        names: Collection[str] | None = None,
+        max_age: float | None = None,
+    ) -> Iterator[Metric]:
         """Probe until `deadline` at the latest and return the families.
 
-        `names` selects among the collectors.  Raises ConfigError for an unknown name.
+        `names` selects among the collectors.  Results up to `max_age` seconds old are reused, by
+        default `--min-interval`.  Raises ConfigError for an unknown name.
         """
         chosen = self.names if names is None else tuple(names)
         for name in chosen:
@@ -112,20 +124,27 @@ class Collector(PrometheusCollector):
                 raise ConfigError(
                     f"unknown collector {name!r} (expected one of: {', '.join(self.names)})"
                 )
-        self.start()
         budget = deadline.remaining
-        if WorkersCollector.name not in chosen:
-            self._workers.first_round.set()  # no probe of workers will set it
-        runs = {
-            name: runner.start_or_join(deadline)
-            for name, runner in self._runners.items()
-            if name in chosen
-        }
-        outcomes = {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
+        outcomes = self._probe(deadline, chosen, max_age)
         selected = [name for name in self.names if name in chosen]
         samples = [*self._own_samples(budget), *self._samples(selected, outcomes)]
         tables = (self._collectors[name].families() for name in selected)
         return chain(self._encoder.families(samples), *tables)
+
+    def _probe(self, deadline: Deadline, names: Collection[str], max_age: float | None) -> Outcomes:
+        self.start()
+        if WorkersCollector.name not in names:
+            self._workers.first_round.set()  # no probe of workers will set it
+        runs = {
+            name: runner.start_or_join(deadline, self._min_interval if max_age is None else max_age)
+            for name, runner in self._runners.items()
+            if name in names
+        }
+        return {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
+
+    def refresh(self, max_age: float) -> None:
+        """Probe within `--timeout` what `status` would return older than `max_age` seconds."""
+        self._probe(Deadline.after(self._settings.timeout), self.names, max_age)
 
     def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""

@@ -60,17 +60,14 @@ class _Run(Generic[_T]):
 class ProbeRunner(Generic[_T]):
     """The runner of one probe, which runs at most once at a time.
 
-    Concurrent callers share a run, and so do callers up to `min_interval` seconds after its end.
-    A run that exceeds its deadline is abandoned, and no other starts until its thread has ended:
-    hanging probes do not accumulate.
+    Concurrent callers share a run, and so do later callers that accept its age.  A run that exceeds
+    its deadline is abandoned, and no other starts until its thread has ended: hanging probes do not
+    accumulate.
     """
 
-    def __init__(
-        self, name: str, limit: float, min_interval: float, measure: Callable[[Deadline], _T]
-    ) -> None:
+    def __init__(self, name: str, limit: float, measure: Callable[[Deadline], _T]) -> None:
         self.name = name
         self._limit = limit
-        self._min_interval = min_interval
         self._measure = measure
         self._lock = threading.Lock()
         self._run: _Run[_T] | None = None
@@ -81,13 +78,16 @@ class ProbeRunner(Generic[_T]):
         self._pending_logs: deque[tuple[int, str]] = deque()
         self._logging = threading.Lock()
 
-    def start_or_join(self, deadline: Deadline) -> _Run[_T]:
-        """Start a run, or return the current or recent one.  Does not block."""
+    def start_or_join(self, deadline: Deadline, max_age: float) -> _Run[_T]:
+        """Start a run, or return the current one, or one that ended `max_age` seconds ago at most.
+
+        Does not block.
+        """
         with self._lock:
             run = self._run
             if run is not None:
                 self._abandon_if_overdue(run)
-                if run.outcome is None or run.age < self._min_interval:
+                if run.outcome is None or run.age < max_age:
                     return run
             run = self._run = _Run(deadline.within(self._limit))
             if self._abandoned is not None and not self._abandoned.thread_ended:

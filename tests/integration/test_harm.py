@@ -23,6 +23,8 @@ from tests.support.servers import Broker, Fault, Proxy, Worker, publish, wait_fo
 StartWorker = Callable[..., Worker]
 
 ROUNDS = 100
+REGISTRY = b"celery-vitals.mailboxes"
+MONTH = 30 * 86400
 
 
 PROBES = 3
@@ -69,6 +71,29 @@ class TestNothingStays:
             assert_nothing_stays(client)
         wait_for(lambda: inventory(redis_broker)["clients"] == before["clients"])
 
+    def test_on_redis_but_what_the_readme_names_after_a_kill(
+        self, redis_broker: Broker, start_worker: StartWorker
+    ) -> None:
+        worker = start_worker(redis_broker, "solo")
+        before = inventory(redis_broker)["keys"]
+        with client_of(redis_broker) as client:
+            with Exporter.of(redis_broker) as killed:
+                killed.scrape()
+                asked_in_vain(worker, killed)
+                killed.kill()
+            assert added_keys(redis_broker, before) == [REGISTRY]
+            assert MONTH - 60 < client.ttl(REGISTRY) <= MONTH
+            worker.thaw()
+            wait_for(lambda: len(added_keys(redis_broker, before)) == 2)
+            assert {key: client.ttl(key) for key in mailboxes(client)}.popitem()[1] == -1
+            unused_for(client, 61)
+            with Exporter.of(redis_broker) as next_one:
+                next_one.scrape()
+                assert mailboxes(client) == []
+                next_one.stop()
+            assert added_keys(redis_broker, before) == [REGISTRY]
+            assert len(client.zrange(REGISTRY, 0, -1)) == 1
+
     @pytest.mark.parametrize("end", ["stopped", "killed"])
     def test_when_a_worker_answers_long_after_the_exporter_has_gone(
         self, redis_broker: Broker, start_worker: StartWorker, end: str
@@ -111,6 +136,11 @@ class TestNothingStays:
             exporter.kill()
             worker.thaw()
         wait_for(lambda: inventory(rabbitmq_broker) == before, interval=0.2)
+
+
+def added_keys(broker: Broker, before: set[bytes]) -> list[bytes]:
+    """The keys that a database has more than before, without those of tasks in workers."""
+    return sorted(inventory(broker)["keys"] - before)
 
 
 def mailboxes(client: redis.Redis) -> list[bytes]:

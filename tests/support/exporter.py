@@ -28,6 +28,7 @@ class Exporter:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         command: tuple[str, ...] = ("celery_vitals", "serve"),
+        min_interval: float | None = 0,
     ) -> None:
         self.folder = process_reaper().folder("exporter")
         argv = [
@@ -36,8 +37,7 @@ class Exporter:
             *command,
             "--web.listen-address",
             f"{HOST}:0",
-            "--min-interval",
-            "0",
+            *(() if min_interval is None else ("--min-interval", f"{min_interval:g}")),
             *arguments,
         ]
         base = project_environment(Broker("", "", "", None))  # type: ignore[arg-type]
@@ -45,12 +45,12 @@ class Exporter:
         self.address = ""
 
     @classmethod
-    def of(cls, broker: Broker, *arguments: str) -> Exporter:
+    def of(cls, broker: Broker, *arguments: str, min_interval: float | None = 0) -> Exporter:
         """One that watches a broker and its result backend."""
         given = ["--broker-url", broker.url, "--result-backend", broker.backend_url]
         if broker.management_url:
             given += ["--rabbitmq-management-url", broker.management_url]
-        return cls(*given, *arguments)
+        return cls(*given, *arguments, min_interval=min_interval)
 
     @property
     def log(self) -> str:

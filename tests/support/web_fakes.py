@@ -44,13 +44,23 @@ class FakeCollector:
         self.error: Exception | None = None
         self.go = threading.Event()
         self.go.set()
+        self.go_refresh = threading.Event()
+        self.go_refresh.set()
         self.started = threading.Semaphore(0)
         self.asked: list[tuple[float, Collection[str] | None]] = []
+        self.max_ages: list[float | None] = []
+        self.refreshed: list[float] = []
         self.slow_close = False
         self.closed: list[float] = []
 
-    def scrape(self, deadline: Deadline, names: Collection[str] | None = None) -> Iterator[Metric]:
+    def scrape(
+        self,
+        deadline: Deadline,
+        names: Collection[str] | None = None,
+        max_age: float | None = None,
+    ) -> Iterator[Metric]:
         self.asked.append((deadline.remaining, names))
+        self.max_ages.append(max_age)
         self.started.release()
         self.go.wait()
         yield from self.families
@@ -59,6 +69,11 @@ class FakeCollector:
 
     def collect(self) -> Iterable[Metric]:
         return self.scrape(Deadline.after(5))
+
+    def refresh(self, max_age: float) -> None:
+        self.refreshed.append(max_age)
+        self.started.release()
+        self.go_refresh.wait()
 
     def status(self) -> ClusterStatus:
         return self.state

@@ -53,26 +53,25 @@ def probe() -> Probe:
 
 
 def make(
-    probe: Callable[[Deadline], int],
-    limit: float = LONG,
-    min_interval: float = 0.0,
-    name: str = "test",
+    probe: Callable[[Deadline], int], limit: float = LONG, name: str = "test"
 ) -> ProbeRunner[int]:
-    return ProbeRunner(name, limit, min_interval, probe)
+    return ProbeRunner(name, limit, probe)
 
 
-def probed(runner: ProbeRunner[int], seconds: float = LONG) -> Outcome[int] | None:
+def probed(
+    runner: ProbeRunner[int], seconds: float = LONG, max_age: float = 0.0
+) -> Outcome[int] | None:
     deadline = Deadline.after(seconds)
-    return runner.wait(runner.start_or_join(deadline), deadline)
+    return runner.wait(runner.start_or_join(deadline, max_age), deadline)
 
 
-def value(runner: ProbeRunner[int], seconds: float = LONG) -> int | None:
-    outcome = probed(runner, seconds)
+def value(runner: ProbeRunner[int], seconds: float = LONG, max_age: float = 0.0) -> int | None:
+    outcome = probed(runner, seconds, max_age)
     return outcome.value if outcome else None
 
 
-def reason(runner: ProbeRunner[int], seconds: float = LONG) -> Reason | None:
-    outcome = probed(runner, seconds)
+def reason(runner: ProbeRunner[int], max_age: float = 0.0) -> Reason | None:
+    outcome = probed(runner, max_age=max_age)
     assert outcome is not None
     return outcome.reason
 
@@ -95,10 +94,14 @@ def released(runner: ProbeRunner[int], probe: Probe) -> None:
 
 class TestSharing:
     def test_concurrent_callers_share_one_run(self, probe: Probe) -> None:
-        runner = make(probe, min_interval=LONG)
+        runner = make(probe)
         probe.go.clear()
         got: list[int | None] = []
-        callers = [threading.Thread(target=lambda: got.append(value(runner))) for _ in range(20)]
+
+        def call() -> None:
+            got.append(value(runner, max_age=LONG))
+
+        callers = [threading.Thread(target=call) for _ in range(20)]
         for caller in callers:
             caller.start()
         wait_for(lambda: probe.calls)
@@ -109,20 +112,23 @@ class TestSharing:
         assert set(got) == {1}
         assert probe.calls == 1
 
-    def test_a_result_is_reused_for_min_interval(self, probe: Probe) -> None:
-        runner = make(probe, min_interval=0.3)
-        assert [value(runner) for _ in range(5)] == [1] * 5
-        wait_for(lambda: value(runner) == 2, 5)
+    def test_a_result_is_reused_by_callers_that_accept_its_age(self, probe: Probe) -> None:
+        runner = make(probe)
+        assert [value(runner, max_age=0.3) for _ in range(5)] == [1] * 5
+        wait_for(lambda: value(runner, max_age=0.3) == 2, 5)
+        time.sleep(0.1)
+        assert value(runner, max_age=LONG) == 2
+        assert value(runner, max_age=0.1) == 3
 
-    def test_without_min_interval_each_later_caller_starts_a_new_run(self, probe: Probe) -> None:
+    def test_each_later_caller_that_accepts_no_age_starts_a_new_run(self, probe: Probe) -> None:
         runner = make(probe)
         assert [value(runner) for _ in range(3)] == [1, 2, 3]
         assert probe.max_running == 1
 
-    def test_a_failure_is_reused_for_min_interval(self, probe: Probe) -> None:
-        runner = make(probe, min_interval=LONG)
+    def test_a_failure_is_reused(self, probe: Probe) -> None:
+        runner = make(probe)
         probe.error = ConnectionRefusedError()
-        assert [reason(runner) for _ in range(5)] == [Reason.REFUSED] * 5
+        assert [reason(runner, max_age=LONG) for _ in range(5)] == [Reason.REFUSED] * 5
         assert probe.calls == 1
         assert runner.failures == {Reason.REFUSED: 1}
 
@@ -138,7 +144,7 @@ class TestDeadlines:
         runner = make(probe)
         probe.go.clear()
         started = time.monotonic()
-        runner.start_or_join(Deadline.after(LONG))
+        runner.start_or_join(Deadline.after(LONG), 0.0)
         assert time.monotonic() - started < 1
         released(runner, probe)
 
@@ -147,7 +153,7 @@ class TestDeadlines:
     ) -> None:
         runner = make(probe)
         probe.go.clear()
-        run = runner.start_or_join(Deadline.after(LONG))
+        run = runner.start_or_join(Deadline.after(LONG), 0.0)
         assert runner.wait(run, Deadline.after(SHORT)) is None
         assert runner.failures == {}
         probe.go.set()

@@ -130,9 +130,10 @@ class Settings:
         "Time to subtract from the scrape timeout that Prometheus sends, in seconds.",
         group=TIMING, parse=parse.seconds(0, 60), metavar="SECONDS", default=0.5,
     )
-    min_interval: float = option(
-        "--min-interval", "How long probe results are reused, in seconds.",
-        group=TIMING, parse=parse.seconds(0, 300), metavar="SECONDS", default=1.0,
+    min_interval: float | None = option(
+        "--min-interval", "How long probe results are reused, in seconds; "
+        "by default half of the shortest scrape interval, from 1 to 15.",
+        group=TIMING, parse=parse.seconds(0, 300), metavar="SECONDS",
     )
     enable_events: bool = switch(
         "--enable-events",

@@ -18,6 +18,7 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.web import negotiation
 from celery_vitals.web.headers import DefaultHeaders
 from celery_vitals.web.pages import Page
+from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import Busy, ScrapeRequest, Scrapes, Stopping
 from celery_vitals.web.streaming import SlicedResponse
 
@@ -46,6 +47,7 @@ class App:
         self._settings = settings
         self._scrapes = Scrapes(collector, settings)
         self._page = Page(settings)
+        self._intervals = ScrapeIntervals()
         # The metrics come last: with the path `/` they replace the page.
         routes = {
             "/": self._root,
@@ -71,7 +73,13 @@ class App:
         seconds = negotiation.budget(header, self._settings.timeout, self._settings.timeout_offset)
         encode, content_type = negotiation.encoder(request.headers.get("accept", ""))
         compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
-        scrape = ScrapeRequest(Deadline.after(seconds), self._selected(request), encode, compress)
+        scrape = ScrapeRequest(
+            Deadline.after(seconds),
+            self._selected(request),
+            self._max_age(request),
+            encode,
+            compress,
+        )
         try:
             parts = await self._scrapes.run(scrape)
         except Busy:
@@ -107,8 +115,14 @@ class App:
             return tuple(name for name in names if name not in excluded)
         return None
 
+    def _max_age(self, request: Request) -> float:
+        if self._settings.min_interval is not None:
+            return self._settings.min_interval
+        return self._intervals.reuse_for(request.client)
+
     async def _root(self, _: Request) -> Response:
         try:
+            await self._scrapes.refresh(self._page.max_age)
             text = self._page.render(self._collector.status(), time.time())
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
             _logger.error("cannot render the status page: %s", type(error).__name__)  # noqa: TRY400

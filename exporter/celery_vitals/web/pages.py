@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 # Thousands of rows are unreadable; /metrics has all of them.
 _MAX_ROWS = 500
+# Readers who reload the page, or keep it in several tabs, add no load to the broker.
+_MAX_AGE = 15.0
 _LEVELS = {
     State.UP: "good",
     State.BUSY: "good",
@@ -57,9 +59,13 @@ class Table(Generic[Row]):
 
 
 class Page:
-    """Renders the page; `policy` is its Content-Security-Policy: nothing but its own style."""
+    """Renders the page, of results up to `max_age` seconds old.
+
+    `policy` is its Content-Security-Policy: nothing but its own style.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        self.max_age = max(_MAX_AGE, settings.min_interval or 0.0)
         environment = Environment(
             loader=FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -69,7 +75,9 @@ class Page:
         )
         environment.filters.update(duration=_duration, number=_number, utc=_utc)
         # A relative link also works behind a proxy, and when the app is mounted.
-        environment.globals.update(metrics=f".{settings.web_telemetry_path}", version=__version__)
+        environment.globals.update(
+            metrics=f".{settings.web_telemetry_path}", version=__version__, max_age=self.max_age
+        )
         style = environment.get_template("page.css").render()
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         self.policy = (

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
+_T = TypeVar("_T")
+
 # Metrics shrink to 1/17; level 6 takes three times as long for 1/20.
 _GZIP_LEVEL = 1
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
@@ -44,10 +46,14 @@ class Stopping(Exception):
 
 @dataclass(frozen=True)
 class ScrapeRequest:
-    """One request: `names` are the collectors to run, None means all; `compress` means gzip."""
+    """One request: `names` are the collectors to run, None means all; `compress` means gzip.
+
+    Results up to `max_age` seconds old are reused.
+    """
 
     deadline: Deadline
     names: Collection[str] | None
+    max_age: float
     encode: Encoder
     compress: bool
 
@@ -60,7 +66,8 @@ class Scrapes:
         self._process = {} if settings.web_disable_exporter_metrics else _process_sources()
         self._failures = FailureLog()
         self._slots = threading.BoundedSemaphore(settings.web_max_requests)
-        self._running: set[asyncio.Future[Sequence[bytes]]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
+        self._refresh: asyncio.Future[None] | None = None
         self.stopping = False
 
     async def run(self, request: ScrapeRequest) -> Sequence[bytes]:
@@ -73,11 +80,7 @@ class Scrapes:
         if not self._slots.acquire(blocking=False):
             raise Busy
         # The thread owns the slot, not the request: a disconnected client does not free it.
-        scrape = asyncio.ensure_future(
-            in_thread(partial(self._scrape_and_release, request), "scrape")
-        )
-        self._running.add(scrape)
-        scrape.add_done_callback(self._running.discard)
+        scrape = self._start(partial(self._scrape_and_release, request))
         try:
             return await scrape
         except NoThread:
@@ -87,6 +90,29 @@ class Scrapes:
             if self.stopping:
                 raise Stopping from None
             raise
+
+    async def refresh(self, max_age: float) -> None:
+        """Run the collectors whose results are older than `max_age` seconds.
+
+        Concurrent callers share one thread, and a disconnected client does not stop it.
+        """
+        if self.stopping:
+            return
+        if self._refresh is None or self._refresh.done():
+            self._refresh = self._start(partial(self._collector.refresh, max_age))
+        try:
+            await asyncio.shield(self._refresh)
+        except NoThread:
+            return  # the results of the last run remain
+        except asyncio.CancelledError:
+            if not self.stopping:
+                raise
+
+    def _start(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        task = asyncio.ensure_future(in_thread(work, "scrape"))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def stop(self, grace: float) -> None:
         """Reject new scrapes; wait up to `grace` seconds for running ones, then abandon them."""
@@ -104,7 +130,8 @@ class Scrapes:
 
     def _scrape(self, request: ScrapeRequest) -> Sequence[bytes]:
         families = self._gather(
-            "scrape", partial(self._collector.scrape, request.deadline, request.names)
+            "scrape",
+            partial(self._collector.scrape, request.deadline, request.names, request.max_age),
         )
         for name, source in self._process.items():
             families += self._gather(name, source.collect)

@@ -73,7 +73,7 @@ def test_defaults() -> None:
     names = {"broker", "backend", "workers", "queues", "tasks"}
     assert names <= settings.collectors == set(COLLECTOR_NAMES)
     assert (settings.worker_timeout, settings.worker_forget_after) == (120, 3600)
-    assert (settings.timeout, settings.timeout_offset, settings.min_interval) == (5, 0.5, 1)
+    assert (settings.timeout, settings.timeout_offset, settings.min_interval) == (5, 0.5, None)
     assert dict(settings.broker_transport_options) == {}
 
 

@@ -37,6 +37,7 @@ class Running:
 
     def close(self) -> None:
         self.collector.go.set()
+        self.collector.go_refresh.set()
         self.server.stop()
         self.thread.join(5)
         self.pool.clear()

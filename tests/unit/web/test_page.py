@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import cast
 
 import pytest
+import urllib3
 
 from celery_vitals.brokers.writability import RefusalReason, Writability
 from celery_vitals.errors import Reason
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, QueueStatus, WorkerStatus
 from celery_vitals.web.pages import Page
+from celery_vitals.web.threads import NoThread
 from celery_vitals.workers.state import State
 from tests.support.web_fakes import FakeCollector, cluster_status, collector_run, healthy_status
 from tests.unit.web.conftest import Start
@@ -60,11 +63,11 @@ def text(status: ClusterStatus) -> str:
     return Checker(render(status)).text
 
 
-def test_page_before_the_first_scrape() -> None:
+def test_page_without_any_result() -> None:
     found = text(
         cluster_status(collectors=(collector_run("broker", None), collector_run("backend", None)))
     )
-    assert "No data yet: the first scrape" in found
+    assert "No data yet: reload this page" in found
     assert "not run yet" in found
     assert "succeeded" not in found
 
@@ -234,6 +237,71 @@ def test_page_loads_no_external_resources(start: Start) -> None:
     )
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
+
+
+def test_page_runs_the_collectors_whose_results_are_older_than_15_seconds(start: Start) -> None:
+    server = start()
+    server.collector.state = healthy_status(NOW)
+    assert server.get("/").status == 200
+    assert server.collector.refreshed == [15.0]
+    assert b"Reloading this page shows newer results after 15 s." in server.get("/").data
+    assert server.get("/", "HEAD").status == 200
+    assert server.collector.refreshed == [15.0] * 3
+
+
+@pytest.mark.parametrize(("min_interval", "age"), [(0, 15.0), (20, 20.0)])
+def test_page_follows_a_longer_min_interval(start: Start, min_interval: float, age: float) -> None:
+    server = start(min_interval=min_interval)
+    server.collector.state = healthy_status(NOW)
+    assert f"after {age:.0f} s." in server.get("/").data.decode()
+    assert server.collector.refreshed == [age]
+
+
+def test_many_tabs_share_one_run_and_leave_the_scrapes_alone(start: Start) -> None:
+    server = start(web_max_requests=1)
+    server.collector.go_refresh.clear()
+    with ThreadPoolExecutor(12) as tabs:
+        pages = [tabs.submit(server.get, "/") for _ in range(12)]
+        assert server.collector.started.acquire(timeout=5)
+        assert server.get("/-/healthy").status == 200
+        assert server.get("/metrics").status == 200
+        assert server.collector.refreshed == [15.0]
+        assert not any(page.done() for page in pages)
+        server.collector.go_refresh.set()
+        assert [page.result().status for page in pages] == [200] * 12
+    assert len(server.collector.refreshed) <= 2  # one more for tabs that came after its end
+
+
+def test_tab_that_is_closed_does_not_stop_the_run_of_the_others(start: Start) -> None:
+    server = start()
+    server.collector.go_refresh.clear()
+    with pytest.raises(urllib3.exceptions.HTTPError, match="timed out"):
+        server.get("/", timeout=0.3)
+    with ThreadPoolExecutor(1) as tabs:
+        page = tabs.submit(server.get, "/")
+        time.sleep(0.2)
+        server.collector.go_refresh.set()
+        assert page.result().status == 200
+    assert server.collector.refreshed == [15.0]
+
+
+def test_page_is_rendered_when_the_server_stops_or_has_no_thread(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start()
+
+    async def refused(*_: object) -> None:
+        raise NoThread
+
+    with monkeypatch.context() as patch:
+        patch.setattr("celery_vitals.web.scrapes.in_thread", refused)
+        assert server.get("/").status == 200
+    server.collector.go_refresh.clear()
+    with ThreadPoolExecutor(1) as tabs:
+        page = tabs.submit(server.get, "/")
+        assert server.collector.started.acquire(timeout=5)
+        server.server.stop()
+        assert page.result().status == 200
 
 
 def test_page_that_cannot_be_rendered_is_one_line(
