@@ -21,8 +21,8 @@ _INTERNAL = re.compile(
     re.DOTALL,
 )
 """Celery's own queues: events, remote control, delayed delivery, replies of the RPC backend; and
-the one of each worker for broadcast tasks, which on Redis outlives workers that were killed.  On
-Amazon SQS their names contain hyphens instead of dots."""
+the one of each worker for broadcast tasks, which on Redis outlives workers that were killed.  A
+broker whose names cannot contain dots has hyphens instead."""
 _DIRECT = re.compile(r".+@.+\.dq2", re.DOTALL)
 _ENDS_IN_UUID = re.compile(rf"(.+)\.{_UUID}", re.DOTALL)
 

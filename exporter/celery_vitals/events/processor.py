@@ -129,6 +129,11 @@ class EventProcessor:
                 if worker.sends_task_events is False and not worker.down
             ]
 
+    def names_without_sent_events(self) -> dict[str, int]:
+        """Return how many tasks of each name were received, where none has a task-sent event."""
+        with self._lock:
+            return self._index.names_without_sent_events()
+
     def queues(self) -> set[str]:
         """Return the queues of all counted tasks, without those that several processes share."""
         with self._lock:

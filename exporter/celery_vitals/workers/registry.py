@@ -11,6 +11,7 @@ from typing import Any
 from celery_vitals.metrics.base import label_text
 from celery_vitals.workers import processes
 from celery_vitals.workers.consumed_queues import consumed_queues
+from celery_vitals.workers.consumers import count_consumers
 from celery_vitals.workers.processes import QUIET_AFTER
 from celery_vitals.workers.rate_limits import longest_start_interval
 from celery_vitals.workers.stall_detection import QueueCounts, QueueObservation, needs_rate_limits
@@ -39,6 +40,7 @@ class WorkerRegistry:
         self._queues_observed = _NEVER, _NEVER
         self._tasks_started: dict[str, int | None] = {}
         self._other_mailboxes = 0
+        self._broker_consumers: dict[str, int | None] = {}
         self.first_round = threading.Event()
         """Set after the first round of remote control, even a failed one."""
 
@@ -241,6 +243,7 @@ class WorkerRegistry:
         """Compare the workers with the broker's queue statistics of this moment."""
         now = time.monotonic()
         with self._lock:
+            self._broker_consumers = {name: counts.consumers for name, counts in queues.items()}
             up = [worker for worker in self._workers.values() if self.is_up(worker)]
             observation = QueueObservation(
                 queues, up, self._tasks_started, self._queues_observed[0], now
@@ -324,20 +327,18 @@ class WorkerRegistry:
         return frozenset(name for worker in self.workers() for name in worker.broadcasts)
 
     def consumers_of(self, queues: Iterable[str]) -> dict[str, tuple[int, int | None]]:
-        """Return, for each queue, how many workers that are up consume it, and their slots.
+        """Return, for each queue, how many workers that are up consume it, and their slots."""
+        workers = self.workers()
+        up = [worker for worker in workers if self.is_up(worker)]
+        complete = not self._limit_reached
+        return count_consumers(queues, workers, up, self._broker_consumers, complete)
 
-        The slots are None when one of these workers has not reported its own.
-        """
-        found: dict[str, tuple[int, int | None]] = dict.fromkeys(queues, (0, 0))
-        for worker in self.workers():
-            if not self.is_up(worker):
-                continue
-            slots = worker.stats.slots if worker.stats else None
-            for queue in worker.queues or ():
-                if queue in found:
-                    count, total = found[queue]
-                    found[queue] = (
-                        count + 1,
-                        None if total is None or slots is None else total + slots,
-                    )
-        return found
+    def without_replies(self) -> tuple[str, ...]:
+        """Return the workers that are up, by their heartbeats, and have never replied."""
+        return tuple(
+            worker.name
+            for worker in self.workers()
+            if self.is_up(worker)
+            and worker.replied_at is None
+            and worker.silent_rounds >= QUIET_AFTER
+        )
