@@ -35,9 +35,10 @@ def covered() -> tuple[set[str], set[str]]:
     clears: set[str] = set()
     for scenario in all_scenarios():
         firing: set[str] = set()
-        for _, names in scenario.expect:
-            clears |= firing - set(names)
-            firing |= set(names)
+        for _, expected in scenario.expect:
+            names = {alert.partition(":")[0] for alert in expected}
+            clears |= firing - names
+            firing |= names
         fires |= firing
     return fires, clears
 
@@ -54,12 +55,28 @@ def end_to_end() -> dict[str, list[str]]:
     return found
 
 
+def _expanded(expr: str) -> str:
+    """Return the expression and those of the recording rules that it uses."""
+    recorded = {
+        rule["record"]: rule["expr"]
+        for rule in rules()
+        if "record" in rule and not rule["record"].startswith(THRESHOLD)
+    }
+    found, open_names = [expr], [expr]
+    while open_names:
+        text = open_names.pop()
+        for name in [name for name in recorded if name in text]:
+            open_names.append(recorded.pop(name))
+            found.append(open_names[-1])
+    return " ".join(found)
+
+
 def table() -> str:
     """Return the table in Markdown."""
     defaults, (fires, clears), live = thresholds(), covered(), end_to_end()
 
     def row(alert: Alert) -> str:
-        names = dict.fromkeys(re.findall(rf"{THRESHOLD}(\w+)", alert.expr))
+        names = dict.fromkeys(re.findall(rf"{THRESHOLD}(\w+)", _expanded(alert.expr)))
         cells = (
             f"[{alert.name}](runbooks/{alert.name}.md)",
             alert.severity,

@@ -6,7 +6,7 @@ from celery_vitals.brokers.capabilities import Capabilities, Capability
 from celery_vitals.brokers.kinds import KINDS
 
 REDIS_ACL = (
-    "+ping +lpushx +info +select +client|setname +hello +scan +smembers +scard +exists +llen "
+    "+ping +lpushx +info +select +client|setname +scan +smembers +scard +exists +llen "
     "+lindex +hlen +hget +hstrlen +zrange +evalsha +script|load +publish +psubscribe +punsubscribe "
     "+brpop +lrange +del +zadd +zrem +zrangebyscore +zremrangebyscore +expire +multi +exec +set "
     "+get"
@@ -99,9 +99,9 @@ _TAIL = """\
 - **Several hosts**: `amqp://u:p@a//;amqp://u:p@b//`. They are tried in turn, the last good one
   first.
 - **The management plugin**: at `--rabbitmq-management-url`, else at port 15672 (15671 with TLS) of
-  the connected host. Its user needs the tag `management`, and `monitoring` for the memory of the
-  nodes. An API whose cluster has another name than the broker's is ignored: it belongs to another
-  broker.
+  the connected host. The URL may end in `/api/`. Its user needs the tag `management`, and
+  `monitoring` for the memory of the nodes. An API whose cluster has another name than the broker's
+  is ignored: it belongs to another broker.
 - **Writable**: on a connection of its own, the exporter publishes two empty messages to the default
   exchange that no queue receives; RabbitMQ returns them and keeps nothing. During a memory or disk
   alarm it blocks that connection instead. Where the user may not write to the default exchange
@@ -156,7 +156,10 @@ The probe leaves nothing behind, and is abandoned when its deadline passes.
   and `ssl_keyfile` if needed. Celery requires `ssl_cert_reqs`, and so does the exporter.
 - **Sentinel**: `--result-backend-transport-option master_name=NAME`.
 - SQLAlchemy and pymemcache come with `celery-vitals[sqlalchemy]` and `celery-vitals[memcached]`;
-  the database driver is the one in the URL.
+  the database driver is the one in the URL. SQLAlchemy 1.4 works, too.
+- **PostgreSQL behind a pooler**, such as PgBouncer: the probe limits its statements inside its
+  transaction. It sends no startup parameters, which poolers refuse, and changes no setting of the
+  session, which other clients use after it.
 
 ## The settings of the app
 

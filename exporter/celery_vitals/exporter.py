@@ -18,6 +18,7 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.target import target_of
 from celery_vitals.brokers.writability import UNKNOWN, Writability
+from celery_vitals.collectors.backend import BackendCollector
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
@@ -52,7 +53,8 @@ class Collector(PrometheusCollector):
 
     def __init__(self, settings: Settings, app: celery.Celery | None = None) -> None:
         target = target_of(settings, app)
-        check_backend(target)
+        if BackendCollector.name in settings.collectors:
+            check_backend(target)
         # Half of the timeout leaves time for a new connection when the old one turns out dead.
         io_timeout = settings.timeout / 2
         self._settings = settings
@@ -155,6 +157,7 @@ class Collector(PrometheusCollector):
             tuple(self._blind_spots()),
             self._queues.included(self._workers.queues()),
             self._broker_state(),
+            self._queues.evidence(),
         )
 
     def _broker_state(self) -> Writability:

@@ -11,6 +11,9 @@ from fnmatch import translate
 from celery_vitals.queue_names import ends_in_uuid, is_direct, is_internal
 from celery_vitals.settings import Settings
 
+EVIDENCE = ("setting", "worker", "event", "binding")
+"""What proves that a queue is Celery's: --queue or the app names it, a worker consumes it or has
+consumed it, a task event names it, kombu's bindings in the broker list it."""
 _MAX_DISCOVERED = 10_000
 """Limit of discovered queues; configured ones are not limited."""
 _MISSING_FOR = 300.0
@@ -33,6 +36,8 @@ class QueueRegistry:
         self._includes = includes
         self._lock = threading.Lock()
         self._discovered: dict[str, int] = {}
+        self._bound = False
+        self._consumed: frozenset[str] = frozenset()
         self._scans = 0
         self._missing: dict[str, float] = {}
         self._observed = observed
@@ -53,9 +58,13 @@ class QueueRegistry:
         """Return those of these names that the settings include."""
         return frozenset(filter(self._includes, names))
 
-    def add(self, names: Iterable[str]) -> None:
-        """Add queues that the broker has; Celery's own, and direct ones, are left out."""
+    def add(self, names: Iterable[str], bound: bool = False) -> None:
+        """Add queues that the broker has; Celery's own, and direct ones, are left out.
+
+        `bound`: the names come from kombu's own records, so they are not another program's.
+        """
         with self._lock:
+            self._bound = bound
             for name in names:
                 if self._admits(name) and (
                     name in self._discovered or len(self._discovered) < _MAX_DISCOVERED
@@ -83,6 +92,30 @@ class QueueRegistry:
     def is_configured(self, name: str) -> bool:
         """Return whether the settings or the app name it, so that it is expected to exist."""
         return name in self._configured
+
+    def mark_consumed(self, names: frozenset[str]) -> None:
+        """Record that workers consume these queues."""
+        if not names <= self._consumed:
+            known = self._consumed if len(self._consumed) < _MAX_DISCOVERED else frozenset()
+            self._consumed = known | names
+
+    def evidence(self) -> Callable[[str], str]:
+        """Return a function that returns what proves that a queue is Celery's.
+
+        One of `EVIDENCE`, or an empty string for a queue that was only found in the broker.
+        """
+        events = frozenset(self._observed())
+        with self._lock:
+            bound = frozenset(self._discovered) if self._bound else frozenset()
+        by_strength = (self._configured, self._consumed, events, bound)
+
+        def of(name: str) -> str:
+            for evidence, names in zip(EVIDENCE, by_strength, strict=True):
+                if name in names:
+                    return evidence
+            return ""
+
+        return of
 
     def mark_missing(self, names: Iterable[str]) -> None:
         """Forget missing queues, and for a while ignore the events that name them."""

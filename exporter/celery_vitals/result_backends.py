@@ -16,10 +16,16 @@ from celery.utils.imports import symbol_by_name
 from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers import tls
+from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS
 from celery_vitals.brokers.redis.sentinel import bounded_sentinel, check_master_name
 from celery_vitals.brokers.target import Target
 from celery_vitals.errors import ConfigError, ProbeError, Reason
 
+ON_THE_BROKER = frozenset({"rpc", "amqp"})
+"""Backends that store results in queues of the broker: they work when the broker does."""
+NEEDS_DJANGO = frozenset({"django-db", "django-cache"})
+"""Backends that require Django and the whole project, which an exporter must not load."""
+NOT_OPENED = ON_THE_BROKER | NEEDS_DJANGO
 _PROBE_EXPIRES = 60
 """Seconds after which the probe's key expires, where keys can, if the exporter is killed."""
 _VALUE = b"celery-vitals"
@@ -76,8 +82,17 @@ def check_backend(target: Target) -> None:
             f"--result-backend: {target.backend_url} requires --app with the setting database_url,"
             " or a URL (db+postgresql://...)"
         )
-    if package == _SQLALCHEMY[0]:
-        _check_driver(target.backend_url.partition("+")[2])
+    try:
+        if package == _SQLALCHEMY[0]:
+            _check_driver(target.backend_url.partition("+")[2])
+        elif scheme and scheme not in NOT_OPENED:
+            third_party.import_result_store(_celery_app(), target.backend_url)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
+        raise ConfigError(
+            f"--result-backend: {scheme} cannot be imported: {type(error).__name__}: {error}"
+        ) from None
 
 
 def _check_driver(url: str) -> None:
@@ -85,13 +100,20 @@ def _check_driver(url: str) -> None:
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
     try:
-        make_url(url).get_dialect().import_dbapi()
+        dialect = make_url(url).get_dialect()
     except NoSuchModuleError as error:
         raise ConfigError(f"--result-backend: unknown database in SQLAlchemy: {error}") from error
-    except ImportError as error:
-        raise ConfigError(f"--result-backend: the database driver is missing: {error}") from error
     except (ArgumentError, ValueError):
         raise ConfigError("--result-backend: SQLAlchemy rejected the URL after db+") from None
+    try:
+        third_party.import_driver(dialect)
+    except ImportError as error:
+        raise ConfigError(f"--result-backend: the database driver is missing: {error}") from error
+
+
+def _celery_app() -> Celery:
+    """Return an app that is not the current one and has no configuration."""
+    return Celery("celery-vitals", set_as_current=False, fixups=[])
 
 
 def certificate_blind_spots(target: Target) -> Iterator[BlindSpot]:
@@ -121,7 +143,7 @@ def open_backend(target: Target, io_timeout: float) -> Backend:
     """Return the probe for the kind of backend in `target`.  Does not connect."""
     if target.backend in ("db", "database"):
         return _Database(target, io_timeout)
-    app = Celery("celery-vitals", set_as_current=False, fixups=[])
+    app = _celery_app()
     app.conf.update({**target.backend_settings, **_bounds(target.backend_settings, io_timeout)})
     try:
         store = third_party.open_result_store(app, target.backend_url)
@@ -130,6 +152,8 @@ def open_backend(target: Target, io_timeout: float) -> Backend:
             Reason.UNAVAILABLE, f"this result backend cannot be used: {error}"
         ) from error
     if target.backend in (*_REDIS, "redis-socket", "socket"):
+        timeouts = {"socket_timeout": io_timeout, "retry_on_timeout": False}
+        third_party.set_store_options(store, {**CLIENT_OPTIONS, **timeouts})
         return _Redis(store)
     return _KeyValue(store) if third_party.is_key_value_store(store) else _Results(store)
 
@@ -243,33 +267,27 @@ class _Database:
 
     def __init__(self, target: Target, io_timeout: float) -> None:
         from sqlalchemy import create_engine
+        from sqlalchemy.engine import make_url
         from sqlalchemy.pool import NullPool
 
-        url = target.backend_url.partition("+")[2]
-        scheme = urlsplit(url).scheme
+        url = make_url(target.backend_url.partition("+")[2])
         settings = target.backend_settings
         arguments = dict((settings.get("database_engine_options") or {}).get("connect_args") or {})
-        whole_seconds = max(2, round(io_timeout))
-        if "psycopg" in scheme or scheme in ("postgres", "postgresql"):
-            milliseconds = whole_seconds * 1000
-            # The keepalives end a session whose server is gone.
-            arguments |= {"connect_timeout": whole_seconds, "tcp_user_timeout": milliseconds}
-            arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-            arguments.setdefault("options", f"-c statement_timeout={milliseconds}")
-        elif "pg8000" in scheme:
-            arguments["timeout"] = whole_seconds
-        elif scheme.startswith(("mysql", "mariadb")):
-            arguments.update(
-                dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole_seconds)
-            )
-        elif scheme.startswith("sqlite"):
-            arguments["timeout"] = io_timeout
+        arguments |= _driver_bounds(url.get_driver_name(), io_timeout)
         self._engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
         if (callback := settings.get("database_engine_callback")) is not None:
             symbol_by_name(callback)(self._engine)
         self._table = (settings.get("database_table_names") or {}).get("task", "celery_taskmeta")
         self._schema = (settings.get("database_table_schemas") or {}).get("task")
-        self._file = self._engine.url.database if scheme.startswith("sqlite") else None
+        dialect = self._engine.dialect.name
+        self._file = self._engine.url.database if dialect == "sqlite" else None
+        # In the transaction, not at the start of the session: poolers such as PgBouncer refuse
+        # that, and give a session's settings to other clients.
+        self._first = (
+            f"SET LOCAL statement_timeout = {_whole_seconds(io_timeout) * 1000}"
+            if dialect == "postgresql"
+            else "SELECT 1"
+        )
 
     def round_trip(self) -> None:
         import sqlalchemy as sql
@@ -278,7 +296,7 @@ class _Database:
             # Connecting would create the file.
             raise ProbeError(Reason.NOT_FOUND, "the database file does not exist")
         with self._engine.connect() as connection:
-            connection.execute(sql.text("SELECT 1"))
+            connection.execute(sql.text(self._first))
             # The table may be missing: Celery creates it with the first result.
             if sql.inspect(connection).has_table(self._table, self._schema):
                 table = sql.table(self._table, schema=self._schema)
@@ -286,3 +304,23 @@ class _Database:
 
     def close(self) -> None:
         """Do nothing: each connection is closed after its use."""
+
+
+def _driver_bounds(driver: str, io_timeout: float) -> dict[str, Any]:
+    """Return arguments that keep a driver from blocking; none for one that is not known."""
+    seconds = _whole_seconds(io_timeout)
+    if driver.startswith("psycopg"):
+        # The keepalives end a session whose server is gone.
+        keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+        return {"connect_timeout": seconds, "tcp_user_timeout": seconds * 1000, **keepalives}
+    if driver == "pg8000":
+        return {"timeout": seconds}
+    if driver in ("pymysql", "mysqldb", "mariadbconnector"):
+        return dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds)
+    if driver == "mysqlconnector":
+        return {"connection_timeout": seconds}
+    return {"timeout": io_timeout} if driver == "pysqlite" else {}
+
+
+def _whole_seconds(io_timeout: float) -> int:
+    return max(2, round(io_timeout))

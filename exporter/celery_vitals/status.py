@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,8 @@ class QueueStatus:
     length: int | None
     workers: int | None
     consumers: int | None
+    is_celery: bool = True
+    """Whether it is proved to be Celery's, and not only found in the broker."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,12 @@ def cluster_status(
     blind_spots: tuple[BlindSpot, ...],
     consumed: frozenset[str],
     broker_state: Writability = UNKNOWN,
+    evidence: Callable[[str], str] = str,
 ) -> ClusterStatus:
-    """Build the snapshot; `consumed` are the queues that workers consume from, after filters."""
+    """Build the snapshot; `consumed` are the queues that workers consume from, after filters.
+
+    `evidence` returns what proves that a queue is Celery's.
+    """
     queues, workers = outcomes.get("queues"), outcomes.get("workers")
     snapshot = queues.value if queues is not None else None
     return ClusterStatus(
@@ -93,6 +99,7 @@ def cluster_status(
             snapshot,
             registry,
             consumed,
+            evidence,
             workers_known=workers is not None and workers.reason is None,
         ),
         blind_spots=blind_spots,
@@ -129,6 +136,7 @@ def _queues(
     snapshot: QueueSnapshot | None,
     registry: WorkerRegistry,
     consumed: frozenset[str],
+    evidence: Callable[[str], str],
     workers_known: bool,
 ) -> tuple[QueueStatus, ...]:
     stats: Mapping[str, QueueStats] = snapshot.queues if snapshot else {}
@@ -140,6 +148,7 @@ def _queues(
             length=stats[name].ready if name in stats else None,
             workers=consumers[name][0] if workers_known and name in consumers else None,
             consumers=stats[name].consumers if name in stats else None,
+            is_celery=name in consumed or bool(evidence(name)),
         )
         for name in names
     )

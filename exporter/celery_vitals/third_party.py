@@ -23,7 +23,7 @@ from celery.app import defaults
 from celery.app.backends import by_url
 from celery.backends.base import KeyValueStoreBackend
 from celery.events.event import get_exchange
-from kombu.serialization import prepare_accept_content
+from kombu.serialization import prepare_accept_content, registry
 
 # kombu, all transports
 
@@ -34,6 +34,14 @@ def accepted_content_types(names: Iterable[str]) -> set[str]:
     kombu `serialization.prepare_accept_content`: `loads` takes content types, not names.
     """
     return cast("set[str]", prepare_accept_content(list(names)))
+
+
+def decodes(content_type: str) -> bool:
+    """Return whether a decoder of a content type has been registered.
+
+    kombu `serialization.registry`, `SerializerRegistry._decoders`.
+    """
+    return content_type in registry._decoders
 
 
 # kombu, virtual transports
@@ -124,6 +132,21 @@ def redis_keys(channel: Any) -> RedisKeys:
         unacked_index=prefix + channel.unacked_index_key,
         acknowledges=bool(channel.ack_emulation),
     )
+
+
+def set_redis_options(kombu: Any, options: Mapping[str, Any]) -> None:
+    """Have the channels of a new connection pass these parameters to redis-py.
+
+    kombu `redis.Channel._connparams`, `virtual.Transport.Channel`: transport options reach only
+    some of the parameters.
+    """
+    base: Any = kombu.transport.Channel
+
+    class Channel(base):  # type: ignore[misc]
+        def _connparams(self, *args: Any, **named: Any) -> dict[str, Any]:
+            return {**super()._connparams(*args, **named), **options}
+
+    kombu.transport.Channel = Channel
 
 
 def redis_pool(channel: Any) -> Any:
@@ -350,6 +373,19 @@ def open_result_store(app: Any, url: str) -> Any:
     return cls(app=app, url=url)
 
 
+def import_result_store(app: Any, url: str) -> None:
+    """Import the class of a result backend.  Raises what its module raises."""
+    by_url(url, app.loader)
+
+
+def set_store_options(store: Any, options: Mapping[str, Any]) -> None:
+    """Have a result backend on Redis pass these parameters to redis-py.
+
+    celery `backends.redis.RedisBackend.connparams`: the query of the URL precedes all settings.
+    """
+    store.connparams.update(options)
+
+
 def is_key_value_store(store: Any) -> bool:
     """Return whether a result backend has `get`, `set` and `delete`.
 
@@ -372,6 +408,17 @@ def opened_client(store: Any) -> Any:
     celery `backend.client`, a cached property: reading it would open one.
     """
     return vars(store).get("client")
+
+
+# SQLAlchemy
+
+
+def import_driver(dialect: Any) -> None:
+    """Import the driver of a database.  Raises what its module raises.
+
+    SQLAlchemy 1.4 `Dialect.dbapi`: the name of `import_dbapi` before 2.0.
+    """
+    (getattr(dialect, "import_dbapi", None) or dialect.dbapi)()
 
 
 def _parameters(function: Any) -> set[str]:

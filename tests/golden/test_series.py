@@ -17,6 +17,7 @@ from celery_vitals.collectors.registry import COLLECTORS
 from celery_vitals.errors import Reason
 from celery_vitals.metrics.base import MetricDefinition
 from celery_vitals.metrics.definitions import DEFINITIONS
+from celery_vitals.queue_registry import EVIDENCE
 from celery_vitals.workers.state import State
 
 HERE = Path(__file__).parent
@@ -26,6 +27,7 @@ CLOSED = ("collector", "mode", "source", "state", "subject", "type")
 BY_CODE = {
     ("celery_probe_failures_total", "reason"): {reason.value for reason in Reason},
     ("celery_broker_unwritable_reason", "reason"): {reason.value for reason in RefusalReason},
+    ("celery_queue_evidence_info", "evidence"): set(EVIDENCE),
     ("celery_worker_state", "state"): {state.value for state in State},
     ("celery_scrape_collector_success", "collector"): {collector.name for collector in COLLECTORS},
 }

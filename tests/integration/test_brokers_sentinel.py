@@ -43,6 +43,14 @@ class TestSentinel:
             failures = scrape.series("celery_probe_failures_total")
             assert {dict(labels)["reason"] for labels in failures} == {"unavailable"}
 
+    def test_the_application_may_limit_its_own_connections(self, sentinels: Sentinels) -> None:
+        options = {**sentinels.options, "max_connections": 1}
+        with looking_by(sentinels.broker(), options) as local:
+            wait_for(lambda: local.scrape().value("celery_exporter_event_stream_up") == 1)
+            scrape = local.scrape()
+            assert scrape.value("celery_broker_up") == 1
+            assert scrape.value("celery_result_backend_up") == 1
+
     def test_unreachable_sentinel_does_not_affect_the_scrape(self, sentinels: Sentinels) -> None:
         url = f"sentinel://{HOST}:{free_port()};{sentinels.broker().url}"
         broker = Broker("redis", url, url, sentinels.master)

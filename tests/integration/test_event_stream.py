@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import pickle
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -72,7 +74,10 @@ def test_broken_events_are_counted_by_reason_and_the_others_with_them(
     )
     for body in (b"", b"5", b"{", b'"text"', b"null", b"\xff\xfe", b"[" * 5000, b'{"type": NaN}'):
         events.raw(body)
-    events.raw(pickle.dumps(good), "application/x-python-serialize")
+    pickled = {**good, "at": datetime.date(2026, 1, 2)}
+    events.raw(pickle.dumps(pickled), "application/x-python-serialize")
+    events.raw(b"\xc1", "application/x-msgpack")
+    events.raw(b"good", "text/plain")
     events.write([event("task-sent", "good", name="hand.good", queue="q"), {"type": 1}, good])  # type: ignore[arg-type]
     events.raw(b'{"type": "task-sent", "args": "' + b"x" * 10_000_000 + b'"}')
     expected = {
@@ -80,6 +85,8 @@ def test_broken_events_are_counted_by_reason_and_the_others_with_them(
         "no_hostname": 1,
         "unknown_type": 1,
         "content_type": 1,
+        "pickled_objects": 1,
+        "undecodable": 1,
         "too_large": 1,
     }
     if isinstance(module_broker.server, RedisServer):
@@ -102,6 +109,12 @@ def test_broken_events_are_counted_by_reason_and_the_others_with_them(
     assert undecoded[1] >= 3
     assert scrape.by("type", "celery_exporter_events_received_total")["task-received"] == 1
     assert event_stream_is_up(exporter)
+    # Reported once for each reason, in the log and on the page; not a type of the application's.
+    logged = re.findall(r"events are rejected \((\w+)\)", exporter.log)
+    assert sorted(logged) == sorted({*expected, "malformed", "not_json"} - {"unknown_type"})
+    assert scrape.value("celery_exporter_blind_spot", subject="rejected_events") == 1
+    page = exporter.get("/")[1]
+    assert "1 because their pickle contains objects" in page
     assert "level=error" not in exporter.log
     assert "Traceback" not in exporter.log
 

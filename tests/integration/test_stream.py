@@ -228,8 +228,10 @@ class TestRefuses:
         bodies = [b"junk", b"null", b"[" * 5000, b"\xff\xfe", b" " * 10_000_000]
         with listening(cluster_of(broker.url), sink) as stream:
             send_raw(broker, bodies)
-            send_raw(broker, [b"\x80\x04K\x01."], "application/x-python-serialize")
-            wait_for(lambda: sink.refused["content_type"] == 1 and sink.refused["too_large"] == 1)
+            send_raw(broker, [b"cos\nsystem\n."], "application/x-python-serialize")
+            send_raw(broker, [b"junk"], "application/x-unknown")
+            reasons = {"content_type": 1, "too_large": 1, "pickled_objects": 1}
+            wait_for(lambda: sink.refused == reasons)
             wait_for(lambda: sink.messages == 4)
             time.sleep(2 * CANARY_EVERY)
             assert stream.up

@@ -34,6 +34,13 @@ def with_python(series: str) -> Path:
     return _made(f"python-{series}", find_python(series), steps)
 
 
+def with_packages(name: str, *packages: str) -> Path:
+    """Make an environment with the pinned versions, except for these packages."""
+    project = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
+    steps = [["--require-hashes", "-r", str(ROOT / "constraints-dev.txt")], project, packages]
+    return _made(name, Path(sys.executable), steps)
+
+
 def with_oldest(series: str) -> Path:
     """Make an environment of a Python with the lowest versions that pyproject.toml declares.
 

@@ -102,6 +102,22 @@ def _python(series: str, *, live: bool) -> Row:
     return Row(f"python-{series}", NOT_LIVE, "all but integration", set_up)
 
 
+def _sqlalchemy(series: str) -> Row:
+    def set_up() -> Setup:
+        name = f"sqlalchemy-{series}"
+        # psycopg2: this series does not know psycopg 3.
+        python = environments.with_packages(name, f"sqlalchemy=={series}.*", "psycopg2-binary")
+        return Setup(f"SQLAlchemy {environments.versions(python, 'sqlalchemy')[0]}", python)
+
+    tests = (
+        "tests/unit/brokers/test_brokers_input.py",
+        "tests/integration/test_backends.py",
+        "tests/integration/test_backends_pooler.py",
+        "tests/integration/test_backends_servers.py",
+    )
+    return Row(f"sqlalchemy-{series}", tests, "unit, integration: result backends", set_up)
+
+
 def _oldest(series: str) -> Row:
     def set_up() -> Setup:
         python = environments.with_oldest(series)
@@ -138,5 +154,6 @@ ROWS = {
         *(_python(series, live=False) for series in ("3.10", "3.12", "3.13")),
         _python("3.13", live=True),
         _oldest("3.10"),
+        _sqlalchemy("1.4"),
     )
 }

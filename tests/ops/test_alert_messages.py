@@ -54,7 +54,6 @@ def inhibited(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[
         ("CeleryBrokerDown", "CeleryResultBackendDown"),
         ("CeleryResultBackendDown", "CeleryTaskFailureRatio"),
         ("CeleryNoWorkers", "CeleryQueueOldestMessage"),
-        ("CeleryWorkerNotConsuming", "CeleryQueueUnserved"),
     ],
 )
 def test_alert_inhibits_its_consequence_in_the_same_cluster_only(
@@ -65,6 +64,36 @@ def test_alert_inhibits_its_consequence_in_the_same_cluster_only(
     )
     source = {**SHOP, "alertname": alert, "cluster": alert}
     assert inhibited(alertmanager, [source, *elsewhere, here]) == [here]
+
+
+def test_worker_that_consumes_nothing_inhibits_the_alerts_of_its_queues_only(
+    alertmanager: AlertmanagerServer,
+) -> None:
+    here = {**SHOP, "cluster": "queues"}
+    idle = {**here, "alertname": "CeleryWorkerNotConsuming", "worker": "a@shop", "queue": "mail"}
+    own, other = (
+        {**here, "alertname": "CeleryQueueUnserved", "severity": "critical", "queue": queue}
+        for queue in ("mail", "payments")
+    )
+    frozen, other_frozen = (
+        {**here, "alertname": "CeleryWorkerFrozen", "severity": "warning", "worker": worker}
+        for worker in ("a@shop", "b@shop")
+    )
+    page, warning = {**idle, "severity": "critical"}, {**idle, "severity": "warning"}
+    del warning["queue"]
+    alerts = [page, warning, own, other, frozen, other_frozen]
+    assert inhibited(alertmanager, alerts) == [warning, own, frozen]
+
+
+def test_alerts_that_do_not_page_inhibit_no_page(alertmanager: AlertmanagerServer) -> None:
+    here = {**SHOP, "cluster": "unpaged", "queue": "mail"}
+    sources = [
+        {**here, "alertname": "CeleryWorkerStalled", "severity": "warning", "worker": "a@shop"},
+        {**here, "alertname": "CeleryQueueUnserved", "severity": "info"},
+    ]
+    late = {**here, "alertname": "CeleryQueueOldestMessage", "severity": "critical"}
+    long = {**here, "alertname": "CeleryQueueGrowing", "severity": "warning"}
+    assert inhibited(alertmanager, [*sources, late, long]) == [long]
 
 
 def test_no_workers_inhibits_overdue_tasks(alertmanager: AlertmanagerServer) -> None:

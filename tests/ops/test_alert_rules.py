@@ -39,6 +39,13 @@ DOCUMENTS = [
 ]
 ALL = [RULES, OVERRIDES]
 
+SCOPE = (
+    r"(?:max by \(queue\) \({0}\{{task=\"\"\}}\)"
+    r"|max by \(task\) \({0}\{{queue=\"\"\}}\)"
+    r"|max\({0}\{{queue=\"\",task=\"\"\}}\))"
+)
+"""The overrides that a threshold may have: by queue, by task, or one for all."""
+
 REPOSITORY_RUNBOOKS = "https://github.com/celery-vitals/celery-vitals/blob/main/docs/runbooks/"
 RUNBOOK_URL = (
     '{{ with query "celery_vitals:override:runbook_url" }}{{ . | first | label "url" }}{{ else }}'
@@ -92,8 +99,8 @@ def test_rules_use_known_metrics_and_labels(path: Path) -> None:
 def test_every_threshold_is_used_and_can_be_overridden() -> None:
     used = {
         one.metric
-        for alert in alerts()
-        for one in selected(alert.expr)
+        for rule in rules()
+        for one in selected(rule["expr"])
         if one.metric.startswith(THRESHOLD)
     }
     declared = {
@@ -103,8 +110,8 @@ def test_every_threshold_is_used_and_can_be_overridden() -> None:
     }
     assert used == set(declared)
     for name, expr in declared.items():
-        override = name.replace(":threshold:", ":override:")
-        assert re.fullmatch(rf"max\({override}\) or vector\([0-9.]+\)", expr), name
+        override = re.escape(name.replace(":threshold:", ":override:"))
+        assert re.fullmatch(rf"{SCOPE.format(override)} or vector\([0-9.]+\)", expr), name
 
 
 def test_example_overrides_existing_thresholds() -> None:

@@ -218,7 +218,9 @@ def test_a_consumer_is_cancelled(scene: Scene) -> None:
 @on_both
 def test_a_queue_without_consumers_is_filled(scene: Scene) -> None:
     with scene.one_notification("CeleryQueueUnserved", "critical") as notification:
-        publish(scene.broker, "add", 1, 2, queue="reports", count=7)
+        # Without sent events, nothing on RabbitMQ proves that the queue is Celery's.
+        sent_events = {"task_send_sent_event": True}
+        publish(scene.broker, "add", 1, 2, queue="reports", count=7, conf=sent_events)
         assert "7 messages wait in the queue reports" in notification().text
         scene.control("add_consumer", "reports", "one@test")
         wait_for(lambda: scene.prometheus.query('celery_queue_length{queue="reports"} == 0'), 60)

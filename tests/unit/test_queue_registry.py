@@ -147,3 +147,28 @@ def test_an_impossible_producer_timestamp_is_none(value: float | str | None) -> 
 def test_a_producer_timestamp_is_unix_time() -> None:
     assert producer_timestamp("1695167270.123") == 1695167270.123
     assert producer_timestamp(1695167270) == 1695167270
+
+
+def test_evidence_is_the_strongest_one() -> None:
+    names = ["named", "consumed", "observed", "bound"]
+    queues = QueueRegistry({"named"}, observed=lambda: ["named", "consumed", "observed"])
+    queues.add(names, bound=True)
+    queues.mark_consumed(frozenset({"named", "consumed"}))
+    queues.mark_consumed(frozenset())
+    assert [*map(queues.evidence(), names)] == ["setting", "worker", "event", "binding"]
+
+
+def test_queue_that_the_broker_lists_is_not_proved_to_be_celerys() -> None:
+    queues = QueueRegistry({"named"})
+    queues.add(["named", "invoices"])
+    assert [*map(queues.evidence(), ("named", "invoices"))] == ["setting", ""]
+
+
+def test_evidence_of_consumed_queues_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_registry, "_MAX_DISCOVERED", 3)
+    queues = QueueRegistry(())
+    for number in range(9):
+        queues.mark_consumed(frozenset({f"q{number}"}))
+    evidence = queues.evidence()
+    assert evidence("q8") == "worker"
+    assert sum(evidence(f"q{number}") == "worker" for number in range(9)) <= 3

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tools.dashboards.query import (
     RECENT,
     age,
+    deduplicate,
     exporters_only,
     gauge,
     increase,
@@ -74,8 +75,28 @@ EVICTS_QUEUES = f"""max ({gauge("celery_broker_eviction_policy_info", 'policy=~"
 SLOTS = sum_by(gauge("celery_worker_pool_slots"))
 
 
+NO_WORKER = f"sum ({gauge('celery_worker_up')}) == 0"
+EVIDENCE = max_by(
+    deduplicate(f"last_over_time({selector('celery_queue_evidence_info')}[6h])"), "queue"
+)
+WAITING = f"({LENGTH} > 0) and ({EVIDENCE})"
+ANY_WAITING = f"sum ({WAITING}) > 0"
+LAST_QUEUES = deduplicate(f"last_over_time({selector('celery_worker_queue_info')}[1h])")
+
+
 def _state(state: str) -> str:
     return f"""{max_by(gauge("celery_worker_state", f'state="{state}"'), "worker")} == 1"""
+
+
+def _delaying(state: str) -> str:
+    """Return the workers in this state in whose queues messages wait."""
+    waiting = f"({LAST_QUEUES}) and on (worker) ({_state(state)}) and on (queue) ({WAITING})"
+    return max_by(waiting, "worker")
+
+
+def _idle(state: str) -> str:
+    """Return the workers in this state in whose queues no message waits."""
+    return f"({_state(state)}) unless ({_delaying(state)})"
 
 
 PROBLEMS = (
@@ -112,31 +133,52 @@ PROBLEMS = (
         "No worker is up",
         "all workers",
         "workers",
-        f"sum ({gauge('celery_worker_up')}) == 0",
+        f"({NO_WORKER}) and ({ANY_WAITING})",
     ),
     Problem(
         CRITICAL,
         "The queue has messages and no consumers",
         "queue",
         "queues",
-        f"({LENGTH} > 0) and ({sum_by(gauge('celery_queue_workers'), 'queue')} == 0)",
+        f"({WAITING}) and ({sum_by(gauge('celery_queue_workers'), 'queue')} == 0)",
     ),
     Problem(
         CRITICAL,
+        "The worker replies but consumes no queue, and messages wait",
+        "worker",
+        "workers",
+        _delaying("not_consuming"),
+    ),
+    Problem(
+        CRITICAL,
+        "The worker is stalled: messages wait and it starts none",
+        "worker",
+        "workers",
+        _delaying("stalled"),
+    ),
+    Problem(
+        WARNING,
+        "No worker is up; no message waits",
+        "all workers",
+        "workers",
+        f"({NO_WORKER}) unless ({ANY_WAITING})",
+    ),
+    Problem(
+        WARNING,
         "The worker replies but consumes no queue",
         "worker",
         "workers",
-        _state("not_consuming"),
+        _idle("not_consuming"),
     ),
     Problem(
-        CRITICAL,
-        "The worker is stalled: it holds tasks and starts none",
+        WARNING,
+        "The worker is stalled",
         "worker",
         "workers",
-        _state("stalled"),
+        _idle("stalled"),
     ),
     Problem(
-        CRITICAL,
+        WARNING,
         "The task's failure ratio is 25 % or more",
         "task",
         "tasks",

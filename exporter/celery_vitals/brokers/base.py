@@ -267,6 +267,9 @@ class BrokerKind(ABC, Generic[ConnectionT]):
         """Return transport options that keep a connection bounded and without side effects."""
         return {}
 
+    def prepare(self, kombu: Connection) -> None:
+        """Set what transport options do not reach, before the connection is opened."""
+
     def heartbeat(self, listening: bool) -> float:
         """Return the heartbeat interval in seconds; 0 for none."""
         return 0.0
@@ -286,6 +289,7 @@ class BrokerKind(ABC, Generic[ConnectionT]):
             transport_options={**request.options, **self.connection_options(request)},
         )
         try:
+            self.prepare(kombu)
             kombu.ensure_connection(
                 max_retries=0, reraise_as_library_errors=False, timeout=request.connect_timeout
             )

@@ -12,17 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
-MAX_MESSAGE = 8 * 1024 * 1024
-"""Bytes; a larger message is rejected."""
-JSON = "application/json"
-UTF8 = (None, "", "utf-8", "UTF-8", "us-ascii", "ascii", "binary")
-"""Content encodings with which JSON is UTF-8."""
+from celery_vitals.brokers.serialization import JSON, MAX_MESSAGE, UTF8, RejectedMessage, to_json
+
 _MAX_CLOCK_SKEW = 86400.0
 """Seconds by which a producer's clock may be ahead."""
-
-
-class RejectedMessage(Exception):
-    """A message that cannot be used; the text is the reason that it is counted under."""
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -83,7 +76,7 @@ def read(data: bytes) -> Message:
 
 
 def read_json_body(data: bytes) -> bytes:
-    """Return the JSON body of a message, undecoded.  Raises RejectedMessage."""
+    """Return the body of a message as JSON, undecoded if it is JSON.  Raises RejectedMessage."""
     if len(data) > MAX_MESSAGE:
         raise RejectedMessage("too_large")
     try:
@@ -96,7 +89,7 @@ def _read_unusual_json_body(data: bytes) -> bytes:
     try:
         message = read(data)
         if message.content_type != JSON or message.content_encoding not in UTF8:
-            raise RejectedMessage("content_type")
+            return to_json(message.body, message.content_type, message.content_encoding)
         return message.body.encode() if isinstance(message.body, str) else message.body
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RejectedMessage("envelope") from None

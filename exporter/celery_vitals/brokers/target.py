@@ -125,17 +125,22 @@ def _kind(scheme: str) -> BrokerKind[Any]:
     hint = f": pip install '{kind.install}'" if kind.install else ""
     if kind.package and importlib.util.find_spec(kind.package) is None:
         raise ConfigError(f"--broker-url: {scheme} requires the package {kind.package}{hint}")
+    if scheme not in TRANSPORT_ALIASES and "." not in scheme:
+        expected = ", ".join(sorted(TRANSPORT_ALIASES))
+        raise ConfigError(
+            f"--broker-url: unknown transport {scheme!r} (expected one of: {expected})"
+        )
     try:
         transport = Connection(f"{scheme}://", ssl=True).get_transport_cls()
     except (ImportError, NameError) as error:  # kombu's transport of Kafka raises NameError
         raise ConfigError(
             f"--broker-url: {scheme} requires a library that is missing: {error}{hint}"
         ) from error
-    except (KeyError, ValueError) as error:
-        expected = ", ".join(sorted(TRANSPORT_ALIASES))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
         raise ConfigError(
-            f"--broker-url: unknown transport {scheme!r} (expected one of: {expected})"
-        ) from error
+            f"--broker-url: the transport {scheme} cannot be imported:"
+            f" {type(error).__name__}: {error}{hint}"
+        ) from None
     return kind_of(scheme, str(transport.driver_type))
 
 

@@ -87,9 +87,12 @@ def _celery_app(ctx: click.Context, settings: Settings) -> Celery | None:
 def _check(settings: Settings, app: Celery | None) -> None:
     """Check what `serve` otherwise checks at its start."""
     from celery_vitals.brokers.target import target_of
+    from celery_vitals.collectors.backend import BackendCollector
     from celery_vitals.result_backends import check_backend
     from celery_vitals.web.config_reload import ReloadingConfig
 
-    check_backend(target_of(settings, app))
+    target = target_of(settings, app)
+    if BackendCollector.name in settings.collectors:
+        check_backend(target)
     if settings.web_config_file:
         ReloadingConfig(settings.web_config_file)

@@ -13,12 +13,7 @@ from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
-from celery_vitals.result_backends import Backend, open_backend
-
-ON_THE_BROKER = frozenset({"rpc", "amqp"})
-"""Backends that store results in queues of the broker: they work when the broker does."""
-NEEDS_DJANGO = frozenset({"django-db", "django-cache"})
-"""Backends that require Django and the whole project, which an exporter must not load."""
+from celery_vitals.result_backends import NEEDS_DJANGO, ON_THE_BROKER, Backend, open_backend
 
 
 class BackendCollector(ProbingCollector[bool]):

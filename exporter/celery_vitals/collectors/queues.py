@@ -62,6 +62,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         self._queues.broadcasts = self._workers.broadcasts()
         consumed = self._queues.included(self._workers.read_queues())
         snapshot = self._session.use(deadline, lambda reader: reader.measure(consumed, deadline))
+        self._queues.mark_consumed(consumed)
         self._workers.observe_queues(snapshot.queues)
         return snapshot
 
@@ -71,8 +72,11 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield definitions.BROKER_VISIBILITY_TIMEOUT(self._target.visibility_timeout)
         if value is None:
             return
+        evidence_of = self._queues.evidence()
         for name, stats in sorted(value.queues.items()):
             yield from self._queue_samples(name, stats)
+            if evidence := evidence_of(name):
+                yield definitions.QUEUE_EVIDENCE(1, name, evidence)
         for metric, amount in (
             (definitions.BROKER_UNACKED, value.unacked),
             (definitions.BROKER_OLDEST_UNACKED, value.oldest_unacked_at),

@@ -121,7 +121,7 @@ class TasksCollector(BaseCollector[None]):
         yield from self._processor.samples()
 
     def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
-        """Yield that the stream is down, or the workers that send no task events."""
+        """Yield that the stream is down, or what it does not deliver, or cannot use."""
         if not self._stream.up:
             reason = self._stream.reason
             text = (
@@ -134,6 +134,7 @@ class TasksCollector(BaseCollector[None]):
             names = ", ".join(sorted(workers)[:3]) + (" and others" if len(workers) > 3 else "")
             text = f"Task events are off at {names}: only the number of tasks there is known."
             yield BlindSpot("task_events", text, "--enable-events")
+        yield from self._processor.blind_spots()
 
         if blind_spot := _without_sent_events(self._processor.names_without_sent_events()):
             yield blind_spot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import BrokerConnection
@@ -20,6 +21,8 @@ from celery_vitals.workers.state import State
 from celery_vitals.workers.stats import Stats
 from celery_vitals.workers.worker import Worker
 
+MAX_WORKER_QUEUES = 10_000
+"""Limit of the series of `celery_worker_queue_info`: workers times the queues of each."""
 _REPLY_LIMIT = 2.5
 """Seconds for which a round waits for the expected replies; a later reply counts in the next
 round."""
@@ -110,12 +113,22 @@ class WorkersCollector(ProbingCollector[bool]):
         """
         for worker in self._registry.workers():
             yield from self._worker(worker, replies_known=value is not None)
+        for worker_name, queue in islice(self._worker_queues(), MAX_WORKER_QUEUES):
+            yield definitions.WORKER_QUEUE_INFO(1, worker_name, queue)
         if value is not None:
             queues = self._queues.names() | self._queues.included(self._registry.queues())
             for queue, (workers, slots) in sorted(self._registry.consumers_of(queues).items()):
                 yield definitions.QUEUE_WORKERS(workers, queue)
                 if slots is not None:
                     yield definitions.QUEUE_SLOTS(slots, queue)
+
+    def _worker_queues(self) -> Iterator[tuple[str, str]]:
+        """Yield each worker that is up with each exported queue that it consumes."""
+        exported = self._queues.included(self._registry.queues())
+        for worker in self._registry.workers():
+            if worker.queues and self._registry.is_up(worker):
+                for queue in sorted(worker.queues & exported):
+                    yield worker.name, queue
 
     def _worker(self, worker: Worker, replies_known: bool) -> Iterator[Sample]:
         up, name = self._registry.is_up(worker), worker.name
@@ -141,6 +154,12 @@ class WorkersCollector(ProbingCollector[bool]):
                 " not counted as consumers of their queues."
             )
             yield BlindSpot("workers", text, "--max-workers")
+        if any(islice(self._worker_queues(), MAX_WORKER_QUEUES, None)):
+            text = (
+                f"The workers consume more than {MAX_WORKER_QUEUES} queues in total. The queues of"
+                " the last workers by name are missing in celery_worker_queue_info."
+            )
+            yield BlindSpot("worker_queues", text, "--queue-exclude")
         if shared := sorted(self._registry.shared_names()):
             names = ", ".join(shared[:3]) + (" and others" if len(shared) > 3 else "")
             text = (

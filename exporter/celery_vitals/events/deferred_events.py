@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from celery_vitals.events.decode import Event
+from celery_vitals.events.executions import is_due
 from celery_vitals.events.worker_tracker import WorkerTracker
 
 Handler = Callable[[Event, WorkerTracker, float, float], None]
@@ -32,13 +33,16 @@ class DeferredEvents(dict[str, list[DeferredEvent]]):
         self[uuid] = [first]
         self._deadlines.append((now + _TIMEOUT, uuid))
 
+    def append(self, handler: Handler, event: Event, worker: WorkerTracker, at: float) -> bool:
+        """Defer an event, if those of its task are deferred; return whether they are."""
+        events = self.get(event.uuid)
+        if events is None:
+            return False
+        events.append((handler, event, worker, at))
+        return True
+
     def pop_due(self, now: float) -> str | None:
         """Return the uuid of the next task whose deferral has timed out; None without any."""
         if self._deadlines and is_due(self._deadlines[0][0], now, _TIMEOUT):
             return self._deadlines.popleft()[1]
         return None
-
-
-def is_due(at: float, now: float, within: float) -> bool:
-    """Return whether a time set `within` seconds ahead has passed, or the clock was set back."""
-    return not now < at <= now + within

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
+from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
+from celery_vitals.events.rejections import Rejections
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
@@ -69,7 +71,7 @@ class EventProcessor:
         self._on_new_worker = on_new_worker
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
-        self._rejected = ValueTable(definitions.EVENTS_REJECTED, limiter)
+        self._rejections = Rejections(limiter, clock)
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -90,11 +92,13 @@ class EventProcessor:
                 for event in events:
                     self._process(event, arrived)
         self._report_new_worker()
+        self._rejections.log_new()
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """Count messages that the receiver could not open."""
         with self._lock:
-            self._rejected.series(reason).value += count
+            self._rejections.add(reason, count)
+        self._rejections.log_new()
 
     def connected(self) -> None:
         """Handle a new connection: events may have been lost."""
@@ -129,6 +133,10 @@ class EventProcessor:
                 if worker.sends_task_events is False and not worker.down
             ]
 
+    def blind_spots(self) -> list[BlindSpot]:
+        """Return what is lost by rejected events."""
+        return self._rejections.blind_spots()
+
     def names_without_sent_events(self) -> dict[str, int]:
         """Return how many tasks of each name were received, where none has a task-sent event."""
         with self._lock:
@@ -141,7 +149,7 @@ class EventProcessor:
 
     def families(self) -> Iterator[Metric]:
         """Yield the families of the counters of events."""
-        yield from (self._received.family(), self._rejected.family())
+        yield from (self._received.family(), self._rejections.family())
 
     def samples(self) -> list[Sample]:
         """Return the samples that are computed at a scrape, taken at one moment.
@@ -176,11 +184,11 @@ class EventProcessor:
         for label in self._index.labels():
             running[self._limited(label)] = (0, float("inf"))
         for worker in self._workers.workers.values():
-            for task in worker.running.values():
-                if task.started_at and not worker.down:
-                    label = self._limited(task.name.label)
+            for execution in worker.running:
+                if execution.started_at and not worker.down:
+                    label = self._limited(execution.name.label)
                     count, oldest = running.get(label, (0, float("inf")))
-                    running[label] = count + 1, min(oldest, task.started_at)
+                    running[label] = count + 1, min(oldest, execution.started_at)
         for label, (count, oldest) in running.items():
             yield definitions.TASK_RUNNING(count, label)
             if count:
@@ -193,22 +201,23 @@ class EventProcessor:
     def _process_parts(self, body: bytes, arrived: float) -> None:
         for part in decode_each(body):
             if isinstance(part, str):
-                self._rejected.series(part).value += 1
+                self._rejections.add(part)
             else:
                 self._process(part, arrived)
 
     def _process(self, event: Event, arrived: float) -> None:
         event_type = self._types.get(event.type)
         if event_type is None:
-            self._rejected.series("unknown_type").value += 1
+            self._rejections.add("unknown_type")
             return
         if not -_MAX_AHEAD < arrived - event.timestamp < _MAX_AGE:
             event.timestamp = arrived
         if not event.hostname or (event_type.handler is not None and not event.uuid):
-            self._rejected.series("no_uuid" if event.hostname else "no_hostname").value += 1
+            self._rejections.add("no_uuid" if event.hostname else "no_hostname")
             return
         event_type.received.value += 1
-        if event_type.handler is None:
+        handler = event_type.handler
+        if handler is None:
             self._workers.process(event, arrived)
             return
         if event.type == "task-sent":
@@ -222,6 +231,13 @@ class EventProcessor:
             sender.set_process(event.pid)
             if event.type == "task-started":
                 sender.count_start()
-        at = event.timestamp + sender.clock.correction
         # No event happens after its arrival.
-        event_type.handler(event, sender, at if at < arrived else arrived, arrived)
+        at = event.timestamp + sender.clock.correction
+        at = at if at < arrived else arrived
+        if (
+            self._tasks.deferred
+            and event.type != "task-sent"
+            and self._tasks.deferred.append(handler, event, sender, at)
+        ):
+            return
+        handler(event, sender, at, arrived)

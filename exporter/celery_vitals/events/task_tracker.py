@@ -1,5 +1,5 @@
-"""From events to the series of tasks: tracks each task by its uuid, so that every event finds its
-name and queue.
+"""From events to the series of tasks: finds the execution that an event is about, and its name and
+queue.
 
 Not `celery.events.State`: that one forgets tasks above a few thousand, shifts times by the time
 zone, and relies on events that come once and in order.  They do neither: a task may be received
@@ -8,21 +8,16 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from celery_vitals.events.decode import Event, parse_eta
-from celery_vitals.events.deferred_events import DeferredEvents, Handler, is_due
+from celery_vitals.events.deferred_events import DeferredEvents, Handler
 from celery_vitals.events.exceptions import exception_class
+from celery_vitals.events.executions import OBSERVED, UNKNOWN_ATTEMPT, Execution, Executions
 from celery_vitals.events.task_series import UNKNOWN, TaskName, TaskSeries, TaskSeriesIndex
-from celery_vitals.events.task_state import OBSERVED, TaskState, WaitingTasks
+from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
 
-_KEEP_ENDED = 5.0
-"""Seconds for which a task that has ended is kept, where further events of it may arrive."""
-_MAX_ENDED = 20_000
-_BATCH = 1024
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
 _NO_SENT_EVENTS_AFTER = 100
@@ -34,16 +29,13 @@ class TaskTracker:
 
     def __init__(self, index: TaskSeriesIndex, max_tasks: int, forget_after: float) -> None:
         self._index = index
-        self._max_tasks = max_tasks
         self.forget_after = forget_after
         """Seconds after which a task that is not known to run is evicted."""
-        self._tasks: dict[str, TaskState] = {}
-        self._deferred = DeferredEvents()
-        self._ended: deque[tuple[float, str]] = deque()
-        self._waiting = WaitingTasks(self._tasks)
+        self._executions = Executions(max_tasks)
+        self.deferred = DeferredEvents()
+        """The sender of an event to a handler adds it here instead, if others of its task are."""
+        self._waiting = WaitingTasks(self._executions)
         self._sent_event_seen = False
-        self.evicted = 0
-        """Tasks no longer tracked because of their number or their age."""
         self.handlers: dict[str, Handler] = {
             "task-sent": self._sent,
             "task-received": self._received,
@@ -57,7 +49,12 @@ class TaskTracker:
         }
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._executions) + len(self.deferred)
+
+    @property
+    def evicted(self) -> int:
+        """Tasks no longer tracked because of their number or their age."""
+        return self._executions.evicted
 
     def oldest_waiting(self) -> Iterator[tuple[str, float]]:
         """Return each queue in which a task waits, by the events, and when the oldest was sent."""
@@ -76,19 +73,19 @@ class TaskTracker:
 
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
-        while (uuid := self._deferred.pop_due(now)) is not None:
-            self._count_deferred(uuid, None, now)
-        while self._ended and is_due(self._ended[0][0], now, _KEEP_ENDED):
-            self._forget_ended()
+        while (uuid := self.deferred.pop_due(now)) is not None:
+            events = self.deferred.get(uuid)
+            if events is not None:
+                _, received, worker, _ = events[0]
+                self._new_message(received, worker, self._index.name(received.name), now)
+                self._count_deferred(uuid, now)
         self._waiting.remove_empty()
-        self._evict_old(now - self.forget_after, now)
+        self._executions.expire(now, self.forget_after)
 
-    def forget_silently_ended(self, uuids: list[str], before: float) -> None:
-        """Remove tasks that ended without an event, unless they have started again since."""
-        for uuid in uuids:
-            task = self._tasks.get(uuid)
-            if task is not None and task.started_at < before:
-                del self._tasks[uuid]
+    def remove(self, executions: Iterable[Execution], now: float) -> None:
+        """Remove executions that ended without an event."""
+        for execution in executions:
+            self._executions.remove(execution, now)
 
     # Event handlers
 
@@ -96,142 +93,151 @@ class TaskTracker:
         name = self._index.name(event.name)
         name.sent_event_seen = self._sent_event_seen = True
         name.set_last("sent", at)
-        queue = event.queue or UNKNOWN
         since = (
             max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
             if event.eta
             else at
         )
         attempt = event.retries or 0
-        task = self._tasks.get(event.uuid)
-        if task is None:
-            task = self._track(event, TaskState(None, name, first_seen=now, attempt=attempt))
-        task.name, task.sent_event_seen = name, True
-        started_at = task.record_sent(attempt, since)
-        worker = task.series.worker if task.series is not None else ""
-        if event.uuid in self._deferred:
-            self._count_deferred(event.uuid, queue, now)
-        elif task.series is None or (attempt <= task.attempt and task.series.labels[1] != queue):
-            task.series = self._index.series(name, queue, event)
-        series = self._series(task, producer)
+        series = self._index.series(name, event.queue or UNKNOWN, event)
         series.sent.value += 1
-        if worker:
-            task.series = self._index.successor(series, name, worker)
-        if started_at:
-            task.series.observe_wait(max(0.0, started_at - since))
-        elif task.sent_at > 0 and attempt == task.attempt and not event.eta and not task.ended:
-            self._waiting.add(series.sent.labels[1], event.uuid)
+        execution = self._executions.unsent(event.uuid, name, attempt, at)
+        if execution is None:
+            execution = Execution(event.uuid, name, series, attempt, first_seen=now)
+            self._executions.add(execution, len(self.deferred))
+        execution.name, execution.series, execution.attempt = name, series, attempt
+        execution.sent_event_seen = True
+        if execution.started_at:
+            if not execution.sent_at:
+                self._observe_wait(execution, execution.worker, since)
+        else:
+            execution.sent_at = since
+            if not event.eta:
+                self._waiting.add(series.sent.labels[1], execution)
+        if self.deferred:
+            self._count_deferred(event.uuid, now)
 
     def _received(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        task = self._tasks.get(event.uuid)
-        if task is None:
-            name, attempt = self._index.name(event.name), event.retries or 0
-            task = self._track(event, TaskState(None, name, first_seen=now, attempt=attempt))
-            if worker.queue is None and (self._expects_sent(name) or not worker.queues_settled):
-                self._deferred.start(event.uuid, (self._received, event, worker, at), now)
+        name = self._index.name(event.name)
+        execution = self._executions.unreceived(event.uuid, name, event.retries or 0)
+        if execution is None:
+            if self._is_deferred(event, worker, name):
+                self.deferred.start(event.uuid, (self._received, event, worker, at), now)
                 return
-            task.series = self._index.series(name, worker.queue or UNKNOWN, event)
-        elif task.series is None:
-            self._deferred[event.uuid].append((self._received, event, worker, at))
-            return
-        elif task.name is self._index.unknown and event.name:
-            task.name = self._index.name(event.name)
-            task.series = self._index.series(task.name, task.series.labels[1], event)
-        task.record_received(event.retries or 0)
-        task.ended = False
-        self._series(task, worker).received.value += 1
+            execution = self._new_message(event, worker, name, now)
+        elif execution.attempt == UNKNOWN_ATTEMPT:
+            execution.name, execution.attempt = name, event.retries or 0
+            execution.series = self._index.series(name, execution.series.labels[1], event)
+        elif execution.name is not name and execution.name.label == name.label:
+            execution.name = name  # its series have expired
+        execution.worker = worker
+        self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        task = self._tasks.get(event.uuid)
-        if task is None:
-            task = self._track(event, self._unknown_task(worker, now))
-        elif task.series is None:
-            self._deferred[event.uuid].append((self._started, event, worker, at))
-            return
-        self._series(task, worker).started.value += 1
-        task.record_start(at, worker)
-        worker.running[event.uuid] = task
-        if task.sent_at > 0:
-            task.series.observe_wait(max(0.0, at - task.sent_at))
-            task.sent_at = OBSERVED
+        execution = self._executions.unstarted(event.uuid, worker)
+        if execution is None:
+            execution = self._not_received(event.uuid, worker, now)
+            self._executions.add(execution, len(self.deferred))
+        execution.worker, execution.started_at = worker, at
+        worker.running[execution] = None
+        self._series(execution, worker).started.value += 1
+        since = execution.sent_at
+        if not since and self._sent_event_seen:
+            since = self._executions.take_sent_at(execution)
+        if since > 0:
+            self._observe_wait(execution, worker, since)
 
     def _succeeded(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        task = self._end(self._succeeded, event, worker, at, now)
-        if task is None:
-            return
-        series = self._series(task, worker)
-        series.succeeded.value += 1
-        task.name.set_last("succeeded", at)
         runtime = event.runtime
-        if runtime is not None and 0 <= runtime < _MAX_RUNTIME:
+        if runtime is not None and not 0 <= runtime < _MAX_RUNTIME:
+            runtime = None
+        began = at - runtime if runtime is not None else None
+        execution = self._executions.running(event.uuid, worker, began)
+        execution = self._end(execution, event, worker, now)
+        series = self._series(execution, worker)
+        series.succeeded.value += 1
+        execution.name.set_last("succeeded", at)
+        if runtime is not None:
             series.observe_runtime(runtime)
 
     def _failed(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         exception = exception_class(event.exception, event.traceback)
         if exception == "Reject" and not (event.exception or "").startswith("Reject("):
             # Celery 5.7 reports a task that rejects itself as failed, too; earlier versions do not.
-            worker.running.pop(event.uuid, None)
             return
-        task = self._end(self._failed, event, worker, at, now, may_repeat=True)
-        if task is None:
+        execution = self._executions.running(event.uuid, worker)
+        if execution is None and self._executions.has_failed(event.uuid, worker):
             return
-        series = self._series(task, worker)
+        execution = self._end(execution, event, worker, now, failed=True)
+        series = self._series(execution, worker)
         series.failed(exception).value += 1
-        task.name.set_last("failed", at)
-        if task.started_at:
-            series.observe_failed_runtime(max(0.0, at - task.started_at))
+        execution.name.set_last("failed", at)
+        if execution.started_at:
+            series.observe_failed_runtime(max(0.0, at - execution.started_at))
 
     def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        task = self._tasks.get(event.uuid)
-        if task is None:
-            task = self._unknown_task(worker, now)
-        elif task.series is None:
-            self._deferred[event.uuid].append((self._retried, event, worker, at))
-            return
-        self._series(task, worker).retried.value += 1
-        task.record_retry()
-        # Otherwise the next attempt runs here already.
-        if not task.started_at or task.worker is not worker:
-            worker.running.pop(event.uuid, None)
+        execution = self._executions.running(event.uuid, worker)
+        execution = self._end(execution, event, worker, now)
+        self._series(execution, worker).retried.value += 1
 
     def _revoked(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        task = self._end(self._revoked, event, worker, at, now)
-        if task is not None:
-            reason = "terminated" if event.terminated else "expired" if event.expired else "revoked"
-            self._series(task, worker).revoked(reason).value += 1
+        reason = "terminated" if event.terminated else "expired" if event.expired else "revoked"
+        # Unless it was terminated, it did not start; another execution of its uuid may run.
+        running = self._executions.running(event.uuid, worker) if event.terminated else None
+        execution = self._end(running, event, worker, now)
+        self._series(execution, worker).revoked(reason).value += 1
 
     def _rejected(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        task = self._tasks.get(event.uuid)
-        if event.requeue and task is not None and task.series is not None:  # to be delivered again
-            worker.running.pop(event.uuid, None)
-            task.started_at = 0.0
-            self._series(task, worker).rejected.value += 1
-            return
-        task = self._end(self._rejected, event, worker, at, now)
-        if task is not None:
-            self._series(task, worker).rejected.value += 1
+        execution = self._executions.running(event.uuid, worker)
+        if event.requeue and execution is not None:  # to be delivered again
+            worker.running.pop(execution, None)
+            execution.release()
+        else:
+            execution = self._end(execution, event, worker, now)
+        self._series(execution, worker).rejected.value += 1
 
     def _cancelled(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         """Stop a task whose worker lost the broker: the broker will deliver it again."""
-        task = worker.running.pop(event.uuid, None)
-        if task is not None:
-            task.started_at = 0.0
+        execution = self._executions.running(event.uuid, worker)
+        if execution is not None:
+            worker.running.pop(execution, None)
+            execution.release()
 
-    # Task states
+    # Executions
 
-    def _unknown_task(self, worker: WorkerTracker, now: float) -> TaskState:
-        """Return the state of a task whose first events did not arrive."""
+    def _new_message(
+        self, event: Event, worker: WorkerTracker, name: TaskName, now: float
+    ) -> Execution:
+        """Track the execution of a message that was received, by its task-received event."""
+        queue = worker.queue
+        if queue is None:
+            last = self._executions.last(event.uuid)
+            queue = last.series.labels[1] if last and last.name is name else UNKNOWN
+        series = self._index.series(name, queue, event)
+        execution = Execution(event.uuid, name, series, event.retries or 0, first_seen=now)
+        return self._executions.add(execution, len(self.deferred))
+
+    def _not_received(self, uuid: str, worker: WorkerTracker, now: float) -> Execution:
+        """Return an execution whose first events did not arrive, with the name of its uuid."""
+        last = self._executions.last(uuid)
+        if last is not None:
+            known = (last.name, last.series, last.attempt)
+            return Execution(uuid, *known, first_seen=now, sent_event_seen=last.sent_event_seen)
         name = self._index.unknown
-        series = self._index.series(name, worker.queue or UNKNOWN)
-        return TaskState(series, name, first_seen=now)
+        return Execution(
+            uuid, name, self._index.series(name, worker.queue or UNKNOWN), first_seen=now
+        )
 
-    def _track(self, event: Event, task: TaskState) -> TaskState:
-        if len(self._tasks) >= self._max_tasks:
-            self._evict_old(float("inf"), task.first_seen)
-            if len(self._tasks) >= self._max_tasks:  # all of them run
-                self._evict(list(islice(self._tasks, _BATCH)), task.first_seen)
-        self._tasks[event.uuid] = task
-        return task
+    def _is_deferred(self, event: Event, worker: WorkerTracker, name: TaskName) -> bool:
+        """Return whether a task-received event is deferred until the queue of the task is known."""
+        if worker.queue is not None or not (self._expects_sent(name) or not worker.queues_settled):
+            return False
+        if len(self) + 1 >= self._executions.max_tasks:
+            return False
+        attempt = event.retries or 0  # the same one is the same message, delivered again
+        return not any(
+            one.name is name and one.attempt == attempt for one in self._executions.of(event.uuid)
+        )
 
     def _expects_sent(self, name: TaskName) -> bool:
         """Return whether a task-sent event is expected for a task of this name."""
@@ -239,85 +245,49 @@ class TaskTracker:
             self._sent_event_seen and name.ended_without_sent <= _NO_SENT_EVENTS_AFTER
         )
 
-    def _series(self, task: TaskState, worker: WorkerTracker) -> TaskSeries:
-        series: TaskSeries = task.series
+    def _series(self, execution: Execution, worker: WorkerTracker) -> TaskSeries:
+        series: TaskSeries = execution.series
         if series.expired or (series.worker != worker.name and self._index.by_worker):
-            series = task.series = self._index.successor(series, task.name, worker.name)
+            series = self._index.successor(series, execution.name, worker.name)
+            execution.series = series
         return series
+
+    def _observe_wait(self, execution: Execution, worker: WorkerTracker, since: float) -> None:
+        wait = max(0.0, execution.started_at - since)
+        self._series(execution, worker).observe_wait(wait)
+        execution.sent_at = OBSERVED
 
     def _end(
         self,
-        handler: Handler,
+        execution: Execution | None,
         event: Event,
         worker: WorkerTracker,
-        at: float,
         now: float,
-        may_repeat: bool = False,
-    ) -> TaskState | None:
-        """End a task; return None when its end is counted already, or deferred."""
-        uuid = event.uuid
-        worker.running.pop(uuid, None)
-        task = self._tasks.get(uuid)
-        if task is None:
-            task = self._unknown_task(worker, now)
-            if may_repeat:
-                self._track(event, task)
-        elif task.series is None:
-            self._deferred[uuid].append((handler, event, worker, at))
-            return None
-        elif task.ended:
-            return None
-        task.ended = True
-        name = task.name
-        if not task.sent_event_seen:
+        failed: bool = False,
+    ) -> Execution:
+        """End an execution, or one that has not started; return which."""
+        if execution is None:
+            execution = self._executions.unstarted(event.uuid, worker)
+        if execution is None:
+            execution = self._not_received(event.uuid, worker, now)
+            if failed:
+                self._executions.add(execution, len(self.deferred))
+        worker.running.pop(execution, None)
+        execution.worker, execution.ended, execution.failed = worker, True, failed
+        name = execution.name
+        if not execution.sent_event_seen:
             name.ended_without_sent += 1
-        # Keep it where a second end or its task-sent event may still arrive.
-        if may_repeat or (
-            not task.sent_event_seen
+        if failed or (
+            not execution.sent_event_seen
             and (name.sent_event_seen or name.ended_without_sent <= _NO_SENT_EVENTS_AFTER)
         ):
-            self._ended.append((now + _KEEP_ENDED, uuid))
-            if len(self._ended) > _MAX_ENDED:
-                self._forget_ended()
+            self._executions.keep_ended(execution, now)
         else:
-            self._tasks.pop(uuid, None)
-        return task
+            self._executions.remove(execution, now)
+        return execution
 
-    def _count_deferred(self, uuid: str, queue: str | None, now: float) -> None:
+    def _count_deferred(self, uuid: str, now: float) -> None:
         """Count the deferred events of a task, now that its queue is known or timed out."""
-        events = self._deferred.pop(uuid, None)
-        task = self._tasks.get(uuid)
-        if events is None or task is None:
-            return
-        _, first, worker, _ = events[0]
-        task.series = self._index.series(task.name, queue or worker.queue or UNKNOWN, first)
-        for handler, event, worker, at in events:
-            handler(event, worker, at, now)
-
-    def _forget_ended(self) -> None:
-        _, uuid = self._ended.popleft()
-        task = self._tasks.get(uuid)
-        if task is not None and task.ended:
-            del self._tasks[uuid]
-
-    def _evict_old(self, seen_before: float, now: float) -> None:
-        """Evict the oldest tasks that do not run; those that run move to the end of the order."""
-        old = []
-        for uuid, task in list(islice(self._tasks.items(), _BATCH)):
-            if task.first_seen >= seen_before:
-                break
-            if task.started_at:
-                task.first_seen = now
-                self._tasks[uuid] = self._tasks.pop(uuid)
-            else:
-                old.append(uuid)
-        self._evict(old, now)
-
-    def _evict(self, uuids: list[str], now: float) -> None:
-        for uuid in uuids:
-            if uuid in self._deferred:
-                self._count_deferred(uuid, UNKNOWN, now)
-            task = self._tasks.pop(uuid, None)
-            if task is not None:
-                task.started_at = 0.0
-        self.evicted += len(uuids)
+        for handler, event, worker, at in self.deferred.pop(uuid, ()):
+            if not self.deferred.append(handler, event, worker, at):
+                handler(event, worker, at, now)

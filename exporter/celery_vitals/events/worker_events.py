@@ -134,10 +134,8 @@ class WorkerEvents:
     def _heartbeat(self, event: Event, worker: WorkerTracker) -> None:
         worker.count_missed(event.processed)
         if event.active is not None:
-            before = worker.active_reported_at
             at = event.timestamp + worker.clock.correction - 1.0
-            ended = worker.reconcile_running(event.active, at)
-            self._tasks.forget_silently_ended(ended, before)
+            self._tasks.remove(worker.reconcile_running(event.active, at), worker.last_event_at)
         version = label_text(event.sw_ver or "")
         worker.shutting_down = False
         new = self._registry.heartbeat(

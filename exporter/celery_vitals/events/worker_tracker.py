@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery_vitals.events.task_state import TaskState
+from celery_vitals.events.executions import Execution
 
 _SKEW = 5.0
 """Seconds by which a clock must be off before it is corrected: a smaller difference cannot be
@@ -88,8 +88,8 @@ class WorkerTracker:
         self._first_seen = now
         self.clock = Clock()
         self.pid: int | None = None
-        self.running: dict[str, TaskState] = {}
-        """The running tasks, by uuid."""
+        self.running: dict[Execution, None] = {}
+        """The executions that run there, in the order of their starts."""
         self.queue: str | None = None
         """The one queue that it consumes; None where that is uncertain or there are several."""
         self.queues_settled = False
@@ -206,31 +206,31 @@ class WorkerTracker:
         self._last_active = (0, 0.0)
         self.forget_running()
 
-    def reconcile_running(self, active: int, at: float) -> list[str]:
+    def reconcile_running(self, active: int, at: float) -> list[Execution]:
         """Record the number of running tasks from a heartbeat, and apply that of the one before.
 
-        Returns the tasks that ended without an event, by the previous heartbeat: the events of
-        tasks that have just ended may arrive after this one.  Tasks whose name is known to end
+        Returns the executions that ended without an event, by the previous heartbeat: the events of
+        those that have just ended may arrive after this one.  Executions whose name is known to end
         without an event are removed first, then those that started first.
         """
         if self.shared:
             return []
         (count, before), self._last_active = self._last_active, (max(active, 0), at)
         known = sorted(
-            (not task.name.ends_without_event, task.started_at, uuid)
-            for uuid, task in self.running.items()
-            if task.started_at < before
+            (one for one in self.running if one.started_at < before),
+            key=lambda one: (not one.name.ends_without_event, one.started_at),
         )
-        over = [uuid for _, _, uuid in known[: max(0, len(known) - count)]]
-        for uuid in over:
-            task = self.running.pop(uuid)
-            task.name.ends_without_event = task.name.ends_without_event or count == 0
+        over = known[: max(0, len(known) - count)]
+        for execution in over:
+            del self.running[execution]
+            name = execution.name
+            name.ends_without_event = name.ends_without_event or count == 0
         return over
 
     def forget_running(self) -> None:
         """Treat no task as running here: the tasks expire like any that does not run."""
-        for task in self.running.values():
-            task.started_at = 0.0
+        for execution in self.running:
+            execution.release()
         self.running.clear()
 
     def events_lost(self) -> None:
@@ -247,10 +247,10 @@ class WorkerTracker:
         if self.reports_active_count:
             return
         over = len(self.running) - slots if slots is not None and not self.shared else 0
-        for place, (uuid, task) in enumerate(list(self.running.items())):
-            if place < over or task.started_at < since:
-                del self.running[uuid]
-                task.started_at = 0.0
+        for place, execution in enumerate(list(self.running)):
+            if place < over or execution.started_at < since:
+                del self.running[execution]
+                execution.release()
 
     @property
     def reports_active_count(self) -> bool:
@@ -264,5 +264,5 @@ class WorkerTracker:
 
     def shift_starts(self, seconds: float) -> None:
         """Move the starts of its running tasks, after its clock correction changed by so much."""
-        for task in self.running.values():
-            task.started_at += seconds
+        for execution in self.running:
+            execution.started_at += seconds

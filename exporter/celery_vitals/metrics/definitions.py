@@ -191,6 +191,13 @@ WORKER_QUEUES = workers.gauge(
     "worker",
     help="Number of queues that the worker consumes, from its `active_queues` reply.",
 )
+WORKER_QUEUE_INFO = workers.info(
+    "celery_worker_queue_info",
+    "worker",
+    "queue",
+    help="1 for each queue that the worker consumes, from its `active_queues` reply; at most 10000"
+    " series.",
+)
 WORKER_ACCEPTED = workers.counter(
     "celery_worker_tasks_accepted_total",
     "worker",
@@ -257,6 +264,13 @@ QUEUE_INFO = queues.info(
     "queue",
     "type",
     help="Type of the queue in the broker: classic, quorum, stream or list; the value is always 1.",
+)
+QUEUE_EVIDENCE = queues.info(
+    "celery_queue_evidence_info",
+    "queue",
+    "evidence",
+    help="What proves that the queue is Celery's (setting, worker, event, binding); absent for a"
+    " queue that was only found in the broker; the value is always 1 (docs/alerts.md).",
 )
 QUEUE_PRIORITY_LENGTH = queues.gauge(
     "celery_queue_priority_length",

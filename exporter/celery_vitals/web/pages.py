@@ -97,6 +97,7 @@ class Page:
             workers=Table.of(sorted(status.workers, key=_worker_order)),
             queues=Table.of(sorted(status.queues, key=_queue_order)),
             without_consumers=without_consumers,
+            unserved=unserved,
             level=_LEVELS.__getitem__,
             ago=lambda when: _ago(now - when),
         )
@@ -108,12 +109,17 @@ def without_consumers(queue: QueueStatus) -> bool:
     return bool(known) and not any(known)
 
 
+def unserved(queue: QueueStatus) -> bool:
+    """Return whether tasks wait in the queue without consumers."""
+    return bool(queue.length) and without_consumers(queue) and queue.is_celery
+
+
 def _worker_order(worker: WorkerStatus) -> tuple[bool, bool, str]:
     return worker.up, _LEVELS[worker.state] != "bad", worker.name
 
 
 def _queue_order(queue: QueueStatus) -> tuple[bool, str]:
-    return not (without_consumers(queue) and queue.length), queue.name
+    return not unserved(queue), queue.name
 
 
 def _findings(status: ClusterStatus) -> Iterator[Finding]:
@@ -178,7 +184,7 @@ def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
 
 
 def _queue_findings(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
-    orphaned = sum(1 for queue in queues if queue.length and without_consumers(queue))
+    orphaned = sum(map(unserved, queues))
     if orphaned:
         has = _count(orphaned, "queue has", "queues have")
         yield Finding("bad", f"{has} messages but no consumers")

@@ -42,10 +42,9 @@ def no_consumer(shop: Shop) -> None:
 
 
 def not_consuming(shop: Shop) -> None:
-    """Cancel all consumers of one worker."""
+    """Cancel the consumer of a queue with only one worker."""
     with Celery(broker=shop.broker.url, set_as_current=False) as app:
-        for queue in ("orders", "mail"):
-            app.control.cancel_consumer(queue, destination=["web-2@shop"])
+        app.control.cancel_consumer("images", destination=["images@shop"])
 
 
 def broker_down(shop: Shop) -> None:
@@ -94,7 +93,7 @@ SCENES = (
         "not-consuming",
         not_consuming,
         90,
-        _unhealthy(("web-2@shop", "consumes no queue"), "CeleryWorkerNotConsuming"),
+        _unhealthy(("images@shop", "consumes no queue"), "CeleryWorkerNotConsuming"),
         ("overview", "workers"),
     ),
     Scene(
@@ -108,7 +107,9 @@ SCENES = (
         "failing",
         failing,
         75,
-        _unhealthy(("project.fail", "failure ratio"), "CeleryTaskFailureRatio"),
+        _unhealthy(
+            ("project.fail", "failure ratio"), "CeleryTaskFailureRatio", Health=("DEGRADED",)
+        ),
         ("overview", "tasks"),
     ),
 )

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from tests.support.ops.consumer_scenarios import consumers_without_alert
 from tests.support.ops.rules import OVERRIDES, RULES
 from tests.support.ops.simulated_cluster import (
     DAY,
+    NO_ALERTS,
     TARGET,
     WORKERS,
     Scenario,
@@ -29,7 +31,6 @@ from tests.support.ops.simulated_cluster import (
     worker,
 )
 
-NO_ALERTS: tuple[str, ...] = ()
 A, B = WORKERS
 DOWN: Sequence[tuple[int, Sequence[str]]] = [
     (11, NO_ALERTS),
@@ -324,4 +325,12 @@ def compatibility_job(series: Series) -> Series:
 
 def all_quiet() -> list[Scenario]:
     """Return all scenarios of this module."""
-    return list(chain(normal_operation(), planned_changes(), other_setups(), coexistence()))
+    return list(
+        chain(
+            normal_operation(),
+            consumers_without_alert(),
+            planned_changes(),
+            other_setups(),
+            coexistence(),
+        )
+    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from tests.support.ops.consumer_scenarios import consumer_faults
 from tests.support.ops.simulated_cluster import (
     DAY,
+    NO_ALERTS,
     WORKERS,
     Scenario,
     Value,
     between,
     constant,
     counter,
+    fires,
     frozen_at,
     histogram,
     killed,
@@ -22,25 +25,8 @@ from tests.support.ops.simulated_cluster import (
     without_broker,
 )
 
-NO_ALERTS: tuple[str, ...] = ()
 BUILD_INFO = 'celery_exporter_build_info{version="1"}'
 AGGREGATED = 'celery_exporter_series_folded_total{metric="celery_task_failed_total"}'
-
-
-def fires(
-    name: str, alert: str, changes: Mapping[str, Value], pending: int, firing: int, resolved: int
-) -> Scenario:
-    """Expect one alert only: not yet at minute `pending`, at `firing`, no longer at `resolved`."""
-    expect = [(pending, NO_ALERTS), (firing, [alert]), (resolved, NO_ALERTS)]
-    return Scenario(name, changes, expect)
-
-
-def state(worker: str, name: str, start: int, end: int) -> dict[str, Value]:
-    """Put a worker in a state instead of `up`."""
-    return {
-        f'celery_worker_state{{worker="{worker}",state="{name}"}}': between(start, end, 1, 0),
-        f'celery_worker_state{{worker="{worker}",state="up"}}': between(start, end, 0, 1),
-    }
 
 
 def exporter_faults() -> Iterator[Scenario]:
@@ -164,7 +150,7 @@ def writability_faults() -> Iterator[Scenario]:
 
 
 def worker_faults() -> Iterator[Scenario]:
-    """Yield faults of workers: down, not consuming, stalled, restarting, frozen, none up."""
+    """Yield faults of workers: down, restarting, frozen, none up."""
     a, b = WORKERS
     yield fires(
         "a worker is killed and restarts", "CeleryWorkerDown", killed(a, 10, back=40), 18, 20, 41
@@ -205,24 +191,6 @@ def worker_faults() -> Iterator[Scenario]:
         ],
     )
     yield fires(
-        "a worker consumes no queue",
-        "CeleryWorkerNotConsuming",
-        {f'celery_worker_consumed_queues{{worker="{a}"}}': between(10, 30, 0, 2)},
-        12, 14, 36,
-    )  # fmt: skip
-    yield fires(
-        "a worker reports its queues but receives no messages, as after a reconnect",
-        "CeleryWorkerNotConsuming",
-        state(a, "not_consuming", 10, 30),
-        12, 14, 36,
-    )  # fmt: skip
-    yield fires(
-        "a worker holds tasks and starts none",
-        "CeleryWorkerStalled",
-        state(a, "stalled", 10, 30),
-        14, 16, 31,
-    )  # fmt: skip
-    yield fires(
         "a worker restarts every three minutes",
         "CeleryWorkerRestarting",
         {
@@ -245,13 +213,7 @@ def worker_faults() -> Iterator[Scenario]:
 
 
 def queue_faults() -> Iterator[Scenario]:
-    """Yield faults of queues: no consumers, over the limit, growing."""
-    yield fires(
-        "a queue with messages has no consumers",
-        "CeleryQueueUnserved",
-        queue("reports", between(10, 30, lambda m: m, 0), workers=between(10, 25, 0, 1)),
-        14, 16, 31,
-    )  # fmt: skip
+    """Yield faults of queues: over the limit, growing."""
     yield fires(
         "a queue exceeds its length limit",
         "CeleryQueueOverLimit",
@@ -374,6 +336,7 @@ def all_scenarios() -> list[Scenario]:
         *broker_faults(),
         *writability_faults(),
         *worker_faults(),
+        *consumer_faults(),
         *queue_faults(),
         *wait_faults(),
         *task_failures(),

@@ -10,16 +10,18 @@ import json
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.support.ops.rules import RULES, groups
+from tests.support.ops.rules import RULES, alerts, groups
 from tests.support.servers import promtool
 
 Value = Callable[[int], "float | None"]
 """The value of a series at each minute; None if absent."""
 Series = dict[str, Value]
 
+NO_ALERTS: tuple[str, ...] = ()
 DAY = 24 * 60
 FORGOTTEN = 58
 """Minutes until the exporter forgets a worker that is down, with its defaults."""
@@ -35,6 +37,7 @@ ABSENT_WITHOUT_BROKER = (
     "celery_worker_replied",
 )
 WORKERS = ("a@shop", "b@shop")
+QUEUES = ("orders", "mail")
 STATES = ("up", "busy", "not_consuming", "stalled", "draining", "gone")
 TARGET = 'job="any name",instance="vitals:10818",namespace="shop"'
 
@@ -94,6 +97,8 @@ def worker(name: str) -> Series:
         f"celery_worker_restarts_total{labels}": constant(0),
         f"celery_exporter_events_missed_total{labels}": constant(0),
     }
+    for of in QUEUES:
+        series[f'celery_worker_queue_info{{worker="{name}",queue="{of}"}}'] = constant(1)
     for source in ("reply", "heartbeat"):
         series[
             f'celery_worker_last_seen_timestamp_seconds{{worker="{name}",source="{source}"}}'
@@ -146,9 +151,13 @@ def stopped(name: str, at: int, back: int | None = None) -> Series:
 
 
 def queue(
-    name: str, length: Value | float = 0, workers: Value | float = 2, unacked: Value | float = 4
+    name: str,
+    length: Value | float = 0,
+    workers: Value | float = 2,
+    unacked: Value | float = 4,
+    evidence: str = "worker",
 ) -> Series:
-    """Return the series of a queue."""
+    """Return the series of a queue; without `evidence`, it was only found in the broker."""
     labels = f'{{queue="{name}"}}'
 
     def value(given: Value | float) -> Value:
@@ -159,6 +168,9 @@ def queue(
         f"celery_queue_workers{labels}": value(workers),
         f"celery_queue_unacked_messages{labels}": value(unacked),
         f"celery_queue_slots{labels}": lambda minute: 4 * (value(workers)(minute) or 0),
+        f'celery_queue_evidence_info{{queue="{name}",evidence="{evidence}"}}': constant(
+            1 if evidence else None
+        ),
     }
 
 
@@ -236,7 +248,7 @@ def healthy() -> Series:
     series = exporter()
     for name in WORKERS:
         series |= worker(name)
-    for name in ("orders", "mail"):
+    for name in QUEUES:
         series |= queue(name, length=lambda minute: minute % 3)
         series[f'celery_queue_length_limit{{queue="{name}"}}'] = constant(1000)
         series[f'celery_queue_info{{queue="{name}",type="classic"}}'] = constant(1)
@@ -270,7 +282,10 @@ def without_broker(start: int, end: int) -> Series:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Changes of the cluster, and the exact set of alerts that fire at given minutes."""
+    """Changes of the cluster, and the exact set of alerts that fire at given minutes.
+
+    An alert is `NAME`, or `NAME:SEVERITY` for another severity than that of its first rule.
+    """
 
     name: str
     changes: Mapping[str, Value]
@@ -279,6 +294,14 @@ class Scenario:
     base: Callable[[], Series] = healthy
     step: int = 1
     """Scrape interval in minutes: 2 for scenarios of a whole day."""
+
+
+def fires(
+    name: str, alert: str, changes: Mapping[str, Value], pending: int, firing: int, resolved: int
+) -> Scenario:
+    """Expect one alert only: not yet at minute `pending`, at `firing`, no longer at `resolved`."""
+    expect = [(pending, NO_ALERTS), (firing, [alert]), (resolved, NO_ALERTS)]
+    return Scenario(name, changes, expect)
 
 
 def run(scenario: Scenario, folder: Path) -> str:
@@ -293,10 +316,10 @@ def run(scenario: Scenario, folder: Path) -> str:
         ],
         "promql_expr_test": [
             {
-                "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+                "expr": 'group by (alertname, severity) (ALERTS{alertstate="firing"})',
                 "eval_time": f"{minute}m",
                 "exp_samples": [
-                    {"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(names)
+                    {"labels": _alert_labels(name), "value": 1} for name in sorted(names)
                 ],
             }
             for minute, names in scenario.expect
@@ -318,6 +341,17 @@ def run(scenario: Scenario, folder: Path) -> str:
         [str(promtool()), "test", "rules", str(path)], capture_output=True, text=True, check=False
     )
     return "" if answer.returncode == 0 else answer.stdout + answer.stderr
+
+
+@cache
+def _first_severities() -> dict[str, str]:
+    return {alert.name: alert.severity for alert in reversed(alerts())}
+
+
+def _alert_labels(expected: str) -> str:
+    name, _, severity = expected.partition(":")
+    severity = severity or _first_severities()[name]
+    return f'{{alertname="{name}",severity="{severity}"}}'
 
 
 def _target(series: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from celery import Task, shared_task
+from celery import Task, group, shared_task
 from celery.exceptions import Ignore, Reject
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,6 +62,23 @@ def bill(customer: str = "", amount: int = 0) -> None:
 def retry(self: Task, countdown: float = 0.1) -> NoReturn:
     """Fail after two retries."""
     raise self.retry(exc=RuntimeError("again"), countdown=countdown)
+
+
+@task("replace", bind=True)
+def replace(self: Task, by: str = "bill", seconds: float = 0.0) -> NoReturn:
+    """Be replaced by a task, a group or a chain, after so many seconds."""
+    time.sleep(seconds)
+    inner = self.app.signature("project.bill", ("x",), immutable=True)
+    raise self.replace({"bill": inner, "group": group(inner, inner), "chain": inner | inner}[by])
+
+
+@task("move", bind=True, max_retries=1)
+def move(self: Task, queue: str, replaced: bool = False) -> None:
+    """Succeed in another queue, after one retry; or be replaced there."""
+    if not self.request.retries:
+        raise self.retry(countdown=0, queue=queue)
+    if replaced:
+        raise self.replace(self.app.signature("project.bill", ("x",), immutable=True))
 
 
 @task("reject", bind=True, acks_late=True)

@@ -11,6 +11,7 @@ from .celery_children import Beat, CeleryChild, Worker, project_environment
 from .certificates import Certificates
 from .finding import HOST, MissingProgramError, free_port
 from .memcached_server import MemcachedServer
+from .pgbouncer_server import PgBouncerServer
 from .postgres_server import PostgresServer
 from .prometheus_server import PrometheusServer, promtool
 from .proxy import Fault, Proxy
@@ -32,6 +33,7 @@ __all__ = [
     "Fault",
     "MemcachedServer",
     "MissingProgramError",
+    "PgBouncerServer",
     "PostgresServer",
     "PrometheusServer",
     "Proxy",

@@ -25,6 +25,7 @@ PLACES = {
     "prometheus-alertmanager": (),
     "memcached": (),
     "postgres": ("/usr/lib/postgresql",),
+    "pgbouncer": ("/usr/sbin/pgbouncer",),
 }
 # Program -> Debian package.
 PACKAGES = {"promtool": "prometheus", "postgres": "postgresql", "node": "nodejs"}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from .containers import Container, docker_answers
 from .finding import HOST, MissingProgramError, find_program, free_port
 from .process_reaper import process_reaper
 
+# SQLAlchemy before 2.0 does not know psycopg 3.
+DRIVER = "psycopg" if version("sqlalchemy") >= "2" else "psycopg2"
 USER = "vitals"
 PASSWORD = "vitals-secret"
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -34,8 +37,8 @@ class PostgresServer(Server):
         program = programs[-1] if programs else find_program("postgres")
         if program is not None:
             folder = process_reaper().folder("postgres")
-            become = _become(folder)
-            data = _initialized(program, folder, become)
+            prefix = become(folder)
+            data = _initialized(program, folder, prefix)
             options = {
                 "listen_addresses": HOST,
                 "unix_socket_directories": "",
@@ -43,7 +46,7 @@ class PostgresServer(Server):
                 "max_connections": "20",
             }
             given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-            argv = [*become, str(program), "-D", str(data), "-p", str(port), *given]
+            argv = [*prefix, str(program), "-D", str(data), "-p", str(port), *given]
             return Child("postgres", argv, _environment(), folder)
         if docker_answers():
             env = {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": USER}
@@ -58,7 +61,7 @@ class PostgresServer(Server):
     def url_of(
         self,
         *,
-        driver: str = "psycopg",
+        driver: str = DRIVER,
         user: str = USER,
         password: str = PASSWORD,
         database: str = "",
@@ -101,7 +104,7 @@ class PostgresServer(Server):
         return self.query("SELECT 1") == [(1,)]
 
 
-def _become(folder: Path) -> list[str]:
+def become(folder: Path) -> list[str]:
     """Return the command prefix that changes the user: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
@@ -111,11 +114,11 @@ def _become(folder: Path) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
 
 
-def _initialized(program: Path, folder: Path, become: list[str]) -> Path:
+def _initialized(program: Path, folder: Path, prefix: list[str]) -> Path:
     """A new folder of data."""
     secret = folder / "password"
     secret.write_text(PASSWORD)
-    if become:
+    if prefix:
         secret.chmod(0o644)
     data = folder / "data"
     options = [
@@ -129,7 +132,7 @@ def _initialized(program: Path, folder: Path, become: list[str]) -> Path:
         "-D",
         str(data),
     ]
-    argv = [*become, str(program.with_name("initdb")), *options]
+    argv = [*prefix, str(program.with_name("initdb")), *options]
     done = subprocess.run(
         argv,
         capture_output=True,

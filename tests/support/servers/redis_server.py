@@ -88,9 +88,8 @@ class RedisServer(BrokerServer):
     def client(self, database: int = 0) -> redis.Redis:
         """A connection for the test itself; close it."""
         tls = {"ssl": True, **self.tls.redis_options()} if self.tls else {}
-        return redis.Redis(
-            HOST, self.port, database, self.password or None, socket_timeout=5.0, **tls
-        )
+        options = {"socket_timeout": 5.0, "protocol": 2, **tls}
+        return redis.Redis(HOST, self.port, database, self.password or None, **options)
 
     @contextmanager
     def namespace(self) -> Iterator[Broker]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import Collector, Secret, Settings
+from celery_vitals import Collector, Secret, Settings, third_party
+from celery_vitals.errors import ConfigError
 from tests.support.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
@@ -132,8 +137,8 @@ def test_valid_options_are_accepted(args: Sequence[str]) -> None:
             "--result-backend: mongodb requires the package pymongo: pip install 'celery[mongodb]'",
         ),
         (
-            "psycopg",
-            [REDIS, "--result-backend=db+postgresql+psycopg://u:s3cret@h/d"],
+            "psycopg2",
+            [REDIS, "--result-backend=db+postgresql+psycopg2://u:s3cret@h/d"],
             "--result-backend: the database driver is missing: ",
         ),
     ],
@@ -164,6 +169,72 @@ def test_a_missing_library_of_a_transport_is_reported(transport: str, problem: s
     assert one_line(serve(f"--broker-url={transport}://:s3cret@h")) == (
         f"--broker-url: {transport} requires a library that is missing: {problem}"
     )
+
+
+BREAKING = {
+    "ImportError": "raise ImportError('libz.so.9: cannot open shared object file')",
+    "AttributeError": "import os; os.no_such_name",
+    "SyntaxError": "raise SyntaxError('invalid syntax')",
+    "RuntimeError": "raise RuntimeError('call setup first')",
+    "KeyError": "{}['HOME_OF_THE_APP']",
+    "ValueError": "int('x')",
+    "SystemExit": "raise SystemExit(3)",
+}
+
+
+@pytest.fixture(params=BREAKING)
+def broken_module(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Makes the module `broken`; the name of the exception that its import raises."""
+    (tmp_path / "broken.py").write_text(BREAKING[request.param] + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name: str = request.param
+    return name
+
+
+def test_any_exception_of_a_transport_at_its_import_is_one_line(
+    broken_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRANSPORT_ALIASES, "broken", "broken:Transport")
+    shown = one_line(serve("--broker-url=broken://:s3cret@h"))
+    assert shown.startswith("--broker-url: ")
+    assert "broken" in shown
+    assert "unknown transport" not in shown
+    assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("url", ["broken.Backend://:s3cret@h", "broken.Backend+redis://:s3cret@h"])
+def test_any_exception_of_a_backend_at_its_import_is_one_error(
+    broken_module: str, url: str
+) -> None:
+    app = Celery("shop", broker="redis://h", backend=url, set_as_current=False)
+    with pytest.raises(ConfigError, match=r"^--result-backend: broken\.Backend cannot be imported"):
+        Collector(Settings(), app)
+    Collector(Settings(collectors=frozenset({"broker", "workers"})), app)
+
+
+def test_any_exception_of_a_database_driver_at_its_import_is_one_line(
+    broken_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(third_party, "import_driver", lambda _: importlib.import_module("broken"))
+    url = "--result-backend=db+postgresql+psycopg2://u:s3cret@h/d"
+    shown = one_line(serve(REDIS, url))
+    assert shown.startswith("--result-backend: ")
+    assert "s3cret" not in shown
+    assert serve(REDIS, url, "--no-collector.backend").exit_code == 0
+
+
+def test_a_backend_that_does_not_exist_is_one_error() -> None:
+    app = Celery("shop", broker="redis://h", backend="nosuch://h", set_as_current=False)
+    with pytest.raises(ConfigError, match=r"^--result-backend: nosuch cannot be imported: "):
+        Collector(Settings(), app)
+
+
+def test_sqlalchemy_before_2_imports_its_driver_by_another_name() -> None:
+    imported: list[str] = []
+    third_party.import_driver(SimpleNamespace(dbapi=lambda: imported.append("dbapi")))
+    assert imported == ["dbapi"]
 
 
 @pytest.mark.parametrize("backend", ["disabled", "disabled://"])

@@ -31,6 +31,7 @@ class FakeKombu:
     def __init__(self, *_: Any, **options: Any) -> None:
         self.ended: list[str] = []
         self.default_channel: Any = SimpleNamespace(_sqs=None, connection=None)
+        self.transport = SimpleNamespace(Channel=object)
         self.connection = SimpleNamespace(_METHODS={}, _callbacks={})
         self.options = options
         ENDED.append(self.ended)
@@ -61,6 +62,30 @@ def test_a_connection_that_cannot_be_opened_is_abandoned(
     with pytest.raises(ConnectionRefusedError):
         kind.connect("x://h", REQUEST)
     assert ENDED[-1] == [ends(kind)[1]]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        ("amqp", {"connect_timeout": 120, "heartbeat": 3, "read_timeout": 0, "write_timeout": 0}),
+        ("redis", {"max_connections": 1, "socket_timeout": 90, "retry_on_timeout": True}),
+    ],
+)
+def test_the_bounds_of_the_exporter_precede_the_options_of_the_application(
+    scheme: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[FakeKombu] = []
+
+    class Recorded(FakeKombu):
+        def ensure_connection(self, **_: Any) -> None:
+            opened.append(self)
+            super().ensure_connection()
+
+    monkeypatch.setattr(base, "Connection", Recorded)
+    with pytest.raises(ConnectionRefusedError):
+        kind_of(scheme).connect("x://h", replace(REQUEST, options=options))
+    used = opened[0].options["transport_options"]
+    assert {name for name, value in options.items() if used[name] == value} <= {"max_connections"}
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "sqs", "memory"])

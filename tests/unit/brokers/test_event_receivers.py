@@ -18,9 +18,10 @@ from kombu.transport.virtual import Channel
 from kombu.utils.json import dumps as kombu_dumps
 
 from celery_vitals.brokers.base import BrokerConnection, EventListener
-from celery_vitals.brokers.kombu_message import MAX_MESSAGE, RejectedMessage, read_json_body, write
+from celery_vitals.brokers.kombu_message import read_json_body, write
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver
+from celery_vitals.brokers.serialization import MAX_MESSAGE, RejectedMessage
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events.canary import Canary
@@ -106,10 +107,10 @@ class TestEnvelope:
                 write(BODY, "e", "k").replace(
                     b"application/json", b"application/x-python-serialize"
                 ),
-                "content_type",
+                "undecodable",
             ),
-            (write(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "content_type"),
-            (write(BODY, "e", "k").replace(b'"application/json"', b"null"), "content_type"),
+            (write(BODY, "e", "k").replace(b'"utf-8"', b'"utf-16"'), "undecodable"),
+            (write(b"W10", "e", "k").replace(b'"application/json"', b"null"), "content_type"),
             (write(b" " * MAX_MESSAGE, "e", "k"), "too_large"),
         ],
     )

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_vitals.brokers.kombu_message import MAX_MESSAGE
 from celery_vitals.brokers.rabbitmq import frames
+from celery_vitals.brokers.serialization import MAX_MESSAGE
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.errors import Reason, reason_of
 from tests.support.sockets import BODY, pair
@@ -118,7 +118,9 @@ MIXED = b"".join(
         frames.heartbeat(),
         delivery(b"[" + b"1," * 50 + b"1]", 2, piece=30),
         frames.frame(frames.METHOD, 0, pack(">HH", *frames.UNBLOCKED)),
-        delivery(b"\x80\x04K\x01.", 3, kind="application/x-python-serialize", encoding="binary"),
+        delivery(b"\x80\x04]\x94}\x94a.", 3, kind="application/x-python-serialize", encoding=""),
+        delivery(b"cos\nsystem\n.", 3, kind="application/x-python-serialize", encoding="binary"),
+        delivery(b"\x81\xa1a\x01", 3, kind="application/x-msgpack", encoding="binary"),
         delivery(b"{}", 4, encoding=""),
     ]
 )
@@ -128,7 +130,7 @@ class TestFrames:
     def test_frames_are_assembled_wherever_they_are_split(self) -> None:
         whole = Parsing()
         bodies = whole.all(MIXED)
-        assert bodies == [BODY, b"[" + b"1," * 50 + b"1]", b"{}"]
+        assert bodies == [BODY, b"[" + b"1," * 50 + b"1]", b"[{}]", b'[{"a": 1}]', b"{}"]
         assert whole.parser.tag == 4
         for at in range(len(MIXED)):
             split = Parsing()
@@ -138,7 +140,7 @@ class TestFrames:
                 == (whole.methods, whole.rejected)
                 == (
                     [(frames.UNBLOCKED, b"")],
-                    ["content_type"],
+                    ["pickled_objects"],
                 )
             )
 
@@ -153,7 +155,7 @@ class TestFrames:
             with suppress(EOFError):
                 while True:
                     bodies += parsing.all(reader.read(1)[0])
-            assert len(bodies) == 3
+            assert len(bodies) == 5
 
     def test_delivery_tag_is_set_when_the_message_is_complete(self) -> None:
         parsing, message = Parsing(), delivery(BODY, 7)

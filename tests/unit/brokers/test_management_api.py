@@ -132,3 +132,30 @@ def test_a_body_that_never_ends_is_cut_off_at_the_deadline(monkeypatch: pytest.M
     with pytest.raises(ManagementUnavailable, match="does not respond"):
         api.queues(connection(), Deadline.after(5))
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("url", "requested"),
+    [
+        ("http://h:15672", "http://h:15672/api/queues/%2F"),
+        ("http://h:15672/", "http://h:15672/api/queues/%2F"),
+        ("http://h:15672/api", "http://h:15672/api/queues/%2F"),
+        ("http://u:p%40@h:15672/api/", "http://h:15672/api/queues/%2F"),
+        ("http://h/api//", "http://h/api/queues/%2F"),
+        ("http://h/rabbit/api/", "http://h/rabbit/api/queues/%2F"),
+        ("https://h/rabbit-api/", "https://h/rabbit-api/api/queues/%2F"),
+        ("https://h/api/rabbit", "https://h/api/rabbit/api/queues/%2F"),
+    ],
+)
+def test_the_url_may_include_the_path_of_the_api(
+    url: str, requested: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(self: ManagementApi, address: str, *_: Any) -> tuple[int, bytes]:
+        asked.append(address.partition("?")[0])
+        return 200, QUEUES if "queues" in address else b'{"name": "rabbit@here"}'
+
+    monkeypatch.setattr(ManagementApi, "_get", get)
+    ManagementApi(None, url, 1.0).queues(connection(), Deadline.after(1))
+    assert asked[0] == requested

@@ -98,6 +98,11 @@ class TestQueues:
         samples = self.samples(self.SNAPSHOT, queue_priorities=enabled)
         assert (("celery_queue_priority_length", "a", "3") in samples) is enabled
 
+    def test_queue_that_was_only_found_in_the_broker_has_no_evidence(self) -> None:
+        samples = self.samples(self.SNAPSHOT, queues=("a",))
+        assert samples["celery_queue_evidence_info", "a", "setting"] == 1
+        assert not [key for key in samples if key[:2] == ("celery_queue_evidence_info", "b")]
+
 
 class TestWorkers:
     STATS: ClassVar = {
@@ -136,6 +141,33 @@ class TestWorkers:
         assert samples["celery_worker_up", WORKER] == 0
         assert samples["celery_worker_tasks_accepted_total", WORKER, "add"] == 3
         assert ("celery_worker_pool_slots", WORKER) not in samples
+
+    def test_queues_of_a_worker_are_absent_while_it_consumes_none_or_is_down(self) -> None:
+        collector, registry = self.collector()
+
+        def queues() -> set[tuple[str, ...]]:
+            samples = values(collector.samples(True))
+            return {key[1:] for key in samples if key[0] == "celery_worker_queue_info"}
+
+        assert not queues()
+        registry.queues_replied(WORKER, [{"name": "mail"}, {"name": "orders"}])
+        assert queues() == {(WORKER, "mail"), (WORKER, "orders")}
+        registry.queues_replied(WORKER, [])
+        assert not queues()
+        registry.queues_replied(WORKER, [{"name": "mail"}])
+        registry.offline(WORKER, 0)
+        assert not queues()
+
+    @pytest.mark.parametrize(("limit", "limited"), [(1, True), (2, False)])
+    def test_queues_of_all_workers_are_limited(
+        self, limit: int, limited: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("celery_vitals.collectors.workers.MAX_WORKER_QUEUES", limit)
+        collector, registry = self.collector()
+        registry.queues_replied(WORKER, [{"name": "mail"}, {"name": "orders"}])
+        found = [one for one in collector.samples(True) if one.metric.name.endswith("queue_info")]
+        assert len(found) == limit
+        assert ("worker_queues" in {one.subject for one in collector.blind_spots(True)}) is limited
 
     def test_replies_are_unknown_after_a_failed_round(self) -> None:
         collector, _ = self.collector()

@@ -66,7 +66,7 @@ def test_number_of_tracked_tasks_is_limited_and_running_tasks_are_kept() -> None
     for number in range(10):
         scene.succeeded(f"run{number}")
     assert scene.total("task_succeeded_total", task="slow") == 10
-    assert len(scene.tasks._deferred) <= 100
+    assert len(scene.tasks.deferred) <= 100
 
 
 def test_tasks_that_never_end_are_evicted_by_age() -> None:
@@ -129,7 +129,7 @@ def test_number_of_ended_tasks_kept_is_limited() -> None:
     assert scene.tracked_tasks <= 20_001
     scene.idle(6)
     assert scene.tracked_tasks == 0
-    assert len(scene.tasks._ended) == 0
+    assert len(scene.tasks._executions._ended) == 0
 
 
 def test_no_state_is_left_of_ended_tasks(scene: Scene) -> None:
@@ -144,9 +144,10 @@ def test_no_state_is_left_of_ended_tasks(scene: Scene) -> None:
     assert scene.tracked_tasks == 0
     assert not any(
         (
-            scene.tasks._deferred,
-            scene.tasks._deferred._deadlines,
-            scene.tasks._ended,
+            scene.tasks.deferred,
+            scene.tasks.deferred._deadlines,
+            scene.tasks._executions._ended,
+            scene.tasks._executions._repeated,
             *scene.tasks._waiting.values(),
         )
     )

@@ -163,7 +163,7 @@ class Fuzz:
     def check_bounds(self, max_tasks: int, capacity: int, max_workers: int) -> None:
         tasks, index, workers = self.scene.tasks, self.scene.index, self.scene.processor._workers
         assert len(tasks) <= max_tasks
-        assert len(tasks._deferred) <= max_tasks
+        assert len(tasks.deferred) <= max_tasks
         assert len(index._names) <= capacity
         own = sum(not series.aggregated for series in index._series.values())
         self.own_series = max(self.own_series, own)

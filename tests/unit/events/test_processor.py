@@ -76,7 +76,7 @@ def test_a_huge_field_is_not_kept(scene: Scene, field: str) -> None:
         scene.send(kind, after=0.01, **{"uuid": "u", "name": "add", field: huge})
     scene.idle(1)
     assert len(scene.text()) < 100_000
-    assert all(len(uuid) <= 1000 for uuid in scene.tasks._tasks)
+    assert all(len(uuid) <= 1000 for uuid in scene.tasks._executions._first)
     assert all(
         len(name) <= 1000
         for name in (

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from celery_vitals.events.task_state import TaskState
 from tests.support.scene import PRODUCER, WORKER, Scene
 
 
@@ -182,18 +181,23 @@ def test_retry_of_an_attempt_whose_start_event_was_lost(scene: Scene, first: str
     assert seconds == pytest.approx(1.02, abs=0.02)
 
 
-def test_task_sent_twice_has_one_wait(scene: Scene) -> None:
+def test_a_message_with_the_id_of_a_running_task_waits(scene: Scene) -> None:
     scene.sent("u")
     scene.received("u")
     scene.started("u")
     scene.sent("u")
     assert scene.waits() == (1, 0.02)
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.oldest_waiting()) == [("q", scene.now)]
 
 
-def test_start_of_an_attempt_does_not_match_the_sending_of_a_later_one() -> None:
-    """The events of attempt 1 were lost: when it started is unknown."""
-    task = TaskState(None, None)
-    task.record_start(5.0, None)
-    task.begin_attempt(2)
-    assert task.record_sent(1, 3.0) == 0.0
+def test_start_of_an_attempt_does_not_match_the_sending_of_another_one(scene: Scene) -> None:
+    """The other events of attempt 1 were lost: when it started is unknown."""
+    scene.consumes(WORKER, "q")
+    scene.received("u")
+    scene.started("u")
+    scene.send("task-retried", "u")
+    scene.sent("u", retries=2, after=1)
+    scene.sent("u", retries=1)
+    scene.received("u", retries=2, after=1)
+    scene.started("u")
+    assert scene.waits() == (1, 1.02)

@@ -227,6 +227,8 @@ def test_unregistered_task_fails_without_being_received(scene: Scene) -> None:
 def test_revoked_task_is_counted_by_reason(
     scene: Scene, flags: dict[str, bool], reason: str, life: tuple[str, ...]
 ) -> None:
+    if "started" in life and reason != "terminated":
+        pytest.skip("a task that has started is terminated")
     scene.consumes(WORKER, "q")
     for kind in life:
         getattr(scene, kind)("u")
@@ -259,7 +261,7 @@ def test_task_name_that_arrives_late(scene: Scene) -> None:
     scene.started("u")
     scene.received("u")
     scene.started("u")
-    scene.succeeded("u")
+    scene.succeeded("u", runtime=0.01)
     assert scene.task("add", "unknown") == {"received": 1, "started": 1, "succeeded": 1}
 
 
@@ -275,15 +277,17 @@ def test_a_task_started_twice_by_redelivery(scene: Scene) -> None:
 
 
 def test_a_task_that_ends_twice_after_redelivery(scene: Scene) -> None:
-    """Both executions were real, so both are counted."""
+    """Both executions were real, so both are counted, under the name of the task."""
     scene.sent("u")
     scene.received("u")
     scene.started("u")
     scene.received("u", hostname=OTHER_WORKER)
     scene.started("u", hostname=OTHER_WORKER)
+    assert scene.running() == 2
     scene.succeeded("u", hostname=OTHER_WORKER)
+    assert scene.running() == 1
     scene.succeeded("u")
-    assert scene.total("task_succeeded_total") == 2
+    assert scene.task() == {"sent": 1, "received": 2, "started": 2, "succeeded": 2}
 
 
 def test_a_cancelled_task_does_not_run(scene: Scene) -> None:

@@ -123,6 +123,7 @@ def test_empty_queues() -> None:
         (QueueStatus("q", 5, 0, 0), True),
         (QueueStatus("q", 5, 0, None), True),
         (QueueStatus("q", 5, None, 0), True),
+        (QueueStatus("q", 5, 0, 0, is_celery=False), False),
         (QueueStatus("q", 5, None, None), False),
         (QueueStatus("q", 5, 0, 2), False),
         (QueueStatus("q", 5, 1, 0), False),
@@ -132,6 +133,13 @@ def test_empty_queues() -> None:
 )
 def test_unknown_consumers_are_not_highlighted(queue: QueueStatus, alarm: bool) -> None:
     assert ('class="alarm"' in render(cluster_status(queues=(queue,)))) is alarm
+
+
+def test_queue_of_another_program_is_shown_as_such() -> None:
+    queue = QueueStatus("invoices", 5, 0, 0, is_celery=False)
+    found = text(cluster_status(queues=(queue,)))
+    assert "no consumers; may belong to another program" in found
+    assert "messages but no consumers" not in found
 
 
 def test_worker_states_are_described() -> None:

@@ -10,7 +10,13 @@ from kombu import Consumer, Message, Producer, Queue
 
 from celery_vitals import third_party
 from celery_vitals.brokers.base import BrokerConnection, EventListener
-from celery_vitals.brokers.kombu_message import JSON, MAX_MESSAGE, UTF8
+from celery_vitals.brokers.serialization import (
+    JSON,
+    MAX_MESSAGE,
+    UTF8,
+    RejectedMessage,
+    to_json,
+)
 from celery_vitals.deadline import Deadline
 
 _QUEUE = "celeryev.celery-vitals"
@@ -116,11 +122,12 @@ class GenericReceiver:
         owner = message.headers.get(_OWNER_HEADER)
         if isinstance(owner, str):
             self._owner_seen[owner] = time.monotonic()
-        if message.content_type != JSON or message.content_encoding not in UTF8:
-            self._listener.reject("content_type")
-            return
-        raw = body.encode() if isinstance(body, str) else bytes(body)
-        if len(raw) > MAX_MESSAGE:
-            self._listener.reject("too_large")
-        else:
+        raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
+        try:
+            if len(raw) > MAX_MESSAGE:
+                raise RejectedMessage("too_large")
+            if message.content_type != JSON or message.content_encoding not in UTF8:
+                raw = to_json(raw, message.content_type, message.content_encoding)
             self._bodies.append(raw)
+        except RejectedMessage as rejected:
+            self._listener.reject(str(rejected))

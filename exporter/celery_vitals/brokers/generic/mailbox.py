@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
 from celery_vitals.brokers.base import BrokerConnection, Reply
-from celery_vitals.brokers.reply_decoding import decode
+from celery_vitals.brokers.serialization import decode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 

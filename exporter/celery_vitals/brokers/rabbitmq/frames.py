@@ -8,7 +8,13 @@ from struct import error as StructError  # noqa: N812 - it is an exception
 
 from amqp.exceptions import FrameSyntaxError, UnexpectedFrame
 
-from celery_vitals.brokers.kombu_message import JSON, MAX_MESSAGE, UTF8
+from celery_vitals.brokers.serialization import (
+    JSON,
+    MAX_MESSAGE,
+    UTF8,
+    RejectedMessage,
+    to_json,
+)
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 END = 0xCE
@@ -47,6 +53,8 @@ class FrameParser:
         self._next_tag = 0
         self._missing = 0
         self._parts: list[bytes] | None = None
+        self._content: tuple[str, str] | None = None
+        """Type and encoding of the present message, unless it is JSON in UTF-8."""
 
     def parse(self, block: bytes) -> list[bytes]:
         """Return the bodies that end in this block.
@@ -97,18 +105,16 @@ class FrameParser:
         """Take the header of a message: the length of its body, and whether it is accepted."""
         self._missing = _LONG(header, 4)[0]
         self._parts = []
+        self._content = None
+        if not (header[12] >= _HAS_TYPE + _HAS_ENCODING and header.startswith(_JSON_UTF8, 14)):
+            content_type, encoding = _type_and_encoding(header)
+            if content_type != JSON or encoding not in UTF8:
+                self._content = content_type, encoding
         if self._missing > MAX_MESSAGE:
-            self._skip("too_large")
-        elif not (
-            header[12] >= _HAS_TYPE + _HAS_ENCODING and header.startswith(_JSON_UTF8, 14)
-        ) and not _is_json(header):
-            self._skip("content_type")
+            self._reject("too_large")
+            self._parts = None
         if not self._missing:
             self._add_body(b"", bodies)
-
-    def _skip(self, reason: str) -> None:
-        self._reject(reason)
-        self._parts = None
 
     def _add_body(self, part: bytes, bodies: list[bytes]) -> None:
         """Take a piece of a body, which usually is all of it."""
@@ -120,17 +126,30 @@ class FrameParser:
             return
         self.tag = self._next_tag
         if parts is not None:
-            bodies.append(b"".join([*parts, part]) if parts else part)
+            body = b"".join([*parts, part]) if parts else part
+            if self._content is None:
+                bodies.append(body)
+            else:
+                self._add_foreign(body, *self._content, bodies)
+
+    def _add_foreign(
+        self, body: bytes, content_type: str, encoding: str, bodies: list[bytes]
+    ) -> None:
+        """Take the body of a message that is not JSON in UTF-8."""
+        try:
+            bodies.append(to_json(body, content_type, encoding))
+        except RejectedMessage as rejected:
+            self._reject(str(rejected))
 
 
-def _is_json(header: bytes) -> bool:
-    """Return whether a message is JSON by its properties."""
+def _type_and_encoding(header: bytes) -> tuple[str, str]:
+    """Return content type and encoding of a message by its properties; empty where it has none."""
     flags, at, values = header[12], 14, ["", ""]
     for index, flag in enumerate((_HAS_TYPE, _HAS_ENCODING)):
         if flags & flag:
             values[index] = header[at + 1 : at + 1 + header[at]].decode("latin-1")
             at += 1 + header[at]
-    return values[0] == JSON and values[1] in UTF8
+    return values[0], values[1]
 
 
 def short(text: str) -> bytes:

@@ -93,6 +93,9 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
         """Bound each read and write, and detect that the broker blocks the connection."""
         return {
+            # kombu lets the application's options precede its own arguments.
+            "connect_timeout": request.connect_timeout,
+            "heartbeat": self.heartbeat(request.listening),
             "read_timeout": request.io_timeout,
             "write_timeout": request.io_timeout,
             "confirm_publish": False,

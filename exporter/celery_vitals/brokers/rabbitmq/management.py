@@ -72,7 +72,7 @@ class ManagementApi:
     def __init__(self, broker_tls: Any, url: str | None, io_timeout: float) -> None:
         parts = urlsplit(url or "")
         self._base = (
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{_prefix(parts.path)}"
             if url
             else ""
         )
@@ -234,6 +234,11 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         head_at=_number(row, "head_message_timestamp"),
         by_priority=isinstance(arguments, Mapping) and "x-max-priority" in arguments,
     )
+
+
+def _prefix(path: str) -> str:
+    """Return the path before `/api`, which Flower's option `broker_api` includes."""
+    return path.rstrip("/").removesuffix("/api").rstrip("/")
 
 
 def _default_address(connection: Connection) -> str:

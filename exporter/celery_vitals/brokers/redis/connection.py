@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -10,6 +11,15 @@ from kombu import Connection
 from celery_vitals import third_party
 from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.writability import PublisherBlock
+
+CLIENT_OPTIONS: Mapping[str, Any] = {
+    # A later protocol begins with HELLO, which old servers and some proxies do not know and an ACL
+    # may deny.  Nothing that is read here differs between the protocols.
+    "protocol": 2,
+    # Enough for every collector, whatever the application allows itself.
+    "max_connections": 10,
+}
+"""Parameters of redis-py for every connection to Redis, in place of the application's."""
 
 
 class RedisConnection(BrokerConnection):

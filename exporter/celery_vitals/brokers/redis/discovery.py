@@ -98,7 +98,7 @@ class Discovery:
                 pipe.smembers(key)
         for exchange, members in zip(exchanges, pipe.execute(raise_on_error=False), strict=True):
             if isinstance(members, set):
-                self._registry.add(self._queues(exchange, members))
+                self._registry.add(self._queues(exchange, members), bound=True)
             else:  # denied to this user
                 self._error = members
         if not self._cursor:

@@ -14,8 +14,9 @@ from redis.exceptions import InvalidResponse, ResponseError
 from celery_vitals import third_party
 from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import EventListener
-from celery_vitals.brokers.kombu_message import MAX_MESSAGE, RejectedMessage, read_json_body
+from celery_vitals.brokers.kombu_message import read_json_body
 from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.serialization import MAX_MESSAGE, RejectedMessage
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason

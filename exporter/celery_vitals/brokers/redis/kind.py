@@ -25,7 +25,7 @@ from celery_vitals.brokers.base import (
     WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
-from celery_vitals.brokers.redis.connection import RedisConnection
+from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS, RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
 from celery_vitals.brokers.redis.queues import RedisQueueReader
@@ -100,6 +100,10 @@ class RedisKind(BrokerKind[RedisConnection]):
         if not named.get("ssl_check_hostname", True):
             return tls.UnverifiedCertificate(tls.NAME_NOT_VERIFIED, "ssl_check_hostname=true")
         return None
+
+    def prepare(self, kombu: Connection) -> None:
+        """Set the parameters of redis-py."""
+        third_party.set_redis_options(kombu, CLIENT_OPTIONS)
 
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
         """Bound each read and write, without retries, and never redeliver messages."""

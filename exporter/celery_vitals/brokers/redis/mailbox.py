@@ -18,7 +18,7 @@ from celery_vitals import third_party
 from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import Reply
 from celery_vitals.brokers.redis.connection import RedisConnection
-from celery_vitals.brokers.reply_decoding import decode
+from celery_vitals.brokers.serialization import JSON, decode
 from celery_vitals.deadline import Deadline
 
 _REGISTRY = "celery-vitals.mailboxes"
@@ -115,7 +115,7 @@ class RedisMailbox:
 def _parse(raw: bytes) -> Reply | None:
     try:
         message = kombu_message.read(raw)
-        content_type = message.content_type or kombu_message.JSON
+        content_type = message.content_type or JSON
         content = decode(message.body, content_type, message.content_encoding)
         ticket = message.headers["ticket"]
     except Exception:  # noqa: BLE001 - decoders raise errors of many types

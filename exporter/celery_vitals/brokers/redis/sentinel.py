@@ -10,6 +10,7 @@ from redis.retry import Retry
 
 from celery_vitals.brokers.base import ConnectRequest
 from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS
 from celery_vitals.brokers.redis.kind import RedisKind
 from celery_vitals.errors import ConfigError
 
@@ -59,6 +60,7 @@ def bounded_sentinel(options: Mapping[str, Any], timeout: float) -> dict[str, An
     if "master_name" not in options:
         return dict(options)
     bounds = {
+        "protocol": CLIENT_OPTIONS["protocol"],
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),

@@ -1,0 +1,261 @@
+"""The executions that are tracked, and which of them an event is about.
+
+A uuid does not identify an execution: a message may be delivered twice, a retry and the replacement
+of a task (`Task.replace`) keep its uuid, and an application may choose one that it uses again.  But
+every message that a worker receives starts there once, and ends there once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Optional
+
+import msgspec
+
+OBSERVED = -1.0
+"""`Execution.sent_at` once its wait has been observed."""
+UNKNOWN_ATTEMPT = -1
+"""`Execution.attempt` before an event has contained it."""
+_KEEP_ENDED = 5.0
+"""Seconds for which an execution that has ended is kept, where further events of it may arrive."""
+_MAX_ENDED = 20_000
+_KEEP_RECEIVED = 3600.0
+"""Seconds for which a message that was received, but not started, is kept after another execution
+of its uuid has ended: it may have been delivered to a worker that was killed."""
+_MAX_PER_UUID = 1000
+_BATCH = 1024
+
+
+class Execution(msgspec.Struct, gc=False, eq=False):
+    """One message from its sending to the end of its execution.
+
+    Excluded from garbage collection: a million tracked objects would cause long pauses.
+    """
+
+    uuid: str
+    name: Any
+    """Its `TaskName`; that of unknown tasks until an event contains the name."""
+    series: Any
+    """Its `TaskSeries`."""
+    attempt: int = UNKNOWN_ATTEMPT
+    """Number of retries before it."""
+    sent_at: float = 0.0
+    """Corrected Unix time at which it was sent, or its ETA where that is later; 0 while unknown,
+    `OBSERVED` once its wait has been observed."""
+    first_seen: float = 0.0
+    """When its first event arrived, by the exporter's clock."""
+    sent_event_seen: bool = False
+    """Whether its task-sent event has arrived."""
+    worker: Any = None
+    """The `WorkerTracker` that received it; None while the broker has it."""
+    started_at: float = 0.0
+    """Corrected Unix time at which it started; 0 before."""
+    ended: bool = False
+    """Whether its end has been counted."""
+    failed: bool = False
+    """Whether it ended with a failure, which a worker may report twice."""
+    following: Optional[Execution] = None  # noqa: UP045 - resolved at runtime, on Python 3.9 too
+    """The next execution with the same uuid."""
+
+    def release(self) -> None:
+        """Return it to the broker, which will deliver it again: it is not known to run."""
+        self.worker, self.started_at = None, 0.0
+
+
+class Executions:
+    """All tracked executions by uuid, in the order of their messages.  For one thread."""
+
+    def __init__(self, max_tasks: int) -> None:
+        self.max_tasks = max_tasks
+        self.evicted = 0
+        """Uuids no longer tracked because of their number or their age."""
+        self._first: dict[str, Execution] = {}
+        """The first execution of each uuid."""
+        self._ended: deque[tuple[float, Execution]] = deque()
+        self._repeated: dict[str, float] = {}
+        """Until when the messages of a uuid that were received and not started are kept."""
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    # Lookups
+
+    def of(self, uuid: str) -> Iterator[Execution]:
+        """Yield the executions of a uuid."""
+        execution = self._first.get(uuid)
+        while execution is not None:
+            yield execution
+            execution = execution.following
+
+    def unsent(self, uuid: str, name: Any, attempt: int, at: float) -> Execution | None:
+        """Return the execution whose task-sent event, of that time, arrives late."""
+        execution = self._first.get(uuid)
+        while execution is not None:
+            if not execution.sent_event_seen and (
+                execution.attempt == UNKNOWN_ATTEMPT
+                or (
+                    execution.attempt == attempt
+                    # Other events contain the `shadow` of a name.  But what is sent by an execution
+                    # that runs is its replacement.
+                    and (execution.name is name or not 0 < execution.started_at < at)
+                )
+            ):
+                return execution
+            execution = execution.following
+        return None
+
+    def unreceived(self, uuid: str, name: Any, attempt: int) -> Execution | None:
+        """Return the execution of a message that a worker receives."""
+        execution, shadowed = self._first.get(uuid), None
+        while execution is not None:
+            if execution.worker is None and execution.attempt in (attempt, UNKNOWN_ATTEMPT):
+                if execution.name is name:
+                    return execution
+                shadowed = shadowed or execution
+            execution = execution.following
+        return shadowed
+
+    def unstarted(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the first that this worker has received and not started, or whose message is
+        with the broker."""
+        execution, unreceived = self._first.get(uuid), None
+        while execution is not None:
+            if not execution.started_at and not execution.ended:
+                if execution.worker is worker:
+                    return execution
+                if execution.worker is None and unreceived is None:
+                    unreceived = execution
+            execution = execution.following
+        return unreceived
+
+    def running(self, uuid: str, worker: Any, started_at: float | None = None) -> Execution | None:
+        """Return the execution that runs on this worker.
+
+        Of several, the one that started closest to this time.  Without it, the first with the
+        latest name: the other names were replaced, and end without an event.
+        """
+        execution, found = self._first.get(uuid), None
+        while execution is not None:
+            if execution.worker is worker and execution.started_at and not execution.ended:
+                if found is None:
+                    found = execution
+                elif started_at is None:
+                    found = found if found.name is execution.name else execution
+                elif abs(execution.started_at - started_at) < abs(found.started_at - started_at):
+                    found = execution
+            execution = execution.following
+        return found
+
+    def last(self, uuid: str) -> Execution | None:
+        """Return the execution of the last message."""
+        execution = self._first.get(uuid)
+        while execution is not None and execution.following is not None:
+            execution = execution.following
+        return execution
+
+    def has_failed(self, uuid: str, worker: Any) -> bool:
+        """Return whether an execution has just failed on this worker."""
+        return any(one.failed and one.worker is worker for one in self.of(uuid))
+
+    # Changes
+
+    def take_sent_at(self, execution: Execution) -> float:
+        """Return when a message was sent that was delivered before, where it did not start; or 0.
+
+        Its wait is observed once.
+        """
+        for one in self.of(execution.uuid):
+            if (
+                one.sent_at > 0
+                and not (one.started_at or one.ended)
+                and one.name is execution.name
+                and one.attempt == execution.attempt
+            ):
+                sent_at, one.sent_at = one.sent_at, OBSERVED
+                return sent_at
+        return 0.0
+
+    def add(self, execution: Execution, reserved: int = 0) -> Execution:
+        """Track an execution, while `reserved` other tasks need a place too."""
+        first = self._first.get(execution.uuid)
+        if first is None:
+            if len(self._first) + reserved >= self.max_tasks:
+                self._make_room(execution.first_seen, reserved)
+            self._first[execution.uuid] = execution
+            return execution
+        length = 1
+        while first.following is not None:
+            first, length = first.following, length + 1
+        if length < _MAX_PER_UUID:
+            first.following = execution
+        return execution
+
+    def remove(self, execution: Execution, now: float) -> None:
+        """Stop tracking an execution."""
+        first = self._first.get(execution.uuid)
+        if first is execution:
+            if execution.following is None:
+                del self._first[execution.uuid]
+                return
+            self._first[execution.uuid] = execution.following
+        else:
+            while first is not None and first.following is not execution:
+                first = first.following
+            if first is None:
+                return
+            first.following = execution.following
+        self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
+
+    def keep_ended(self, execution: Execution, now: float) -> None:
+        """Track an execution that has ended for a few seconds more."""
+        self._ended.append((now + _KEEP_ENDED, execution))
+        if len(self._ended) > _MAX_ENDED:
+            self.remove(self._ended.popleft()[1], now)
+
+    def expire(self, now: float, forget_after: float) -> None:
+        """Remove the executions that have ended or are old."""
+        while self._ended and is_due(self._ended[0][0], now, _KEEP_ENDED):
+            self.remove(self._ended.popleft()[1], now)
+        while self._repeated:
+            uuid, deadline = next(iter(self._repeated.items()))
+            if not is_due(deadline, now, _KEEP_RECEIVED):
+                break
+            del self._repeated[uuid]
+            for one in list(self.of(uuid)):
+                received = one.worker is not None and not one.started_at
+                if received and one.first_seen <= deadline - _KEEP_RECEIVED:
+                    self.remove(one, now)
+        self._evict_old(now - forget_after, now)
+
+    def _make_room(self, now: float, reserved: int) -> None:
+        self._evict_old(float("inf"), now)
+        if len(self._first) + reserved >= self.max_tasks:  # all of them run
+            self._evict(list(islice(self._first, _BATCH)))
+
+    def _evict_old(self, seen_before: float, now: float) -> None:
+        """Evict the oldest tasks that do not run; those that run move to the end of the order."""
+        old = []
+        for uuid, first in list(islice(self._first.items(), _BATCH)):
+            if first.first_seen >= seen_before:
+                break
+            if any(one.started_at for one in self.of(uuid)):
+                first.first_seen = now
+                self._first[uuid] = self._first.pop(uuid)
+            else:
+                old.append(uuid)
+        self._evict(old)
+
+    def _evict(self, uuids: Iterable[str]) -> None:
+        for uuid in uuids:
+            for execution in self.of(uuid):
+                execution.release()
+                execution.sent_at = 0.0
+            del self._first[uuid]
+            self.evicted += 1
+
+
+def is_due(at: float, now: float, within: float) -> bool:
+    """Return whether a time set `within` seconds ahead has passed, or the clock was set back."""
+    return not now < at <= now + within
