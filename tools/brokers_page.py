@@ -80,6 +80,12 @@ _TAIL = """\
   Sentinels themselves, such as a password, go into the transport option `sentinel_kwargs`.
 - **A socket**: `redis+socket:///path/to/redis.sock?virtual_host=0`.
 - **A prefix**: `--broker-transport-option global_keyprefix=PREFIX`, as in the application.
+- **Priorities and separator**: the priorities 0 to 9 are counted whatever the application's
+  `priority_steps`. `sep`, `unacked_key`, `unacked_index_key` and `visibility_timeout` come from
+  `--broker-transport-option`, from `--app`, or from the workers, which report them. Without any of
+  these, queues whose bindings show another separator or prefix have no length, and
+  `celery_exporter_blind_spot` with the subject `queue_length` is 1: set the option so that
+  lengths are available while no worker runs.
 - **Broadcast tasks**: messages to a fanout exchange are delivered to the workers at once and never
   wait in Redis. The length of a queue of such an exchange is 0, however many of its tasks its
   workers still hold.

@@ -36,6 +36,28 @@ Generated from `celery_vitals/metrics/definitions.py`; do not edit.
 Unknown values are absent, never 0. Times are Unix seconds. The metrics of a collector are absent
 when the collector is disabled (`--no-collector.NAME`) or not selected by a scrape (`collect[]`,
 `exclude[]`).
+
+## New counters
+
+`increase()` and `rate()` compare samples, so that they miss what a counter has at its first one:
+the first failures of a task, and those after a start of the exporter. Therefore each Prometheus
+server gets a new counter or histogram as 0 in its first scrape, and with its value in the next one.
+A series that ended by `--series-forget-after` starts again in the same way. The metrics that
+workers count themselves, from their `stats` replies, keep their values.
+
+- A server is recognized by the header `X-Prometheus-Scrape-Timeout-Seconds` and by its connection.
+  All servers that scrape get the zero before any of them gets the value. A server that scrapes less
+  often than every 150 seconds gets none; nothing is held for longer. Where a proxy closes the
+  connection after each scrape, values are held for these 150 seconds.
+- Other clients get all values at once.
+- What a new counter has counted when the exporter stops is lost unless two scrapes followed, and
+  one scrape for the others; a second replica counts it.
+- `increase()` also extrapolates to the ends of its range, by up to one scrape interval. The shipped
+  rules do not, except in a range with a restart of the exporter ([alerts.md](alerts.md)).
+
+Created timestamps (`_created`) would provide zeros as well, but Prometheus 2.42 cannot read them,
+and later versions only with a feature flag. Zeros for all outcomes of all known tasks would
+multiply the series, and still miss a task whose first failures are the first sign of it.
 """
 _METRICS_TABLE = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|"
 _TABLE = "| Flag | Environment | File key | Default | Meaning |\n|---|---|---|---|---|"

@@ -27,6 +27,7 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.probe_runner import Outcome, ProbeRunner
@@ -61,14 +62,21 @@ class Collector(PrometheusCollector):
         self._min_interval = (
             _MIN_INTERVAL if settings.min_interval is None else settings.min_interval
         )
-        self._encoder = SampleEncoder(DEFINITIONS)
+        self.births = Births()
+        self._encoder = SampleEncoder(DEFINITIONS, self.births)
         self._broker = BrokerClient(target, io_timeout)
         self._workers = WorkerRegistry(
             settings.worker_timeout, settings.worker_forget_after, settings.max_workers
         )
         self._queues = QueueRegistry(target.queues, queue_filter(settings), self._observed_queues)
         dependencies = Dependencies(
-            settings, self._broker, io_timeout, self._workers, self._queues, self._probe_now
+            settings,
+            self._broker,
+            io_timeout,
+            self._workers,
+            self._queues,
+            self._probe_now,
+            self.births,
         )
         self._collectors = create_collectors(dependencies)
         self._unsupported = (

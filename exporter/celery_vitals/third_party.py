@@ -10,7 +10,7 @@ pyproject.toml excludes the next major version of each library.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,7 @@ class RedisKeys:
     """Prefix of the sets of bindings, one per exchange: `keyprefix_queue`."""
     separator: str
     """`sep`, between the parts of a binding, and between a queue and its priority step."""
-    priority_steps: Sequence[int]
+    priority_steps: tuple[float, ...]
     unacked: str
     """`unacked_key`"""
     unacked_index: str
@@ -118,20 +118,34 @@ class RedisKeys:
     """Whether unacknowledged messages are kept: `ack_emulation`."""
 
 
-def redis_keys(channel: Any) -> RedisKeys:
-    """Return the key names of a Redis channel."""
+def redis_keys(channel: Any, options: Mapping[str, Any] | None = None) -> RedisKeys:
+    """Return the key names of a Redis channel; with `options`, those of a worker that has these."""
     prefix = channel.global_keyprefix or ""
+
+    def value(name: str) -> Any:
+        if options is None:
+            return getattr(channel, name)
+        return options.get(name, getattr(type(channel), name))
+
     return RedisKeys(
         prefix=prefix,
         fanout_prefix=f"{prefix}{channel.keyprefix_fanout}",
         fanout_patterns=bool(channel.fanout_patterns),
         bindings_prefix=prefix + channel.keyprefix_queue % "",
-        separator=channel.sep,
-        priority_steps=channel.priority_steps,
-        unacked=prefix + channel.unacked_key,
-        unacked_index=prefix + channel.unacked_index_key,
-        acknowledges=bool(channel.ack_emulation),
+        separator=value("sep"),
+        priority_steps=tuple(value("priority_steps")),
+        unacked=prefix + value("unacked_key"),
+        unacked_index=prefix + value("unacked_index_key"),
+        acknowledges=bool(value("ack_emulation")),
     )
+
+
+def transport_option_names(transport: Any) -> frozenset[str]:
+    """Return the transport options that a virtual transport of kombu reads.
+
+    kombu `virtual.Channel.from_transport_options`: the documentation lists a part of them.
+    """
+    return frozenset(transport.Channel.from_transport_options)
 
 
 def set_redis_options(kombu: Any, options: Mapping[str, Any]) -> None:

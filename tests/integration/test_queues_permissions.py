@@ -39,7 +39,6 @@ class TestPermissions:
             ("hlen", "queue_unacked_messages"),
             ("zrange", "queue_unacked_messages"),
             ("evalsha", "queue_unacked_messages"),
-            ("exists", "queue_priorities"),
             ("scard", "orphaned_reply_queues"),
         ],
     )
@@ -69,11 +68,36 @@ class TestPermissions:
                 None if taken == "hlen" else 1
             )
             apart = scrape.value("celery_queue_unacked_messages", queue="waiting")
-            assert apart == (0 if taken in ("scan", "smembers", "exists", "scard") else None)
+            assert apart == (0 if taken in ("scan", "smembers", "scard") else None)
             assert (scrape.value("celery_broker_orphaned_reply_queues") is None) == (
                 taken == "scard"
             )
             assert "queues" not in local.blind_spots()
+
+    def test_priorities_are_counted_without_permission_for_exists(
+        self, redis_broker: Broker
+    ) -> None:
+        for priority in (0, 9):
+            publish(redis_broker, "add", 1, 2, count=3, queue="waiting", priority=priority)
+        with (
+            user(redis_broker, "-exists") as url,
+            local_exporter(redis_broker, broker_url=url, queues=("waiting",)) as local,
+        ):
+            for _ in range(2):
+                assert lengths(local.scrape(names=("queues",))) == {"waiting": 6}
+
+    def test_keys_of_other_priorities_that_are_denied_are_a_blind_spot(
+        self, redis_broker: Broker
+    ) -> None:
+        publish(redis_broker, "add", 1, 2, count=3, queue="waiting", priority=9)
+        steps = [f"~waiting\x06\x16{step}" for step in (3, 6, 9)]
+        with (
+            user(redis_broker, "resetkeys", "~waiting", *steps, "~unacked*", "~_kombu.*") as url,
+            local_exporter(redis_broker, broker_url=url, queues=("waiting",)) as local,
+        ):
+            for _ in range(2):
+                assert lengths(local.scrape(names=("queues",))) == {"waiting": 3}
+                assert "permission denied" in local.blind_spots()["queue_priorities"]
 
     def test_a_script_that_may_not_do_its_work_costs_its_own_answer_only(
         self, redis_broker: Broker

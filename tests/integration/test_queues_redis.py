@@ -180,34 +180,45 @@ class TestPriorities:
         with local_exporter(redis_broker, queues=("celery",)) as local:
             assert local.scrape().series("celery_queue_priority_length") == {}
 
-    def test_uncounted_priorities_are_a_blind_spot(self, redis_broker: Broker) -> None:
+    def test_of_producers_with_other_steps_are_counted(self, redis_broker: Broker) -> None:
         conf = {"broker_transport_options": {"priority_steps": list(range(10))}}
         publish(redis_broker, "add", 1, 2, queue="many", count=3, priority=3, conf=conf)
         publish(redis_broker, "add", 1, 2, queue="many", count=4, priority=5, conf=conf)
-        with local_exporter(redis_broker, queues=("many", "other")) as local:
-            assert lengths(local.scrape())["many"] == 3
-            assert "in many:" in local.blind_spots()["queue_priorities"]
-            assert (
-                local.scrape().value("celery_exporter_blind_spot", subject="queue_priorities") == 1
-            )
-        with local_exporter(
-            redis_broker,
-            queues=("many",),
-            broker_transport_options=conf["broker_transport_options"],
-        ) as local:
-            assert lengths(local.scrape())["many"] == 7
-            assert "queue_priorities" not in local.blind_spots()
+        for options in ({}, conf["broker_transport_options"]):
+            with local_exporter(
+                redis_broker,
+                queues=("many", "other"),
+                queue_priorities=True,
+                broker_transport_options=options,
+            ) as local:
+                scrape = local.scrape()
+                assert lengths(scrape) == {"many": 7, "other": 0}
+                declared = options.get("priority_steps", (0, 3, 6, 9))
+                steps = dict.fromkeys(declared, 0) | {3: 3, 5: 4}
+                shown = scrape.series("celery_queue_priority_length")
+                assert {
+                    dict(labels)["priority"]: value
+                    for labels, value in shown.items()
+                    if dict(labels)["queue"] == "many"
+                } == {str(step): count for step, count in steps.items()}
+                assert "queue_priorities" not in local.blind_spots()
 
-    def test_of_many_queues_are_all_looked_at_in_turn(self, redis_broker: Broker) -> None:
-        names = [f"queue-{number}" for number in range(50)]
+    def test_of_one_among_many_queues_are_counted_at_once(self, redis_broker: Broker) -> None:
+        names = [f"queue-{number}" for number in range(250)]
         with (
             redis_client(redis_broker) as connection,
             local_exporter(redis_broker, queues=tuple(names)) as local,
         ):
-            connection.lpush("queue-7\x06\x161", b"{}")
-            wait_for(lambda: (local.scrape(), "queue_priorities" in local.blind_spots())[1])
-            connection.delete("queue-7\x06\x161")
-            wait_for(lambda: (local.scrape(), "queue_priorities" not in local.blind_spots())[1])
+            for count in (1, 2, 0):
+                for name in ("queue-7", "queue-249"):
+                    connection.delete(f"{name}\x06\x161")
+                    if count:
+                        connection.lpush(f"{name}\x06\x161", *[b"{}"] * count)
+                scrape = local.scrape(names=("queues",))
+                assert lengths(scrape) == dict.fromkeys(names, 0) | {
+                    "queue-7": count,
+                    "queue-249": count,
+                }
 
 
 class TestHarm:

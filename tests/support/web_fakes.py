@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
+from celery_vitals.metrics.births import Births
 from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 from celery_vitals.workers.state import State
 
@@ -48,6 +49,7 @@ class FakeCollector:
         self.go_refresh.set()
         self.started = threading.Semaphore(0)
         self.asked: list[tuple[float, Collection[str] | None]] = []
+        self.births = Births()
         self.max_ages: list[float | None] = []
         self.refreshed: list[float] = []
         self.slow_close = False

@@ -59,6 +59,12 @@ ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
     ("kombu", lambda: redis_transport.Channel, "fanout_patterns", "events on Redis"),
     ("kombu", lambda: redis_transport.Channel, "keyprefix_queue", "discovery of queues"),
     ("kombu", lambda: redis_transport.Channel, "sep", "discovery of queues"),
+    (
+        "kombu",
+        lambda: virtual.Channel,
+        "from_transport_options",
+        "unknown transport options are ignored",
+    ),
     ("kombu", lambda: redis_transport.Channel, "priority_steps", "queue lengths by priority"),
     ("kombu", lambda: redis_transport.Channel, "unacked_key", "unacknowledged messages"),
     ("kombu", lambda: redis_transport.Channel, "unacked_index_key", "age of unacknowledged ones"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -94,7 +94,7 @@ class QueueStats:
     """The broker's name for this kind of queue: classic, quorum, stream, list; or empty."""
     oldest_at: float | None = None
     """Unix time at which the oldest message was sent, by its producer's clock."""
-    by_priority: Mapping[int, int] = field(default_factory=dict)
+    by_priority: Mapping[float, int] = field(default_factory=dict)
     """`ready` by priority, where the broker keeps priorities apart."""
     delayed: int | None = None
     """Messages that the broker holds back until their time."""
@@ -116,11 +116,21 @@ class QueueSnapshot:
     blind_spots: tuple[BlindSpot, ...] = ()
 
 
+@dataclass(frozen=True)
+class WorkerReports:
+    """What the workers report about their use of the broker."""
+
+    queues: frozenset[str] = frozenset()
+    """The queues that they consume, and that are to be read."""
+    transport_options: tuple[Mapping[str, Any], ...] = ()
+    """Their transport options that name keys, each once."""
+
+
 class QueueReader(Protocol):
     """Reads queue lengths over one connection."""
 
-    def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
-        """Read the numbers of all known queues and of the `consumed` ones."""
+    def measure(self, reports: WorkerReports, deadline: Deadline) -> QueueSnapshot:
+        """Read the numbers of all known queues and of those that workers consume."""
 
     def close(self) -> None:
         """Remove the reader's objects from the broker."""
@@ -243,6 +253,10 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     def split_urls(self, urls: Sequence[str]) -> tuple[str, ...]:
         """Return the addresses to be tried one after the other."""
         return completed(urls)
+
+    def option_names(self) -> frozenset[str]:
+        """Return the names of the transport options; empty where they are not checked."""
+        return frozenset()
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ConfigError for transport options that only fail when they are used."""

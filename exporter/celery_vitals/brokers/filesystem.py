@@ -58,6 +58,18 @@ class FilesystemKind(PolledKind):
     driver_type = "filesystem"
     connection_class = FilesystemConnection
 
+    def option_names(self) -> frozenset[str]:
+        """Return the folders, and what becomes of received messages."""
+        return frozenset(
+            {
+                "control_folder",
+                "data_folder_in",
+                "data_folder_out",
+                "processed_folder",
+                "store_processed",
+            }
+        )
+
     def writability_readers(
         self, options: QueueReaderOptions
     ) -> WritabilityReaders[BrokerConnection]:

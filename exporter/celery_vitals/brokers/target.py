@@ -12,6 +12,7 @@ from kombu import Connection, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers import transport_options
 from celery_vitals.brokers.base import BrokerKind
 from celery_vitals.brokers.capabilities import Capabilities
 from celery_vitals.brokers.kinds import capabilities_of, kind_of
@@ -77,6 +78,7 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
     scheme = scheme_of(given[0])
     kind = _kind(scheme)
     urls = kind.split_urls(given)
+    transport_options.check_names(settings.broker_transport_options, scheme, kind.option_names())
     options = _transport_options(settings, conf)
     if settings.event_queue is not None and not kind.durable_events:
         raise ConfigError(f"--event-queue: not supported on {scheme} (requires RabbitMQ)")

@@ -14,6 +14,7 @@ from celery_vitals.brokers.capabilities import Capability
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import Sample
+from celery_vitals.metrics.births import Births
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
@@ -33,6 +34,7 @@ class Dependencies:
     queues: QueueRegistry
     probe_now: Callable[[str], None]
     """Starts a probe of the collector of this name before the next scrape."""
+    births: Births = field(default_factory=Births)
     unsupported: list[BlindSpot] = field(default_factory=list)
     """What the broker kind or the settings prevent; collectors append to it."""
 

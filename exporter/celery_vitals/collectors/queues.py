@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import BrokerConnection, QueueReader, QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import (
+    BrokerConnection,
+    QueueReader,
+    QueueSnapshot,
+    QueueStats,
+    WorkerReports,
+)
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
+from celery_vitals.brokers.target import DEFAULT_VISIBILITY_TIMEOUT
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
@@ -60,16 +67,19 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         """Read the queues."""
         self._workers.first_round.wait(deadline.remaining * _FIRST_ROUND)
         self._queues.broadcasts = self._workers.broadcasts()
-        consumed = self._queues.included(self._workers.read_queues())
-        snapshot = self._session.use(deadline, lambda reader: reader.measure(consumed, deadline))
-        self._queues.mark_consumed(consumed)
+        reports = WorkerReports(
+            self._queues.included(self._workers.read_queues()), self._workers.transport_options()
+        )
+        snapshot = self._session.use(deadline, lambda reader: reader.measure(reports, deadline))
+        self._queues.mark_consumed(reports.queues)
         self._workers.observe_queues(snapshot.queues)
         return snapshot
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:
         """Yield the samples of each queue; none after a failed probe: unknown is not 0."""
-        if self._target.visibility_timeout is not None:
-            yield definitions.BROKER_VISIBILITY_TIMEOUT(self._target.visibility_timeout)
+        timeout = self._visibility_timeout()
+        if timeout is not None:
+            yield definitions.BROKER_VISIBILITY_TIMEOUT(timeout)
         if value is None:
             return
         evidence_of = self._queues.evidence()
@@ -85,6 +95,17 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         ):
             if amount is not None:
                 yield metric(amount)
+
+    def _visibility_timeout(self) -> float | None:
+        """Return the exporter's or its app's value, else the shortest that a worker applies."""
+        target = self._target
+        if target.visibility_timeout is not None:
+            return target.visibility_timeout
+        reported = (
+            target.kind.visibility_timeout(options, DEFAULT_VISIBILITY_TIMEOUT)
+            for options in self._workers.transport_options()
+        )
+        return min((seconds for seconds in reported if seconds is not None), default=None)
 
     def _queue_samples(self, name: str, stats: QueueStats) -> Iterator[Sample]:
         for metric, amount in (

@@ -21,6 +21,7 @@ from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
@@ -50,7 +51,7 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        return cls(shared.broker, shared.workers, shared.settings, probe_workers)
+        return cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
 
     def __init__(
         self,
@@ -58,9 +59,12 @@ class TasksCollector(BaseCollector[None]):
         registry: WorkerRegistry,
         settings: Settings,
         probe_workers: Callable[[], None],
+        births: Births | None = None,
     ) -> None:
         self._enables_events = settings.enable_events
-        limiter = CardinalityLimiter(_label_limits(settings), settings.max_series, threading.Lock())
+        limiter = CardinalityLimiter(
+            _label_limits(settings), settings.max_series, threading.Lock(), births
+        )
         kwarg_label = KwargLabel(*settings.task_label) if settings.task_label else None
         extra = (*settings.task_labels, *((kwarg_label.label,) if kwarg_label else ()))
         self._tables = TaskTables(

@@ -180,8 +180,8 @@ class WorkersCollector(ProbingCollector[bool]):
         if value and not self._registry.workers():
             text = (
                 "No worker has replied. Either no worker is running, or remote control is disabled"
-                " (worker_enable_remote_control), or the workers use another broker, virtual host"
-                " or database, or another control exchange, which --app would set."
+                " (worker_enable_remote_control), or the workers use another broker, virtual host,"
+                " database or global_keyprefix, or another control exchange, which --app would set."
             )
             yield BlindSpot("workers", text, "--app")
 

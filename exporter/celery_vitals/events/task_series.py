@@ -155,10 +155,11 @@ class TaskSeries:
 
     @property
     def received_count(self) -> int:
-        """Number of task-received events."""
-        return int(
-            sum(series.value for table, series in self._created if table is self._tables.received)
-        )
+        """Number of task-received events; 0 where they are counted together with other tasks."""
+        if self.aggregated:
+            return 0
+        received = self._tables.received
+        return int(sum(series.value for table, series in self._created if table is received))
 
     @property
     def aggregated(self) -> bool:
@@ -177,6 +178,12 @@ class TaskSeries:
         if total != self._total or not self._idle_since:  # changed, or not compared before
             self._total, self._idle_since = total, now
         return now - self._idle_since
+
+    @property
+    def held(self) -> bool:
+        """Whether a scraper has yet to see the value of a counter."""
+        held_after = self._tables.births.held_after
+        return any(series.born > held_after for series in self._counters())
 
     def expire(self) -> None:
         """Remove its series."""
@@ -281,7 +288,7 @@ class TaskSeriesIndex:
     def expire(self, now: float, idle: float) -> None:
         """Remove the series unchanged for `idle` seconds, and the names that have none left."""
         for key, series in list(self._series.items()):
-            if series.idle_seconds(now) > idle or series.aggregated:
+            if series.aggregated or (series.idle_seconds(now) > idle and not series.held):
                 series.expire()
                 del self._series[key]
         used = {key[0] for key in self._series}

@@ -38,6 +38,7 @@ class TaskTables:
         # Producers are no workers.
         without_worker = [label for label in extra if label != "worker"]
         self.sent = ValueTable(labelled(definitions.TASK_SENT, without_worker), limiter)
+        self.births = limiter.births
         self.received = value(definitions.TASK_RECEIVED)
         self.started = value(definitions.TASK_STARTED)
         self.succeeded = value(definitions.TASK_SUCCEEDED)

@@ -61,6 +61,8 @@ class MetricDefinition:
     kind: Kind
     labels: tuple[str, ...]
     help: str
+    counted: bool = False
+    """Whether the exporter counts it, from 0 on; other counters are read from their source."""
 
     def __call__(self, value: float, *labels: str) -> Sample:
         """Return a sample of this metric."""
@@ -97,21 +99,24 @@ class MetricGroup:
         """Declare a value that can go up and down."""
         return self._declare(name, Kind.GAUGE, labels, help)
 
-    def counter(self, name: str, *labels: str, help: str) -> MetricDefinition:
-        """Declare a value that only increases, named ..._total."""
-        return self._declare(name, Kind.COUNTER, labels, help)
+    def counter(self, name: str, *labels: str, help: str, counted: bool = True) -> MetricDefinition:
+        """Declare a value that only increases, named ..._total.
+
+        `counted` is False for a value that another program counts.
+        """
+        return self._declare(name, Kind.COUNTER, labels, help, counted)
 
     def histogram(self, name: str, *labels: str, help: str) -> MetricDefinition:
         """Declare a distribution; its table defines the buckets."""
-        return self._declare(name, Kind.HISTOGRAM, labels, help)
+        return self._declare(name, Kind.HISTOGRAM, labels, help, counted=True)
 
     def info(self, name: str, *labels: str, help: str) -> MetricDefinition:
         """Declare an info metric, named ..._info, whose value is always 1."""
         return self._declare(name, Kind.INFO, labels, help)
 
     def _declare(
-        self, name: str, kind: Kind, labels: tuple[str, ...], help: str
+        self, name: str, kind: Kind, labels: tuple[str, ...], help: str, counted: bool = False
     ) -> MetricDefinition:
-        definition = MetricDefinition(self.collector, name, kind, labels, help)
+        definition = MetricDefinition(self.collector, name, kind, labels, help, counted)
         self.definitions.append(definition)
         return definition

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
+from celery_vitals.metrics.births import Births
+
 OTHER = "_other"
 """The label value under which everything over a limit is aggregated."""
 
@@ -50,8 +52,13 @@ class CardinalityLimiter:
     """
 
     def __init__(
-        self, label_limits: Mapping[str, int], max_series: int, lock: threading.Lock
+        self,
+        label_limits: Mapping[str, int],
+        max_series: int,
+        lock: threading.Lock,
+        births: Births | None = None,
     ) -> None:
+        self.births = births or Births()
         self.update_lock = FairLock(lock)
         """Held while values change, and for moments while they are copied."""
         self.encode_lock = threading.Lock()

@@ -204,12 +204,14 @@ WORKER_ACCEPTED = workers.counter(
     "task",
     help="Number of executions that the worker has started since its own start, by task, including"
     " retries and redeliveries, from its `stats` reply.",
+    counted=False,
 )
 WORKER_PROCESSED = workers.counter(
     "celery_worker_processed_total",
     "worker",
     help="Number of executions that the worker has started since its own start, of all tasks, from"
     " its `stats` reply.",
+    counted=False,
 )
 WORKER_CPU = workers.counter(
     "celery_worker_cpu_seconds_total",
@@ -217,6 +219,7 @@ WORKER_CPU = workers.counter(
     "mode",
     help="CPU time of the worker's main process in seconds, without its pool's child processes,"
     " from its `stats` reply.",
+    counted=False,
 )
 WORKER_MEMORY = workers.gauge(
     "celery_worker_max_resident_memory_bytes",
@@ -306,7 +309,7 @@ BROKER_OLDEST_UNACKED = queues.gauge(
 BROKER_VISIBILITY_TIMEOUT = queues.gauge(
     "celery_broker_visibility_timeout_seconds",
     help="Time in seconds after which Redis redelivers an unacknowledged message, from the"
-    " transport options of the exporter or its app.",
+    " transport options of the exporter or its app, else the shortest that a worker reports.",
 )
 
 # The stream of events.

@@ -40,6 +40,8 @@ class TextFamily(Metric):
         plain = declared.family()
         super().__init__(plain.name, plain.documentation, plain.type)
         self._samples: list[MetricSample] | None = None
+        self.held_after = math.inf
+        """Counters that were created after this time are encoded as 0 (metrics/births.py)."""
 
     @property
     def samples(self) -> list[MetricSample]:

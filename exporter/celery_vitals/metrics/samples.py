@@ -5,6 +5,7 @@ Most samples have the same labels at every scrape, and many the same value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -12,10 +13,13 @@ from typing import NamedTuple
 from prometheus_client.samples import Sample as MetricSample
 
 from celery_vitals.metrics.base import MetricDefinition, Sample
+from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.encoder import TextFamily, format_value, head, series_prefix
 
 Values = Mapping[tuple[str, ...], float]
 """The values of one metric by their labels."""
+# So many series of one counter are remembered after the last of their samples.
+_MANY_BIRTHS = 10_000
 
 
 class _Line(NamedTuple):
@@ -60,29 +64,71 @@ class LineCache:
         return sorted(zip(self._labels, labels, strict=True))
 
 
+class CounterBirths:
+    """When each series of one counter first had a sample.
+
+    A series that returns is not new: its samples are absent while a collector fails.
+    """
+
+    def __init__(self) -> None:
+        self._born: dict[tuple[str, ...], float] = {}
+        self._last = -math.inf
+
+    def record(self, values: Values, now: float) -> None:
+        """Record the series that are new."""
+        if not values.keys() <= self._born.keys():
+            if len(self._born) > _MANY_BIRTHS:
+                self._born = {labels: self._born.get(labels, now) for labels in values}
+            self._born = {**dict.fromkeys(values, now), **self._born}
+            self._last = now
+
+    def visible(self, values: Values, held_after: float) -> Values:
+        """Return the values, with 0 for series that were new after this time."""
+        if self._last <= held_after:
+            return values
+        return {
+            labels: 0.0 if self._born[labels] > held_after else value
+            for labels, value in values.items()
+        }
+
+
 class SampleFamily(TextFamily):
     """The samples of one metric in one scrape."""
 
-    def __init__(self, definition: MetricDefinition, values: Values, lines: LineCache) -> None:
+    def __init__(
+        self,
+        definition: MetricDefinition,
+        values: Values,
+        lines: LineCache,
+        births: CounterBirths | None,
+    ) -> None:
         super().__init__(definition)
         self._definition = definition
         self._values = values
         self._lines = lines
+        self._births = births
+
+    def _visible(self) -> Values:
+        return self._births.visible(self._values, self.held_after) if self._births else self._values
 
     def current_samples(self) -> Iterable[MetricSample]:
         """Return the samples as prometheus_client represents them."""
-        samples = (Sample(self._definition, *pair) for pair in self._values.items())
+        samples = (Sample(self._definition, *pair) for pair in self._visible().items())
         return self._definition.family(samples).samples
 
     def parts(self, openmetrics: bool) -> list[bytes]:
         """Return HELP and TYPE, and a line per sample."""
-        return [_head_of(self._definition, openmetrics), self._lines.encode(self._values)]
+        return [_head_of(self._definition, openmetrics), self._lines.encode(self._visible())]
 
 
 class SampleEncoder:
     """The families of samples, in the order of `definitions`, and the text cached for them."""
 
-    def __init__(self, definitions: Sequence[MetricDefinition]) -> None:
+    def __init__(
+        self, definitions: Sequence[MetricDefinition], births: Births | None = None
+    ) -> None:
+        self._now = (births or Births()).now
+        self._births = {one: CounterBirths() for one in definitions if one.counted}
         self._caches = {definition: LineCache(definition) for definition in definitions}
 
     def families(self, samples: Iterable[Sample]) -> Iterator[SampleFamily]:
@@ -99,7 +145,10 @@ class SampleEncoder:
                 values[metric] = {labels: value}
         for definition, cached in self._caches.items():
             if definition in values:
-                yield SampleFamily(definition, values[definition], cached)
+                births = self._births.get(definition)
+                if births is not None:
+                    births.record(values[definition], self._now())
+                yield SampleFamily(definition, values[definition], cached, births)
 
 
 @cache

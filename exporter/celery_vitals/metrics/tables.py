@@ -7,6 +7,7 @@ threads, hold that lock only to copy what has changed; they encode without it.
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left
@@ -42,9 +43,10 @@ class Series:
 
     # `text` is the encoding of `encoded_value`, which is compared by identity: exact for NaN and
     # -0.0 too, and no other object takes the place of one that is referenced.
-    __slots__ = ("encoded_value", "labels", "size", "text", "value")
+    __slots__ = ("born", "encoded_value", "labels", "size", "text", "value")
 
     def __init__(self, labels: tuple[str, ...], size: int) -> None:
+        self.born = -math.inf
         self.labels = labels
         self.size = size
         self.value = 0.0
@@ -110,6 +112,7 @@ class _Table(ABC, Generic[S]):
         self.metric = metric
         self._limiter = limiter
         self._series: dict[tuple[str, ...], S] = {}
+        self._last_born = -math.inf
         self._heads = {
             openmetrics: head(metric.family(), openmetrics) for openmetrics in (True, False)
         }
@@ -142,8 +145,11 @@ class _Table(ABC, Generic[S]):
         """Return a metric family that reads the table each time it is encoded."""
         return TableFamily(self)
 
-    def parts(self, openmetrics: bool) -> list[bytes]:
-        """Return the text of the family, HELP and TYPE included, in its cached parts."""
+    def parts(self, openmetrics: bool, held_after: float = math.inf) -> list[bytes]:
+        """Return the text of the family, HELP and TYPE included, in its cached parts.
+
+        Counters that were created after `held_after` are 0.
+        """
         parts = [self._heads[openmetrics]]
         for chunk in self._chunks():
             with self._limiter.encode_lock:
@@ -152,16 +158,24 @@ class _Table(ABC, Generic[S]):
                         [series for series in chunk if series.value is not series.encoded_value]
                     )
                 self._encode(changed)
-                parts += [series.text for series in chunk]
+                if self._last_born > held_after:
+                    parts += [
+                        self._zero_text(series) if series.born > held_after else series.text
+                        for series in chunk
+                    ]
+                else:
+                    parts += [series.text for series in chunk]
         return parts
 
-    def samples(self) -> Iterator[Sample]:
-        """Yield the samples of the family."""
+    def samples(self, held_after: float = math.inf) -> Iterator[Sample]:
+        """Yield the samples of the family; counters created after `held_after` are 0."""
         for chunk in self._chunks():
             with self._limiter.update_lock:
                 copies = self._copies(chunk)
             for series, value, counts in copies:
                 labels = dict(zip(self.metric.labels, series.labels, strict=True))
+                if series.born > held_after:
+                    value, counts = 0.0, [0] * len(counts)
                 yield from self._samples(series, labels, value, counts)
 
     def _chunks(self) -> Iterator[list[S]]:
@@ -182,6 +196,9 @@ class _Table(ABC, Generic[S]):
             series = self._series.get(labels) or self._make(labels)
         if labels not in self._series:
             self._series[labels] = series
+            if self.metric.counted:
+                # After the line above: a scrape from now on includes the series.
+                series.born = self._last_born = self._limiter.births.now()
             self._limiter.add(names, labels, series.size)
         if labels != clean:
             self._limiter.count_aggregated(self.metric.name)
@@ -199,6 +216,9 @@ class _Table(ABC, Generic[S]):
 
     @abstractmethod
     def _encode(self, copies: Iterable[Copy[S]]) -> None: ...
+
+    @abstractmethod
+    def _zero_text(self, series: S) -> bytes: ...
 
     @abstractmethod
     def _samples(
@@ -221,6 +241,9 @@ class ValueTable(_Table[ValueSeries]):
         for series, value, _ in copies:
             series.text = f"{series.prefix}{format_value(value)}\n".encode()
             series.encoded_value = value
+
+    def _zero_text(self, series: ValueSeries) -> bytes:
+        return f"{series.prefix}{format_value(0)}\n".encode()
 
     def _samples(
         self, series: ValueSeries, labels: dict[str, str], value: float, counts: Sequence[int]
@@ -265,6 +288,9 @@ class HistogramTable(_Table[HistogramSeries]):
             series.text = series.buckets.text(series.encoded_labels, counts, value).encode()
             series.encoded_value = value
 
+    def _zero_text(self, series: HistogramSeries) -> bytes:
+        return series.buckets.text(series.encoded_labels, [0] * len(series.counts), 0.0).encode()
+
     def _samples(
         self, series: HistogramSeries, labels: dict[str, str], value: float, counts: Sequence[int]
     ) -> Iterator[Sample]:
@@ -285,8 +311,8 @@ class TableFamily(TextFamily):
 
     def current_samples(self) -> Iterator[Sample]:
         """Yield the samples in the table now."""
-        return self._table.samples()
+        return self._table.samples(self.held_after)
 
     def parts(self, openmetrics: bool) -> list[bytes]:
         """Return the text as of now."""
-        return self._table.parts(openmetrics)
+        return self._table.parts(openmetrics, self.held_after)

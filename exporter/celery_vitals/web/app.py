@@ -70,6 +70,8 @@ class App:
 
     async def _metrics(self, request: Request) -> Response:
         header = request.headers.get("x-prometheus-scrape-timeout-seconds")
+        # A client without the header stores no series, and gets every value at once.
+        scraper = request.client if header is not None else None
         seconds = negotiation.budget(header, self._settings.timeout, self._settings.timeout_offset)
         encode, content_type = negotiation.encoder(request.headers.get("accept", ""))
         compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
@@ -79,6 +81,7 @@ class App:
             self._max_age(request),
             encode,
             compress,
+            scraper,
         )
         try:
             parts = await self._scrapes.run(scrape)

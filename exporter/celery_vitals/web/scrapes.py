@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector as MetricSource
 
-from celery_vitals.metrics.encoder import Encoder, generate
+from celery_vitals.metrics.encoder import Encoder, TextFamily, generate
 from celery_vitals.web.log_on_change import FailureLog
 from celery_vitals.web.streaming import slices
 from celery_vitals.web.threads import NoThread, in_thread
@@ -49,6 +50,7 @@ class ScrapeRequest:
     """One request: `names` are the collectors to run, None means all; `compress` means gzip.
 
     Results up to `max_age` seconds old are reused.
+    `scraper` is the connection of a Prometheus server, None for other clients.
     """
 
     deadline: Deadline
@@ -56,6 +58,7 @@ class ScrapeRequest:
     max_age: float
     encode: Encoder
     compress: bool
+    scraper: Hashable | None = None
 
 
 class Scrapes:
@@ -133,6 +136,12 @@ class Scrapes:
             "scrape",
             partial(self._collector.scrape, request.deadline, request.names, request.max_age),
         )
+        held_after = math.inf
+        if request.scraper is not None:
+            held_after = self._collector.births.scrape(request.scraper)
+        for family in families:
+            if isinstance(family, TextFamily):
+                family.held_after = held_after
         for name, source in self._process.items():
             families += self._gather(name, source.collect)
         parts = generate(families, request.encode, self._encoding_failed)

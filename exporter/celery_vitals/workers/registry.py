@@ -41,6 +41,7 @@ class WorkerRegistry:
         self._tasks_started: dict[str, int | None] = {}
         self._other_mailboxes = 0
         self._broker_consumers: dict[str, int | None] = {}
+        self._transport_options: tuple[Mapping[str, Any], ...] = ()
         self.first_round = threading.Event()
         """Set after the first round of remote control, even a failed one."""
 
@@ -321,6 +322,20 @@ class WorkerRegistry:
     def read_queues(self) -> frozenset[str]:
         """Return those of them whose lengths are read: not the own ones of each process."""
         return frozenset(queue for worker in self.workers() for queue in worker.read_queues)
+
+    def transport_options(self) -> tuple[Mapping[str, Any], ...]:
+        """Return the transport options that workers report, each once.
+
+        While no worker is known, those of the last ones.
+        """
+        reported: list[Mapping[str, Any]] = []
+        for worker in self.workers():
+            options = worker.stats.transport_options if worker.stats else None
+            if options is not None and options not in reported:
+                reported.append(options)
+        if reported:
+            self._transport_options = tuple(reported)
+        return self._transport_options
 
     def broadcasts(self) -> frozenset[str]:
         """Return the exchanges that known workers consume by a queue of each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,21 @@ _POOL_KEYS = {
     "threads": "threads",
     "free-threads": "eventlet",
 }
+_TRANSPORT_OPTIONS: Mapping[str, Callable[[Any], bool]] = {
+    "sep": lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_OPTION,
+    "priority_steps": lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= _MAX_OPTION
+        and all(_number(step) is not None for step in value)
+    ),
+    "unacked_key": lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_OPTION,
+    "unacked_index_key": lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_OPTION,
+    "ack_emulation": lambda value: isinstance(value, (bool, int)),
+    "visibility_timeout": lambda value: bool(_number(value)),
+}
+"""The transport options that are used, and whether a value is plausible; others may be secret."""
+_MAX_OPTION = 100
+"""Characters of a text, or elements of a list."""
 _MAX_TASKS = 1000
 """Distinct task names kept per worker: `shadow` makes them unbounded."""
 
@@ -37,6 +52,9 @@ class Stats:
     cpu_system: float | None
     max_resident: float | None
     """Bytes."""
+    transport_options: Mapping[str, Any] | None = None
+    """Those of the broker connection that name its keys; kombu's default applies where one is
+    missing."""
 
     @classmethod
     def parse(cls, body: Any) -> Stats | None:
@@ -56,6 +74,7 @@ class Stats:
             cpu_user=_number(usage.get("utime")),
             cpu_system=_number(usage.get("stime")),
             max_resident=resident * _KILOBYTE if resident is not None else None,
+            transport_options=_transport_options(body.get("broker")),
         )
 
     @property
@@ -91,6 +110,17 @@ def _slots(pool: Mapping[str, Any]) -> int | None:
     if isinstance(processes, list) and processes:
         return len(processes)
     return whole(pool.get("max-concurrency"))
+
+
+def _transport_options(broker: Any) -> dict[str, Any] | None:
+    options = broker.get("transport_options") if isinstance(broker, dict) else None
+    if not isinstance(options, dict):
+        return None
+    return {
+        name: options[name]
+        for name, plausible in _TRANSPORT_OPTIONS.items()
+        if name in options and plausible(options[name])
+    }
 
 
 def _number(value: Any) -> float | None:

@@ -297,6 +297,22 @@ def task_failures() -> Iterator[Scenario]:
         },
         100, 250, 445,
     )  # fmt: skip
+    failed = f'celery_task_failed_total{{{labels},exception="KeyError"}}'
+    yield fires(
+        "the only three executions of a task fail between two scrapes",
+        "CeleryTaskAlwaysFails",
+        {
+            failed: until(60, None, until(61, 0, 3)),
+            f"celery_task_succeeded_total{{{labels}}}": until(60, None, 0),
+        },
+        60, 68, 425,
+    )  # fmt: skip
+    yield fires(
+        "a task fails three times, and the exporter forgets it each time",
+        "CeleryTaskAlwaysFails",
+        {failed: until(300, lambda minute: None if minute % 100 < 40 else minute % 100 > 40, None)},
+        235, 250, 410,
+    )  # fmt: skip
 
 
 def task_delays() -> Iterator[Scenario]:

@@ -23,6 +23,8 @@ SQS = "--broker-url=sqs://key:s3cret@"
 VISIBILITY = (
     "--broker-transport-option: visibility_timeout must be a positive number of seconds, not "
 )
+STEPS = "--broker-transport-option: priority_steps must be a list of numbers, not "
+SEPARATOR = "--broker-transport-option: sep must be text and not empty, not "
 TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
 
 
@@ -75,6 +77,41 @@ TLS_BACKEND = "--result-backend: Celery requires ssl_cert_reqs for TLS"
         ([REDIS, "--broker-transport-option=visibility_timeout=NaN"], VISIBILITY),
         ([REDIS, "--broker-transport-option=visibility_timeout=[1]"], VISIBILITY),
         (
+            [REDIS, "--broker-transport-option=priority_step=[0,5]"],
+            "--broker-transport-option: unknown option 'priority_step' of redis (expected one of: ",
+        ),
+        (
+            ["--broker-url=amqp://h", "--broker-transport-option=priority_steps=[0,5]"],
+            "--broker-transport-option: unknown option 'priority_steps' of amqp (expected one of: ",
+        ),
+        (
+            [SQS, "--broker-transport-option=queue_prefix=x"],
+            "--broker-transport-option: unknown option 'queue_prefix' of sqs (expected one of: ",
+        ),
+        (
+            ["--broker-url=filesystem://", "--broker-transport-option=data_folder=/x"],
+            "--broker-transport-option: unknown option 'data_folder' of filesystem (expected one",
+        ),
+        ([REDIS, "--broker-transport-option=priority_steps=text"], f"{STEPS}'text'"),
+        ([REDIS, "--broker-transport-option=priority_steps=3"], f"{STEPS}3"),
+        ([REDIS, "--broker-transport-option=priority_steps=[]"], f"{STEPS}[]"),
+        ([REDIS, '--broker-transport-option=priority_steps=["3"]'], f"{STEPS}['3']"),
+        ([REDIS, "--broker-transport-option=priority_steps=null"], f"{STEPS}None"),
+        ([REDIS, "--broker-transport-option=sep="], f"{SEPARATOR}''"),
+        ([REDIS, "--broker-transport-option=sep=5"], f"{SEPARATOR}5"),
+        (
+            [REDIS, "--broker-transport-option=global_keyprefix=5"],
+            "--broker-transport-option: global_keyprefix must be text, not 5",
+        ),
+        (
+            [REDIS, "--broker-transport-option=queue_order_strategy=fifo"],
+            "--broker-transport-option: unknown queue_order_strategy 'fifo' (expected one of: ",
+        ),
+        (
+            [REDIS, "--broker-transport-option=health_check_interval=often"],
+            "--broker-transport-option: health_check_interval must be a number, not 'often'",
+        ),
+        (
             [SQS, "--broker-transport-option=region=eu central"],
             "--broker-transport-option: region 'eu central' is not the name",
         ),
@@ -100,6 +137,14 @@ def test_an_option_that_the_kind_of_broker_rejects_is_one_line(
     "args",
     [
         [SQS, "--broker-transport-option=region=eu-central-1"],
+        [
+            REDIS,
+            "--broker-transport-option=priority_steps=[0, 9, 5.5, 5]",
+            "--broker-transport-option=sep=:",
+            "--broker-transport-option=queue_order_strategy=priority",
+            "--broker-transport-option=max_retries=3",
+        ],
+        ["--broker-url=amqp://h", "--broker-transport-option=confirm_publish=true"],
         ["--broker-url=sqs://"],
         ["--broker-url=SQS://key:a%2Fb%2B@"],
         [REDIS, "--result-backend=rediss://h/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem"],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.queue_registry import QueueRegistry
@@ -18,10 +16,10 @@ class GenericQueueReader:
         self._channel = connection.channel
         self._registry = registry
 
-    def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
+    def measure(self, reports: WorkerReports, deadline: Deadline) -> QueueSnapshot:
         """Count the messages of each queue."""
         queues: dict[str, QueueStats] = {}
-        for name in self._registry.names() | set(consumed):
+        for name in self._registry.names() | reports.queues:
             if deadline.passed:
                 raise ProbeError(Reason.TIMEOUT, f"deadline reached after {len(queues)} queues")
             queues[name] = QueueStats(ready=third_party.queue_size(self._channel, name))

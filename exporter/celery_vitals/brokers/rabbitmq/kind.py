@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
+import amqp
 from kombu import Connection
 
 from celery_vitals import third_party
@@ -72,6 +74,10 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     connection_class = AmqpConnection
     durable_events = True
     blocks_publishers = True
+
+    def option_names(self) -> frozenset[str]:
+        """Return the parameters of py-amqp's connection, which ignores others."""
+        return frozenset(inspect.signature(amqp.Connection).parameters) - {"kwargs"}
 
     def tls_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Accept the parameters of py-amqp, with or without `ssl_`."""

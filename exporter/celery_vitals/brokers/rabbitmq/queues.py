@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import amqp.exceptions
 
 from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.brokers.kombu_message import producer_timestamp
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.management import (
@@ -70,12 +70,12 @@ class RabbitMQQueueReader:
         self._delay_queues: list[str] | None = None
         self._refused: dict[str, str] = {}
 
-    def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
+    def measure(self, reports: WorkerReports, deadline: Deadline) -> QueueSnapshot:
         """Ask the management API for names and unacknowledged messages, then read the lengths."""
         infos, unavailable = self._infos(deadline)
         names = [
             name
-            for name in self._registry.names() | set(consumed)
+            for name in self._registry.names() | reports.queues
             if len(name.encode()) <= _LONGEST_NAME
         ]
         counts = dict(self._declared([*sorted(names), *(self._delay_queues or ())], deadline))

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import redis.exceptions
 from kombu import Connection
+from kombu.transport import redis as redis_transport
+from kombu.utils.scheduling import CYCLE_ALIASES, cycle_by_name
 
 from celery_vitals import third_party
 from celery_vitals.brokers import tls
@@ -30,6 +32,12 @@ from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
 from celery_vitals.brokers.redis.queues import RedisQueueReader
 from celery_vitals.brokers.redis.writability import RedisWritabilityReader, refusal_reason
+from celery_vitals.brokers.transport_options import (
+    OPTION,
+    check_numbers,
+    check_text,
+    is_number,
+)
 from celery_vitals.brokers.writability import RefusalReason
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
@@ -60,6 +68,41 @@ class RedisKind(BrokerKind[RedisConnection]):
     aliases = {"rediss": "redis"}  # noqa: RUF012 - typed in the base class
     connection_class = RedisConnection
 
+    def option_names(self) -> frozenset[str]:
+        """Return the options of kombu's channel, and those that its event loop reads."""
+        return third_party.transport_option_names(redis_transport.Transport) | {
+            "reauth_check_interval",
+            "retry",
+            "retry_on_error",
+        }
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Check what names the keys, and what kombu and redis-py only refuse when they connect."""
+        check_text(options, "sep", "unacked_key", "unacked_index_key")
+        check_text(options, "global_keyprefix", empty=True)
+        check_numbers(
+            options,
+            "health_check_interval",
+            "max_connections",
+            "socket_connect_timeout",
+            "socket_timeout",
+        )
+        steps = options.get("priority_steps", (0,))
+        if (
+            not isinstance(steps, (list, tuple, range))
+            or not steps
+            or not all(map(is_number, steps))
+        ):
+            raise ConfigError(f"{OPTION}: priority_steps must be a list of numbers, not {steps!r}")
+        strategy = options.get("queue_order_strategy", "round_robin")
+        try:
+            cycle_by_name(strategy)
+        except Exception:  # noqa: BLE001 - it may be the name of a class, whose import fails
+            raise ConfigError(
+                f"{OPTION}: unknown queue_order_strategy {strategy!r}"
+                f" (expected one of: {', '.join(CYCLE_ALIASES)})"
+            ) from None
+
     def visibility_timeout(self, options: Mapping[str, Any], default: float | None) -> float | None:
         """Return the application's own value, where it is known."""
         value = options.get("visibility_timeout", default)
@@ -71,8 +114,7 @@ class RedisKind(BrokerKind[RedisConnection]):
             seconds = math.nan
         if not seconds > 0:  # false for NaN too
             raise ConfigError(
-                "--broker-transport-option: visibility_timeout must be a positive number of"
-                f" seconds, not {value!r}"
+                f"{OPTION}: visibility_timeout must be a positive number of seconds, not {value!r}"
             )
         return seconds
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kombu.transport.redis import SentinelTransport
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from celery_vitals import third_party
 from celery_vitals.brokers.base import ConnectRequest
 from celery_vitals.brokers.capabilities import Capabilities, observed
 from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS
 from celery_vitals.brokers.redis.kind import RedisKind
+from celery_vitals.brokers.transport_options import OPTION
 from celery_vitals.errors import ConfigError
 
 
@@ -34,9 +37,14 @@ class SentinelKind(RedisKind):
         """Keep the Sentinels together: redis-py asks them itself."""
         return (";".join(urls),)
 
+    def option_names(self) -> frozenset[str]:
+        """Add those of Sentinel."""
+        return super().option_names() | third_party.transport_option_names(SentinelTransport)
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Require the name of the master."""
-        check_master_name(options, "--broker-transport-option")
+        super().check_options(options)
+        check_master_name(options, OPTION)
 
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
         """Bound the connections to the Sentinels as well."""

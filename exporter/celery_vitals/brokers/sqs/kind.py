@@ -16,10 +16,33 @@ from celery_vitals.brokers.base import (
 from celery_vitals.brokers.capabilities import Capabilities, observed, unobserved
 from celery_vitals.brokers.generic.kind import GenericKind
 from celery_vitals.brokers.sqs.queues import SqsQueueReader
+from celery_vitals.brokers.transport_options import OPTION
 from celery_vitals.errors import ConfigError
 
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_FLAG = "--broker-transport-option"
+_OPTION_NAMES = frozenset(
+    {
+        "client-config",
+        "endpoint_url",
+        "fetch_message_attributes",
+        "is_secure",
+        "port",
+        "predefined_exchanges",
+        "predefined_queues",
+        "queue_name_prefix",
+        "queue_tags",
+        "region",
+        "regioninfo",
+        "sqs-creation-attributes",
+        "sqs_base64_encoding",
+        "sts_role_arn",
+        "sts_token_buffer_time",
+        "sts_token_timeout",
+        "supports_fanout",
+        "visibility_timeout",
+        "wait_time_seconds",
+    }
+)
 _CREATES = unobserved("a broadcast would create topics and queues in the account")
 
 
@@ -72,11 +95,15 @@ class SqsKind(GenericKind):
     package = "boto3"
     install = "celery-vitals[sqs]"
 
+    def option_names(self) -> frozenset[str]:
+        """Return the options in kombu's documentation and source."""
+        return _OPTION_NAMES
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Check what boto3 would only refuse at the first request."""
         region = options.get("region")
         if region is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
-            raise ConfigError(f"{_FLAG}: region {region!r} is not the name of an AWS region")
+            raise ConfigError(f"{OPTION}: region {region!r} is not the name of an AWS region")
         predefined = options.get("predefined_queues")
         if predefined and not (
             isinstance(predefined, Mapping)
@@ -86,7 +113,7 @@ class SqsKind(GenericKind):
             )
         ):
             raise ConfigError(
-                f'{_FLAG}: predefined_queues must be {{"NAME": {{"url": "https://..."}}, ...}}'
+                f'{OPTION}: predefined_queues must be {{"NAME": {{"url": "https://..."}}, ...}}'
             )
 
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:

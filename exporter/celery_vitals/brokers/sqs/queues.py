@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats
+from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.queue_registry import QueueRegistry
@@ -30,13 +30,13 @@ class SqsQueueReader:
         self._registry = registry
         self._next_list = 0.0
 
-    def measure(self, consumed: Collection[str], deadline: Deadline) -> QueueSnapshot:
+    def measure(self, reports: WorkerReports, deadline: Deadline) -> QueueSnapshot:
         """Read every queue that exists; no queue is created, and no message received."""
         self._discover()
         queues: dict[str, QueueStats] = {}
         missing: list[str] = []
         denied: dict[str, Exception] = {}
-        for name in sorted(self._registry.names() | set(consumed)):
+        for name in sorted(self._registry.names() | reports.queues):
             if deadline.passed:
                 raise ProbeError(Reason.TIMEOUT, f"deadline reached after {len(queues)} queues")
             try:
