@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from celery_vitals.errors import ConfigError, VitalsError
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Secret, Settings
+    from celery_vitals.web.embed import asgi_app, wsgi_app
 
-__all__ = ["Collector", "ConfigError", "Secret", "Settings", "VitalsError", "__version__"]
+__all__ = [
+    "Collector",
+    "ConfigError",
+    "Secret",
+    "Settings",
+    "VitalsError",
+    "__version__",
+    "asgi_app",
+    "wsgi_app",
+]
 
 _MODULES = {
     "Collector": "celery_vitals.exporter",
@@ -24,6 +34,8 @@ _MODULES = {
     "Secret": "celery_vitals.settings",
     "Settings": "celery_vitals.settings",
     "VitalsError": "celery_vitals.errors",
+    "asgi_app": "celery_vitals.web.embed",
+    "wsgi_app": "celery_vitals.web.embed",
 }
 
 

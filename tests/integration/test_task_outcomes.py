@@ -45,7 +45,7 @@ def watched(module_broker: Broker) -> Iterator[WatchedWorker]:
         yield WatchedWorker(worker, publisher, exporter)
 
 
-@pytest.mark.parametrize("kind", ["Unreadable", "Silent", "Rpc", "Invalid"])
+@pytest.mark.parametrize("kind", ["Unreadable", "Silent", "Rpc", "Invalid", "Call", "Remote"])
 def test_unusual_exceptions_are_counted_by_class(watched: WatchedWorker, kind: str) -> None:
     before = tasks_of(watched.exporter).total(
         "celery_task_failed_total", task="project.odd_failure"

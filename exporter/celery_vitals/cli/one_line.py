@@ -10,7 +10,7 @@ import click
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.secrets import Redactor
-from celery_vitals.settings.click_options import ClickOption, option_source
+from celery_vitals.settings.click_options import ClickOption, usage_message
 
 PROGRAM = "celery-vitals"
 SECRETS = f"{__name__}.secrets"
@@ -37,15 +37,9 @@ def _one_line(ctx: click.Context | None = None) -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise OneLineError(_usage_message(error), ctx or error.ctx) from None
+        raise OneLineError(usage_message(error), ctx or error.ctx) from None
     except ConfigError as error:
         raise OneLineError(str(error), ctx) from None
-
-
-def _usage_message(error: click.UsageError) -> str:
-    if isinstance(error, click.BadParameter) and isinstance(error.param, ClickOption) and error.ctx:
-        return f"{option_source(error.ctx, error.param.option)}: {error.message}"
-    return error.format_message()
 
 
 class OneLineCommand(click.Command):

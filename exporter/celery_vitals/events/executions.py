@@ -93,27 +93,25 @@ class Executions:
         """Return the execution whose task-sent event, of that time, arrives late."""
         execution = self._first.get(uuid)
         while execution is not None:
-            if not execution.sent_event_seen and (
-                execution.attempt == UNKNOWN_ATTEMPT
-                or (
-                    execution.attempt == attempt
-                    # Other events contain the `shadow` of a name.  But what is sent by an execution
-                    # that runs is its replacement.
-                    and (execution.name is name or not 0 < execution.started_at < at)
-                )
-            ):
-                return execution
+            if not execution.sent_event_seen and execution.attempt in (attempt, UNKNOWN_ATTEMPT):
+                if execution.attempt == UNKNOWN_ATTEMPT or execution.name is name:
+                    return execution
+                # Other events contain the `shadow` of a name, which is never sent.  But what an
+                # execution sends while it runs is its replacement.
+                if not (execution.name.sent_event_seen or 0 < execution.started_at < at):
+                    return execution
             execution = execution.following
         return None
 
     def unreceived(self, uuid: str, name: Any, attempt: int) -> Execution | None:
-        """Return the execution of a message that a worker receives."""
+        """Return the execution of a message that a worker receives, maybe under its `shadow`."""
         execution, shadowed = self._first.get(uuid), None
         while execution is not None:
             if execution.worker is None and execution.attempt in (attempt, UNKNOWN_ATTEMPT):
                 if execution.name is name:
                     return execution
-                shadowed = shadowed or execution
+                if not name.sent_event_seen:
+                    shadowed = shadowed or execution
             execution = execution.following
         return shadowed
 

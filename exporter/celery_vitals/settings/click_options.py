@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +143,41 @@ def option_source(ctx: click.Context, option: Option) -> str | None:
 def settings_of(ctx: click.Context) -> Settings:
     """Build the settings of a command with all options.  Raises `ConfigError`."""
     return Settings(**{name: _value(ctx, option) for name, option in options_of(Settings).items()})
+
+
+def settings_of_keywords(function: str, keywords: Mapping[str, Any]) -> Settings:
+    """Build the settings from keyword arguments; variables and the file provide the others.
+
+    `config_file` is the path of the file.  Raises `ConfigError`.
+    """
+    declared = options_of(Settings)
+    names = [*declared, CONFIG_FILE.parameter]
+    for name in keywords:
+        if name not in names:
+            raise ConfigError(f"{function}: unknown option {name!r}{_suggestion(name, names)}")
+    left = {name: option for name, option in declared.items() if name not in keywords}
+    options = [one for option in left.values() for one in option.expanded()]
+    command = click.Command(function, params=[ClickOption(one) for one in (*options, CONFIG_FILE)])
+    given = keywords.get(CONFIG_FILE.parameter)
+    arguments = [] if given is None else [CONFIG_FILE.flag, str(given)]
+    try:
+        ctx = command.make_context(function, arguments)
+    except click.UsageError as error:
+        raise ConfigError(usage_message(error)) from None
+    values = {name: _value(ctx, option) for name, option in left.items()}
+    return Settings(**values, **{name: keywords[name] for name in declared if name in keywords})
+
+
+def _suggestion(name: str, names: Sequence[str]) -> str:
+    close = get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else " (see docs/options.md)"
+
+
+def usage_message(error: click.UsageError) -> str:
+    """Describe a wrong value by its source: a flag, a variable or a key of the file."""
+    if isinstance(error, click.BadParameter) and isinstance(error.param, ClickOption) and error.ctx:
+        return f"{option_source(error.ctx, error.param.option)}: {error.message}"
+    return error.format_message()
 
 
 def _value(ctx: click.Context, option: Option) -> Any:

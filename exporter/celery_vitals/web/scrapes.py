@@ -57,6 +57,7 @@ class ScrapeRequest:
     names: Collection[str] | None
     max_age: float
     encode: Encoder
+    content_type: str
     compress: bool
     scraper: Hashable | None = None
 
@@ -93,6 +94,12 @@ class Scrapes:
             if self.stopping:
                 raise Stopping from None
             raise
+
+    def run_here(self, request: ScrapeRequest) -> Sequence[bytes]:
+        """Scrape in the thread of the caller.  Raises Busy immediately when no slot is free."""
+        if not self._slots.acquire(blocking=False):
+            raise Busy
+        return self._scrape_and_release(request)
 
     async def refresh(self, max_age: float) -> None:
         """Run the collectors whose results are older than `max_age` seconds.

@@ -154,6 +154,25 @@ class Invalid(ValueError):
     __repr__ = __str__
 
 
+class Call(Exception):
+    """Shows itself as a call that is not its class."""
+
+    def __repr__(self) -> str:
+        return f"connect(host='db', port={id(self)})"
+
+
+class Remote(Exception):
+    """Shows the traceback in another process."""
+
+    def __str__(self) -> str:
+        header = "Traceback (most recent call last):"
+        first = f'{header}\n  File "a.py", line 1, in f\n    f()\nKeyError: 1'
+        context = "During handling of the above exception, another exception occurred:"
+        return f"the server replied:\n{first}\n\n{context}\n\n{first}"
+
+    __repr__ = __str__
+
+
 ODD_FAILURES: dict[str, type[Exception]] = {
-    one.__name__: one for one in (Unreadable, Silent, Rpc, Invalid)
+    one.__name__: one for one in (Unreadable, Silent, Rpc, Invalid, Call, Remote)
 }

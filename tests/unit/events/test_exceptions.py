@@ -179,7 +179,8 @@ def test_the_repr_of_an_exception(name: str, message: str) -> None:
         "MaybeEncodingError",
     }
     if name not in wrappers:
-        assert exception_class(f"{name}({message!r})", None) == name
+        unproven = name.lstrip("_")[:1].islower()
+        assert exception_class(f"{name}({message!r})", None) == ("unknown" if unproven else name)
 
 
 @pytest.mark.parametrize(
@@ -188,3 +189,130 @@ def test_the_repr_of_an_exception(name: str, message: str) -> None:
 )
 def test_huge_texts_take_no_long_time(text: str) -> None:
     assert len(exception_class(text, text)) <= 100
+
+
+# What proves a class
+
+
+class Connect(Exception):
+    """An exception whose repr looks like a call of something else, and contains an address."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.port = port
+
+    def __repr__(self) -> str:
+        return f"connect(host='db', port={self.port})"
+
+
+class Quotes(Exception):
+    """An exception whose repr is that of its cause."""
+
+    def __repr__(self) -> str:
+        return repr(self.__cause__)
+
+
+def in_task(trace: str) -> str:
+    """Return a traceback with the frame of Celery's call of the task, from the last of a chain."""
+    before, header, frames = trace.partition("\n\nTraceback")
+    if "direct cause" not in before.partition("Traceback")[0]:
+        before, header, frames = "", "Traceback", trace.removeprefix("Traceback")
+    line, end, rest = frames.partition("\n")
+    frame = '  File "/site-packages/celery/app/trace.py", line 453, in trace_task\n    R = fun()\n'
+    return f"{before}{header}{line}{end}{frame}{rest}"
+
+
+REMOTE = text_of(raising(KeyError("far away")))
+REMOTE_CHAIN = text_of(raising(KeyError("far away"), OSError("network")))
+NAMED: list[BaseException] = [
+    ValueError(),
+    OwnReprError(1),
+    Connect(1),
+    Quotes("x"),
+    NotRegistered("x"),
+]
+
+
+def test_a_repr_that_looks_like_a_call_is_not_a_class() -> None:
+    names = {
+        exception_class(repr(Connect(port)), text_of(raising(Connect(port)))) for port in range(300)
+    }
+    assert names == {"Connect"}
+    assert exception_class("connect(host='db')", None) == "unknown"
+    assert exception_class("connect(host='db')", text_of(raising(ValueError("x")))) == "ValueError"
+    assert exception_class("timeout('timed out')", "socket.timeout: timed out\n") == "timeout"
+
+
+@pytest.mark.parametrize("error", NAMED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "remote", [REMOTE, REMOTE_CHAIN, f'\n"""\n{REMOTE}"""', f"{REMOTE}\n{REMOTE}"]
+)
+@pytest.mark.parametrize("cause", [None, OSError("cause"), Connect(2)])
+def test_a_traceback_in_the_message(
+    error: BaseException, remote: str, cause: BaseException | None
+) -> None:
+    error.args = (f"the server replied: {remote}",)
+    trace = text_of(raising(error, cause))
+    own = type(error).__name__
+    assert exception_class(repr(error), in_task(trace)) == own
+    if own in repr(error) or (remote is not REMOTE_CHAIN and cause is None):
+        assert exception_class(repr(error), trace) == own
+
+
+def test_a_traceback_in_the_message_of_a_cause() -> None:
+    trace = text_of(raising(ValueError("x"), RuntimeError(f"replied: {REMOTE}")))
+    assert exception_class("ValueError('x')", trace) == "ValueError"
+    assert exception_class("connect(1)", trace) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    "kind", ["multiprocessing.pool", "concurrent.futures.process._", "billiard.einfo."]
+)
+@pytest.mark.parametrize("inner", [REMOTE, REMOTE_CHAIN])
+@pytest.mark.parametrize("repr_", ["<own>", "KeyError('far away')"])
+def test_a_cause_that_is_a_traceback_of_another_process(kind: str, inner: str, repr_: str) -> None:
+    cause = f'{kind}RemoteTraceback: \n"""\n{inner}"""\n\n'
+    direct = "The above exception was the direct cause of the following exception:\n\n"
+    assert exception_class(repr_, f"{cause}{direct}{REMOTE}") == "KeyError"
+
+
+def test_the_exception_that_was_raised_while_another_was_handled() -> None:
+    def raises() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise Connect(1)  # noqa: B904
+
+    assert exception_class(repr(Connect(1)), text_of(raises)) == "Connect"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups")
+def test_the_class_of_an_exception_group_is_that_of_the_group() -> None:
+    class OwnGroup(ExceptionGroup):  # type: ignore[name-defined,misc,unused-ignore]  # noqa: F821
+        def __repr__(self) -> str:
+            return "<several>"
+
+    for cause in (None, ValueError("cause"), OwnGroup("inner", [KeyError("b")])):
+        group = OwnGroup("several", [ValueError("a"), OwnGroup("deep", [KeyError("b")])])
+        assert exception_class(repr(group), text_of(raising(group, cause))) == "OwnGroup"
+
+
+TRACE = text_of(raising(ValueError("x")))
+
+
+@pytest.mark.parametrize(
+    ("text", "trace", "name"),
+    [
+        ("ValueError('x')", TRACE[: TRACE.index("ValueError:")], "ValueError"),  # cut at its end
+        ("<own>", TRACE[: TRACE.index("ValueError:")], "unknown"),
+        ("<own>", TRACE[: TRACE.index("ValueError:") + 14], "ValueError"),
+        ("<own>", TRACE[TRACE.index("\n") + 1 :], "ValueError"),  # cut at its start
+        ("<own>", "...\n" + TRACE[TRACE.index("\n") + 1 :], "ValueError"),
+        ("<own>", "package.mod.ValueError: x\n", "ValueError"),  # never raised
+        ("<own>", "something went wrong", "unknown"),
+        ("error('x')", TRACE.replace("ValueError", "zlib.error"), "error"),
+        ("UnpickleableExceptionWrapper('m', 'ValueError', (), 'x')", TRACE, "ValueError"),
+    ],
+)
+def test_a_traceback_that_is_cut(text: str, trace: str, name: str) -> None:
+    assert exception_class(text, trace) == name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.scene import WORKER, Scene
@@ -283,3 +285,38 @@ def test_executions_of_one_id_are_bounded(scene: Scene) -> None:
     scene.idle(3)
     counts = [scene.total(f"task_{kind}_total", task="add") for kind in ("started", "succeeded")]
     assert counts == [3000, 3000]
+
+
+@pytest.mark.parametrize("late", ["p", "one", "one's child", "two", "two's child"])
+@pytest.mark.parametrize("seconds", [0.005, 0.02, 0.05, 0.1])
+def test_events_of_one_process_arrive_late(scene: Scene, late: str, seconds: float) -> None:
+    """A task retries in another queue, where it is replaced by one in the first queue."""
+    for name in ("move", "inner"):
+        scene.sent(name, name)
+        scene.run(name, name)
+    events: list[tuple[float, str, str, dict[str, Any]]] = [
+        (0.000, "p", "sent", {"name": "move", "queue": "q", "retries": 0}),
+        (0.001, "one", "received", {"name": "move", "retries": 0}),
+        (0.002, "one", "started", {}),
+        (0.010, "one's child", "sent", {"name": "move", "queue": "r", "retries": 1}),
+        (0.012, "two", "received", {"name": "move", "retries": 1}),
+        (0.013, "two", "started", {}),
+        (0.020, "one", "retried", {}),
+        (0.040, "two's child", "sent", {"name": "inner", "queue": "q", "retries": 0}),
+        (0.050, "one", "received", {"name": "inner", "retries": 0}),
+        (0.052, "one", "started", {}),
+        (0.054, "one", "succeeded", {"runtime": 0.001}),
+    ]
+    began = scene.now
+    began = scene.now
+    for at, who, kind, fields in sorted(
+        events, key=lambda event: event[0] + seconds * (event[1] == late)
+    ):
+        scene.now = began + at + seconds * (who == late)
+        hostname = {"one": WORKER, "two": OTHER_WORKER}.get(who, "gen@host")
+        event = {"hostname": hostname, "timestamp": began + at, **fields}
+        scene.send(f"task-{kind}", "x", after=0.0, **event)
+    whole = {"sent": 2, "received": 2, "started": 2}
+    assert scene.task("move", "q") == {**whole, "retried": 1, "succeeded": 1}
+    assert scene.task("move", "r") == {"sent": 1, "received": 1, "started": 1}
+    assert scene.task("inner", "q") == {**whole, "succeeded": 2}

@@ -11,7 +11,6 @@ from starlette.routing import Mount
 
 from celery_vitals.exporter import Collector
 from celery_vitals.settings import Settings
-from celery_vitals.web import build_app
 from celery_vitals.web.app import App
 from tests.support.web_fakes import FakeCollector
 from tests.unit.web.conftest import Start
@@ -62,22 +61,26 @@ def test_not_ready_while_stopping() -> None:
 
     async def ask() -> list[int]:
         await app.stop(grace=0)
-        return [(await _get(app.asgi, path))[0] for path in ("/-/ready", "/-/healthy", "/metrics")]
+        return [
+            (await get_asgi(app.asgi, path))[0] for path in ("/-/ready", "/-/healthy", "/metrics")
+        ]
 
     assert asyncio.run(ask()) == [503, 200, 503]
 
 
 def test_mounted_in_another_app() -> None:
-    app = build_app(cast(Collector, FakeCollector()), Settings())
+    app = App(cast(Collector, FakeCollector()), Settings()).asgi
     host = Starlette(routes=[Mount("/vitals", app)])
-    status, body = asyncio.run(_get(host, "/vitals/metrics"))
+    status, body = asyncio.run(get_asgi(host, "/vitals/metrics"))
     assert status == 200
     assert b"celery_broker_up 1.0" in body
-    assert asyncio.run(_get(host, "/vitals/"))[0] == 200
-    assert asyncio.run(_get(host, "/metrics"))[0] == 404
+    assert asyncio.run(get_asgi(host, "/vitals/"))[0] == 200
+    assert asyncio.run(get_asgi(host, "/metrics"))[0] == 404
 
 
-async def _get(app: Any, path: str) -> tuple[int, bytes]:
+async def get_asgi(
+    app: Any, path: str, client: tuple[str, int] | None = None, **headers: str
+) -> tuple[int, bytes]:
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -92,7 +95,8 @@ async def _get(app: Any, path: str) -> tuple[int, bytes]:
         "path": path,
         "root_path": "",
         "query_string": b"",
-        "headers": [],
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": client,
     }
     await app(scope, receive, send)
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)

@@ -1,0 +1,142 @@
+"""What each path returns, whatever the interface of the server."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from celery_vitals.deadline import Deadline
+from celery_vitals.web import negotiation
+from celery_vitals.web.pages import Page
+from celery_vitals.web.scrape_intervals import Client, ScrapeIntervals
+from celery_vitals.web.scrapes import ScrapeRequest
+from celery_vitals.web.streaming import SlicedResponse
+
+if TYPE_CHECKING:
+    from celery_vitals.exporter import Collector
+    from celery_vitals.settings import Settings
+
+Handler = TypeVar("Handler")
+
+_logger = logging.getLogger(__name__)
+
+
+class Endpoints:
+    """Interprets requests and builds responses.  Nothing here blocks.
+
+    Without `connections_last` a client is known by its host alone: servers of applications close a
+    connection after a few seconds, Prometheus opens another one for each scrape.
+    """
+
+    def __init__(self, collector: Collector, settings: Settings, *, connections_last: bool) -> None:
+        self._connections_last = connections_last
+        self._collector = collector
+        self._settings = settings
+        self._page = Page(settings)
+        self._intervals = ScrapeIntervals()
+        self._paths: tuple[str, ...] = ()
+        self.page_max_age = self._page.max_age
+
+    def routes(
+        self, page: Handler, healthy: Handler, ready: Handler, metrics: Handler
+    ) -> dict[str, Handler]:
+        """Return the handlers by path; with the path `/` the metrics replace the page."""
+        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
+        routes[self._settings.web_telemetry_path] = metrics
+        self._paths = tuple(routes)
+        return routes
+
+    def scrape_request(self, request: Request) -> ScrapeRequest:
+        """Return what a request for the metrics asks for; HTTPException when it is invalid."""
+        header = request.headers.get("x-prometheus-scrape-timeout-seconds")
+        client = self._client(request)
+        seconds = negotiation.budget(header, self._settings.timeout, self._settings.timeout_offset)
+        encode, content_type = negotiation.encoder(request.headers.get("accept", ""))
+        compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
+        return ScrapeRequest(
+            Deadline.after(seconds),
+            self._selected(request),
+            self._max_age(client),
+            encode,
+            content_type,
+            compress,
+            # A client without the header stores no series, and gets every value at once.
+            client if header is not None else None,
+        )
+
+    def _selected(self, request: Request) -> Collection[str] | None:
+        """Return the collectors that collect[] or exclude[] select; None selects all."""
+        names = self._collector.names
+        included = request.query_params.getlist("collect[]")
+        excluded = request.query_params.getlist("exclude[]")
+        expected = f"expected one of: {', '.join(names)}"
+        if included and excluded:
+            raise HTTPException(400, f"collect[] and exclude[] are mutually exclusive ({expected})")
+        for parameter, values in (("collect[]", included), ("exclude[]", excluded)):
+            if not set(values) <= set(names):
+                problem = "unknown or disabled collector"
+                raise HTTPException(400, f"{parameter}: {problem} ({expected})")
+        if included:
+            return tuple(name for name in names if name in included)
+        if excluded:
+            return tuple(name for name in names if name not in excluded)
+        return None
+
+    def _client(self, request: Request) -> Client | None:
+        if request.client is None or self._connections_last:
+            return request.client
+        return request.client.host, 0
+
+    def _max_age(self, client: Client | None) -> float:
+        if self._settings.min_interval is not None:
+            return self._settings.min_interval
+        return self._intervals.reuse_for(client)
+
+    def metrics(self, scrape: ScrapeRequest, parts: Sequence[bytes]) -> SlicedResponse:
+        """Return the metrics."""
+        headers = {"Content-Type": scrape.content_type, "Vary": "Accept, Accept-Encoding"}
+        if scrape.compress:
+            headers["Content-Encoding"] = "gzip"
+        return SlicedResponse(parts, headers=headers)
+
+    def busy(self) -> Response:
+        """Return that too many scrapes are running."""
+        limit = self._settings.web_max_requests
+        return line(f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503)
+
+    def page(self) -> Response:
+        """Return the status page, of the results of the last probes."""
+        text = self._page.render(self._collector.status(), time.time())
+        return HTMLResponse(text, headers={"Content-Security-Policy": self._page.policy})
+
+    def page_failed(self, error: Exception) -> Response:
+        """Return that there is no page, and log the type of the error: its text may be secret."""
+        _logger.error("cannot render the status page: %s", type(error).__name__)
+        return line(
+            "Cannot render the status page (see the log). The metrics are not affected.", 500
+        )
+
+    def error(self, error: HTTPException) -> Response:
+        """Return an error as one line."""
+        texts = {
+            404: f"Not found (paths: {', '.join(self._paths)})",
+            405: "Method not allowed (allowed: GET, HEAD)",
+        }
+        headers = {"Allow": "GET, HEAD"} if error.status_code == 405 else None
+        return line(texts.get(error.status_code, error.detail), error.status_code, headers)
+
+
+def healthy() -> Response:
+    """Return that the process is alive."""
+    return PlainTextResponse("ok\n")
+
+
+def line(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Return a response of one line."""
+    return PlainTextResponse(f"{text}\n", status, headers)
