@@ -19,6 +19,8 @@ from celery_vitals.deadline import Deadline
 
 FIRST_WAIT = 1.0
 """Seconds to wait for replies while no worker is known; Celery's default."""
+_LATE_WAIT = 0.25
+"""Seconds to wait for late replies where no command is sent."""
 GRACE_FACTOR = 2.0
 GRACE_MIN = 0.005
 """Unknown workers get this multiple of the slowest known reply, and at least these seconds."""
@@ -100,6 +102,8 @@ class RemoteControl:
         self.silent: int | None = None
         """Mailboxes that received the last broadcast and did not reply in time; None where the
         broker does not report how many there are."""
+        self.received = False
+        """Whether a mailbox may have received the last broadcast."""
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def ask(
@@ -109,7 +113,8 @@ class RemoteControl:
 
         With none expected it waits FIRST_WAIT seconds at most.  Other workers (a new one, one that
         has long been silent) get a short grace period after the last expected one.  Late answers
-        to earlier rounds are included: they show that the worker is alive.
+        to earlier rounds are included: they show that the worker is alive.  Without commands it
+        only collects those.
         """
         sent = time.monotonic()
         tickets = {str(uuid.uuid4()): command for command in commands}
@@ -121,15 +126,16 @@ class RemoteControl:
             [self._message(ticket, command) for ticket, command in tickets.items()]
         )
         current = _Round(tickets, expected)
-        self._collect(
-            current,
-            bool(expected),
-            mailboxes,
-            deadline if expected else deadline.within(FIRST_WAIT),
-        )
-        self._replies_pending = not (
-            current.complete and (mailboxes is None or current.complete_for(mailboxes))
-        )
+        if not commands:
+            until = deadline.within(_LATE_WAIT)
+        else:
+            until = deadline if expected else deadline.within(FIRST_WAIT)
+        self._collect(current, bool(commands and expected), mailboxes, until)
+        self.received = mailboxes != 0 and not self._mailbox.undelivered
+        if commands:
+            self._replies_pending = not (
+                current.complete and (mailboxes is None or current.complete_for(mailboxes))
+            )
         self.silent = max(0, mailboxes - len(current.replied)) if mailboxes is not None else None
         return current.answers
 

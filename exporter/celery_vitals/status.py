@@ -100,7 +100,9 @@ def cluster_status(
             registry,
             consumed,
             evidence,
-            workers_known=workers is not None and workers.reason is None,
+            workers_known=workers is not None
+            and workers.value is not False
+            and workers.reason is None,
         ),
         blind_spots=blind_spots,
         broker_state=broker_state,

@@ -10,7 +10,7 @@ pyproject.toml excludes the next major version of each library.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,17 @@ from celery.app import defaults
 from celery.app.backends import by_url
 from celery.backends.base import KeyValueStoreBackend
 from celery.events.event import get_exchange
-from kombu.serialization import prepare_accept_content, registry
+from kombu.serialization import registry
 
 # kombu, all transports
 
 
-def accepted_content_types(names: Iterable[str]) -> set[str]:
-    """Return the content types of these serializers.
+def serializer_name(name: str) -> str:
+    """Return the name of a serializer that is given by its name or its content type.
 
-    kombu `serialization.prepare_accept_content`: `loads` takes content types, not names.
+    kombu `serialization.registry`, `SerializerRegistry.type_to_name`.
     """
-    return cast("set[str]", prepare_accept_content(list(names)))
+    return str(registry.type_to_name.get(name, name))
 
 
 def decodes(content_type: str) -> bool:

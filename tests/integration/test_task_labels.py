@@ -170,6 +170,39 @@ def test_the_worker_and_a_keyword_argument_are_labels_where_that_is_wanted(
         assert scrape.total("celery_exporter_series_folded_total") > 0
 
 
+@pytest.mark.parametrize(
+    ("argument", "with_app", "by_position", "by_keyword"),
+    [
+        ("args.0", False, "acme", ""),
+        ("kwargs.customer", False, "", "acme"),
+        ("args.0", True, "acme", "acme"),
+        ("kwargs.customer", True, "acme", "acme"),
+        ("args.customer", True, "acme", "acme"),
+    ],
+)
+def test_a_positional_argument_is_a_label_and_by_name_where_the_app_is_known(
+    module_broker: Broker,
+    workers: dict[str, Worker],
+    argument: str,
+    with_app: bool,
+    by_position: str,
+    by_keyword: str,
+) -> None:
+    options = [
+        "--task-label",
+        f"tenant={argument}",
+        *(["--app", "project.app"] if with_app else []),
+    ]
+    with following(module_broker, *options) as exporter, Publisher(module_broker) as publisher:
+        publisher.send("bill", "acme", 5, queue="q8", count=3)
+        publisher.send("bill", queue="q8", kwargs={"amount": 5, "customer": "acme"}, count=2)
+        scrape = until(exporter, 5, "celery_task_succeeded_total", task="project.bill")
+        expected: dict[str, float] = {}
+        for value, count in ((by_position, 3), (by_keyword, 2)):
+            expected[value] = expected.get(value, 0) + count
+        assert scrape.total_by("tenant", "celery_task_succeeded_total") == expected
+
+
 def test_names_over_the_cap_are_counted_together(
     module_broker: Broker, workers: dict[str, Worker]
 ) -> None:

@@ -47,7 +47,8 @@ def redis_store() -> Any:
 
 
 ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
-    ("kombu", lambda: kombu.serialization, "prepare_accept_content", "replies are not decoded"),
+    ("kombu", lambda: kombu.serialization.registry, "_decoders", "signed events and replies"),
+    ("kombu", lambda: kombu.serialization.registry, "type_to_name", "commands to workers"),
     ("kombu", lambda: virtual.Channel, "_size", "queue lengths"),
     ("kombu", lambda: virtual.Channel, "get_table", "removal of orphaned event queues"),
     ("kombu", lambda: virtual.Channel, "_delete", "removal of orphaned event queues"),

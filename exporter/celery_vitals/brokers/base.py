@@ -11,6 +11,7 @@ from kombu import Connection
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.capabilities import Capabilities
+from celery_vitals.brokers.serialization import JSON
 from celery_vitals.brokers.tls import UnverifiedCertificate
 from celery_vitals.brokers.urls import completed
 from celery_vitals.brokers.writability import (
@@ -174,7 +175,10 @@ class Mailbox(Protocol):
         """Whether the broker has returned the last broadcast, since no worker is bound."""
 
     def broadcast(self, messages: Sequence[Mapping[str, Any]]) -> int | None:
-        """Send messages to all workers; return how many mailboxes receive them, if known."""
+        """Send messages to all workers; return how many mailboxes receive them, if known.
+
+        Without messages, only keep the mailbox.
+        """
 
     def receive(self, deadline: Deadline) -> Sequence[Reply]:
         """Return the replies that have arrived; wait for the first of them until `deadline`.
@@ -206,8 +210,15 @@ class EventReceiver(Protocol):
     def receive(self, seconds: float) -> None:
         """Deliver what has arrived, one block at most; wait up to `seconds` for it."""
 
-    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
-        """Send a JSON message as workers do, without waiting for an answer."""
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        content_type: str = JSON,
+        encoding: str = "utf-8",
+    ) -> None:
+        """Send a message as workers do, without waiting for an answer."""
 
     def close(self, deadline: Deadline) -> None:
         """End the subscription in good order and remove it from the broker."""
@@ -325,8 +336,8 @@ class BrokerKind(ABC, Generic[ConnectionT]):
         """Return the factory of the queue readers of one broker."""
 
     @abstractmethod
-    def mailbox(self, connection: ConnectionT, control_exchange: str) -> Mailbox:
-        """Open a mailbox for replies."""
+    def mailbox(self, connection: ConnectionT, control_exchange: str, serializer: str) -> Mailbox:
+        """Open a mailbox for replies; `serializer` is that of the commands."""
 
     @abstractmethod
     def event_receiver(

@@ -40,14 +40,19 @@ class Message:
 
 
 def write(
-    body: bytes, exchange: str, routing_key: str = "", headers: Mapping[str, Any] | None = None
+    body: bytes,
+    exchange: str,
+    routing_key: str = "",
+    headers: Mapping[str, Any] | None = None,
+    content_type: str = JSON,
+    encoding: str = "utf-8",
 ) -> bytes:
-    """Return a transient JSON message."""
+    """Return a transient message."""
     return json.dumps(
         {
             "body": base64.b64encode(body).decode(),
-            "content-encoding": "utf-8",
-            "content-type": JSON,
+            "content-encoding": encoding,
+            "content-type": content_type,
             "headers": headers or {},
             "properties": {
                 "delivery_mode": 1,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +12,18 @@ from celery import Celery
 from kombu import Connection, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
+from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers import transport_options
 from celery_vitals.brokers.base import BrokerKind
 from celery_vitals.brokers.capabilities import Capabilities
 from celery_vitals.brokers.kinds import capabilities_of, kind_of
+from celery_vitals.brokers.serialization import encode
 from celery_vitals.brokers.urls import scheme_of
 from celery_vitals.errors import ConfigError
 from celery_vitals.queue_names import ends_in_uuid, is_internal
 from celery_vitals.settings import Settings, app_configuration
+from celery_vitals.settings.celery_app import task_parameters
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
 """Celery's default when an app names no broker."""
@@ -46,11 +50,15 @@ class Target:
     """The result backend's address with its credentials; empty where there is none."""
     backend_settings: Mapping[str, Any] = field(repr=False)
     control_exchange: str
+    control_serializer: str
+    """The serializer of commands: one that the workers of the app accept."""
     event_exchange: str
     queues: frozenset[str]
     """The queues that the settings and the app name."""
     streams: frozenset[str]
     """The queues that the app declares as streams."""
+    task_parameters: Mapping[str, Sequence[str]]
+    """The names of the parameters of the app's tasks, where a label needs them."""
     visibility_timeout: float | None
     """Seconds, where the broker redelivers messages and the application's value is known."""
     blind_spots: tuple[BlindSpot, ...] = ()
@@ -98,9 +106,11 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
         backend_url=_backend_url(settings, conf),
         backend_settings=_backend_settings(settings, conf),
         control_exchange=conf.control_exchange if conf else "celery",
+        control_serializer=_control_serializer(conf),
         event_exchange=conf.event_exchange if conf else "celeryev",
         queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
         streams=frozenset(_streams_of(app) if app is not None else ()),
+        task_parameters=task_parameters(app) if app is not None and settings.task_label else {},
         visibility_timeout=kind.visibility_timeout(
             options, DEFAULT_VISIBILITY_TIMEOUT if conf is not None else None
         ),
@@ -188,6 +198,22 @@ def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:
         **settings.result_backend_transport_options,
     }
     return {**of_app, "result_backend_transport_options": options}
+
+
+def _control_serializer(conf: Any) -> str:
+    """Return JSON, else the serializer of tasks, else another one that the app's workers accept."""
+    if conf is None:
+        return "json"
+    accepted = {third_party.serializer_name(name) for name in conf.accept_content or ()}
+    names = ["json", conf.task_serializer, *sorted(accepted)]
+    for name in names:
+        if name in accepted:
+            with suppress(Exception):  # serializers of applications raise errors of many types
+                encode({}, name)
+                return str(name)
+    raise ConfigError(
+        f"--app: no serializer of accept_content can be used: {', '.join(sorted(accepted))}"
+    )
 
 
 def _queues_of(app: Celery) -> Iterator[str]:

@@ -65,7 +65,11 @@ class TasksCollector(BaseCollector[None]):
         limiter = CardinalityLimiter(
             _label_limits(settings), settings.max_series, threading.Lock(), births
         )
-        kwarg_label = KwargLabel(*settings.task_label) if settings.task_label else None
+        kwarg_label = (
+            KwargLabel(*settings.task_label, broker.target.task_parameters)
+            if settings.task_label
+            else None
+        )
         extra = (*settings.task_labels, *((kwarg_label.label,) if kwarg_label else ()))
         self._tables = TaskTables(
             limiter, settings.runtime_buckets_of, settings.wait_buckets_of, extra
@@ -88,6 +92,10 @@ class TasksCollector(BaseCollector[None]):
             self._processor,
             durable_queue=settings.event_queue,
             enable_events=settings.enable_events,
+            # A command that workers refuse is an error in their logs: `workers` finds out.
+            accepts_commands=lambda: (
+                registry.answers_commands or WorkersCollector.name not in settings.collectors
+            ),
         )
         self._probe_workers = probe_workers
         self._starting = threading.Lock()

@@ -16,6 +16,7 @@ from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import Answer, Command, RemoteControl
+from celery_vitals.workers.command_acceptance import CommandAcceptance
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.state import State
 from celery_vitals.workers.stats import Stats
@@ -63,25 +64,32 @@ class WorkersCollector(ProbingCollector[bool]):
         self._registry = registry
         self._queues = queues
         self._target = broker.target
+        self._acceptance = CommandAcceptance(registry)
         self._session: Session[RemoteControl] = Session(broker, self._set_up)
 
     def _set_up(self, connection: BrokerConnection) -> RemoteControl:
         target = self._target
-        return RemoteControl(target.kind.mailbox(connection, target.control_exchange))
+        return RemoteControl(
+            target.kind.mailbox(connection, target.control_exchange, target.control_serializer)
+        )
 
     def measure(self, deadline: Deadline) -> bool:
-        """Run one round of remote control; the results are in the registry."""
-        registry = self._registry
+        """Run one round of remote control; the results are in the registry.
+
+        Returns whether workers answer, or there are none.
+        """
+        registry, acceptance = self._registry, self._acceptance
         expected = registry.expected()
-        stale = registry.with_stale_queues()
-        commands = [Command("stats")]
-        if not expected or stale:
-            commands.append(Command("active_queues", stale if expected else None))
-        if missing := registry.with_missing_rate_limits():
-            commands.append(Command("registered", missing))
+        commands = list(self._commands(expected)) if acceptance.may_send() else []
 
         def ask(control: RemoteControl) -> tuple[list[Answer], int | None]:
-            return control.ask(commands, expected, deadline.within(_REPLY_LIMIT)), control.silent
+            answers = control.ask(commands, expected, deadline.within(_REPLY_LIMIT))
+            acceptance.record(
+                [command.method for command in commands],
+                [answer.method for answer in answers],
+                control.received,
+            )
+            return answers, control.silent if commands else None
 
         requested = time.monotonic()
         try:
@@ -92,11 +100,23 @@ class WorkersCollector(ProbingCollector[bool]):
             registry.end_round(silent)
         finally:
             registry.first_round.set()
-        return True
+        return not acceptance.unanswered
+
+    def _commands(self, expected: frozenset[str]) -> Iterator[Command]:
+        registry = self._registry
+        stats = Command("ping" if self._acceptance.refuses_stats else "stats")
+        stale = registry.with_stale_queues()
+        # At first last: a worker that cannot encode its answer closes its mailbox for a moment.
+        yield from [stats] if registry.answers_commands else []
+        if not expected or stale:
+            yield Command("active_queues", stale if expected else None)
+        if missing := registry.with_missing_rate_limits():
+            yield Command("registered", missing)
+        yield from [] if registry.answers_commands else [stats]
 
     def _record(self, answer: Answer) -> None:
         match answer.method:
-            case "stats":
+            case "stats" | "ping":
                 self._registry.stats_replied(
                     answer.worker, answer.body, answer.seconds, answer.late
                 )
@@ -112,10 +132,10 @@ class WorkersCollector(ProbingCollector[bool]):
         shows their age.
         """
         for worker in self._registry.workers():
-            yield from self._worker(worker, replies_known=value is not None)
+            yield from self._worker(worker, replies_known=bool(value))
         for worker_name, queue in islice(self._worker_queues(), MAX_WORKER_QUEUES):
             yield definitions.WORKER_QUEUE_INFO(1, worker_name, queue)
-        if value is not None:
+        if value:
             queues = self._queues.names() | self._queues.included(self._registry.queues())
             for queue, (workers, slots) in sorted(self._registry.consumers_of(queues).items()):
                 yield definitions.QUEUE_WORKERS(workers, queue)
@@ -168,7 +188,26 @@ class WorkersCollector(ProbingCollector[bool]):
                 " celery worker -n NAME@%h."
             )
             yield BlindSpot("worker_names", text, "")
-        if silent := self._registry.without_replies():
+        yield from self._unanswered(value)
+        if value and not self._registry.workers():
+            text = (
+                "No worker has replied. Either no worker is running, or remote control is disabled"
+                " (worker_enable_remote_control), or the workers use another broker, virtual host,"
+                " database or global_keyprefix, or another control exchange, which --app would set."
+            )
+            yield BlindSpot("workers", text, "--app")
+
+    def _unanswered(self, value: bool | None) -> Iterator[BlindSpot]:
+        serializer = self._target.control_serializer
+        if value is False:
+            text = (
+                f"Workers have received a command in {serializer} and none has answered. Either"
+                " they do not accept it (accept_content), which --app would show, or all of them"
+                " are busy or frozen. The command is not repeated until one answers, or all have"
+                " restarted; until then only their events are known."
+            )
+            yield BlindSpot("workers", text, "--app")
+        elif silent := self._registry.without_replies():
             names = ", ".join(silent[:3]) + (" and others" if len(silent) > 3 else "")
             text = (
                 f"Workers that send heartbeats have never replied: {names}. Their queues and slots"
@@ -177,13 +216,13 @@ class WorkersCollector(ProbingCollector[bool]):
                 " task in a pool that does not reply meanwhile (solo)."
             )
             yield BlindSpot("worker_replies", text, "worker_enable_remote_control = True")
-        if value and not self._registry.workers():
+        if self._acceptance.refuses_stats:
             text = (
-                "No worker has replied. Either no worker is running, or remote control is disabled"
-                " (worker_enable_remote_control), or the workers use another broker, virtual host,"
-                " database or global_keyprefix, or another control exchange, which --app would set."
+                "Workers answer commands, but not stats, which is not repeated: with"
+                ' task_serializer = "yaml" they cannot encode the answer. Their slots, tasks and'
+                " resources are unknown."
             )
-            yield BlindSpot("workers", text, "--app")
+            yield BlindSpot("worker_stats", text, "")
 
     def close(self, deadline: Deadline) -> None:
         """Remove the reply mailbox and close the connection."""

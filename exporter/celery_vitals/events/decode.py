@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,7 +29,8 @@ class Event(msgspec.Struct, gc=False):
     traceback: str | None = None
     eta: str | None = None
     retries: int | None = 0
-    kwargs: str | None = None
+    args: Any = None
+    kwargs: Any = None
     terminated: bool | None = None
     expired: bool | None = None
     requeue: bool | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from celery_vitals.brokers.base import BrokerConnection, EventReceiver, EventSubscription
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.serialization import encode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.events import canary
@@ -31,10 +32,13 @@ _MIN_ENABLE_INTERVAL = 1.0
 _READY_AFTER = 3.0
 """Seconds after which a worker that has come online consumes commands, too."""
 _LIVE = "live"
-_ENABLE = (
-    b'{"method": "enable_events", "arguments": {}, "destination": null, "pattern": null,'
-    b' "matcher": null}'
-)
+_ENABLE: dict[str, Any] = {
+    "method": "enable_events",
+    "arguments": {},
+    "destination": None,
+    "pattern": None,
+    "matcher": None,
+}
 
 
 class Sink(Protocol):
@@ -58,7 +62,7 @@ class Stream:
 
     `canary_every` and `silence_timeout` are seconds, `max_buffer` bytes.  `durable_queue` is the
     name of a queue, on RabbitMQ, that keeps events while the exporter is away.  `enable_events`:
-    whether to send workers the command that enables task events.
+    whether to send workers the command that enables task events, once `accepts_commands` is true.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Stream:
         durable_queue: str | None = None,
         max_buffer: int = MAX_BUFFER,
         enable_events: bool = False,
+        accepts_commands: Callable[[], bool] = lambda: True,
     ) -> None:
         self.reason: Reason | None = None
         """Reason of its last failure; None before the first."""
@@ -82,6 +87,7 @@ class Stream:
         self._durable_queue = durable_queue
         self._max_buffer = max_buffer
         self._enables = enable_events
+        self._accepts_commands = accepts_commands
         self._listener = _StreamListener(sink)
         self._sink = sink
         self._thread = threading.Thread(target=self._run, name="celery-vitals-events", daemon=True)
@@ -205,11 +211,12 @@ class Stream:
         if now >= self._next_canary:
             self._next_canary = now + self._canary_every
             receiver.publish(target.event_exchange, canary.KEY, self._listener.canary.body())
-        if self._enables and now >= self._next_enable:
+        if self._enables and now >= self._next_enable and self._accepts_commands():
             self._last_enable = now
             ready = now >= self._ready_at
             self._next_enable = now + _ENABLE_INTERVAL if ready else self._ready_at
-            receiver.publish(f"{target.control_exchange}.pidbox", "", _ENABLE)
+            content_type, encoding, body = encode(_ENABLE, target.control_serializer)
+            receiver.publish(f"{target.control_exchange}.pidbox", "", body, content_type, encoding)
 
     def _record_live(self) -> None:
         self._verified = True

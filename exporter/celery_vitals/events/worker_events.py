@@ -139,7 +139,12 @@ class WorkerEvents:
         version = label_text(event.sw_ver or "")
         worker.shutting_down = False
         new = self._registry.heartbeat(
-            label_text(event.hostname), version, event.active, event.processed, event.pid
+            label_text(event.hostname),
+            version,
+            event.active,
+            event.processed,
+            event.pid,
+            online=event.type == "worker-online",
         )
         if new or event.type == "worker-online":
             self.new_worker = True

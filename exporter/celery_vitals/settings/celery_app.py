@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from celery import Celery
@@ -12,6 +15,8 @@ from celery.app.utils import find_app
 from celery_vitals.errors import ConfigError
 from celery_vitals.secrets import Redactor, Secret, secrets_in_mapping
 from celery_vitals.settings.app_configuration import broker_urls
+
+log = logging.getLogger(__name__)
 
 
 def load_app(name: str) -> Celery:
@@ -40,6 +45,25 @@ def load_configuration(app: Celery) -> None:
         raise ConfigError(
             f"--app: cannot read the configuration of {app.main}: {_description(error)}"
         ) from None
+
+
+def task_parameters(app: Celery) -> dict[str, tuple[str, ...]]:
+    """Return the names of the parameters of each task, in their order.
+
+    The modules of the tasks are imported; those that cannot be are left out, and logged.
+    """
+    try:
+        app.loader.import_default_modules()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
+        log.warning("--app: cannot import every task: %s", _description(error))
+    return {name: tuple(_parameters(task.run)) for name, task in app.tasks.items()}
+
+
+def _parameters(function: Callable[..., object]) -> Iterator[str]:
+    with suppress(TypeError, ValueError):
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                yield parameter.name
 
 
 def secrets_of(app: Celery) -> Iterator[Secret]:

@@ -173,10 +173,11 @@ class Settings:
         group=EVENTS, parse=parse.choice("worker"), metavar="LABEL", default=(),
         value_type=ValueType.LIST,
     )
-    task_label: tuple[str, str] | None = option(
+    task_label: tuple[str, str | int] | None = option(
         "--task-label",
-        "Additional label of task series, with the value of a keyword argument of the task.",
-        group=EVENTS, parse=parse.task_label, metavar="NAME=kwargs.KEY",
+        "Additional label of task series, with the value of an argument of the task: kwargs.KEY or "
+        "args.POSITION; with --app it may be passed either way.",
+        group=EVENTS, parse=parse.task_label, metavar="NAME=ARGUMENT",
     )
     max_task_names: int = option(
         "--max-task-names",

@@ -132,16 +132,21 @@ def task_buckets(value: object) -> tuple[str, tuple[float, ...]]:
     return name, buckets(raw.strip("[]"))
 
 
-def task_label(value: object) -> tuple[str, str]:
-    """Parse `NAME=kwargs.KEY`: a label and the keyword argument of its value."""
+def task_label(value: object) -> tuple[str, str | int]:
+    """Parse `NAME=kwargs.KEY` or `NAME=args.N`: a label and the argument of its value."""
     if isinstance(value, tuple):
         return value
-    match = re.fullmatch(r"([a-z][a-z0-9_]*)=kwargs\.(\w+)", text(value))
+    match = re.fullmatch(
+        r"([a-z][a-z0-9_]*)=(?:args\.([0-9]{1,3})|(?:kw)?args\.([^\W\d]\w*))", text(value)
+    )
     if match is None:
-        raise ValueError(f"must be NAME=kwargs.KEY with a lower-case name, not {_shown(value)}")
+        raise ValueError(
+            "must be NAME=kwargs.KEY or NAME=args.POSITION with a lower-case name,"
+            f" not {_shown(value)}"
+        )
     if match[1] in ("task", "queue", "worker", "exception", "reason", "le"):
         raise ValueError(f"must not use the name of the existing label {match[1]}")
-    return match[1], match[2]
+    return match[1], int(match[2]) if match[2] else match[3]
 
 
 def app_name(value: object) -> str:

@@ -41,6 +41,8 @@ class WorkerRegistry:
         self._tasks_started: dict[str, int | None] = {}
         self._other_mailboxes = 0
         self._broker_consumers: dict[str, int | None] = {}
+        self.answers_commands = False
+        """Whether a worker has ever answered a command."""
         self._transport_options: tuple[Mapping[str, Any], ...] = ()
         self.first_round = threading.Event()
         """Set after the first round of remote control, even a failed one."""
@@ -184,6 +186,7 @@ class WorkerRegistry:
         active: int | None,
         processed: int | None = None,
         pid: int | None = None,
+        online: bool = False,
     ) -> bool:
         """Record a heartbeat at its time of arrival, since the worker's clock may be wrong.
 
@@ -205,6 +208,7 @@ class WorkerRegistry:
                 seen_at=unix,
                 heartbeat_at=unix,
                 heartbeat_seen=now,
+                online_seen=now if online else worker.online_seen,
                 offline=False,
                 active=active if active is not None else worker.active,
                 tasks_started=processed if before is None else max(before, processed or 0),
@@ -304,6 +308,11 @@ class WorkerRegistry:
     def state(self, worker: Worker) -> State:
         """Return the state of a worker."""
         return state_of(worker, self._observed_until, self._timeout)
+
+    def all_online_since(self, at: float) -> bool:
+        """Return whether every worker that is up has started since this monotonic time."""
+        up = [worker for worker in self.workers() if self.is_up(worker)]
+        return bool(up) and all(worker.online_seen > at for worker in up)
 
     def gone_workers(self) -> frozenset[str]:
         """Return the workers that run no tasks any more, as far as observed."""

@@ -65,6 +65,8 @@ class Worker:
     """Unix time of its latest heartbeat; None without any."""
     heartbeat_seen: float = _NEVER
     """Monotonic time of its latest heartbeat."""
+    online_seen: float = _NEVER
+    """Monotonic time of its latest online event, which it sends when it starts."""
     offline: bool = False
     """Whether its latest event is the offline event."""
     offline_seen: float = _NEVER

@@ -275,7 +275,7 @@ class Scripted:
     def receive(self, seconds: float) -> None:
         time.sleep(0.01)
 
-    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+    def publish(self, exchange: str, routing_key: str, body: bytes, *content: str) -> None:
         self.published.append((exchange, routing_key))
         self._listener.deliver([body], time.time())
 

@@ -45,7 +45,7 @@ class Receiver:
         self.blocked = False
         self.published: list[str] = []
 
-    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+    def publish(self, exchange: str, routing_key: str, body: bytes, *content: str) -> None:
         self.published.append("canary" if routing_key else "enable")
 
 

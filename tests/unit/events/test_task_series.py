@@ -67,10 +67,60 @@ def test_kwarg_label_of_any_arguments_written_by_celery(
         )
 
 
+@pytest.mark.parametrize(
+    ("args", "position", "value"),
+    [
+        ("('acme',)", 0, "acme"),
+        ("['acme', 2]", 0, "acme"),
+        ("(1, 'acme')", 1, "acme"),
+        ("(1, 'acme')", 0, "1"),
+        ("(1, 'acme')", 2, ""),
+        ("([1, 2], {'a': (3, 4)}, 'acme', 5)", 2, "acme"),
+        ("('a,b)', -1.5)", 1, "-1.5"),
+        ("(None, True)", 0, ""),
+        ("(None, 'acme')", 1, "acme"),
+        ("(['acme'],)", 0, ""),
+        ('("o\'neil",)', 0, "o'neil"),
+        ("('cut", 0, ""),
+        ("('acme', ...)", 0, "acme"),
+        ("('acme', ...)", 1, ""),
+        ("()", 0, ""),
+        ("", 0, ""),
+        (None, 0, ""),
+        (["acme"], 0, ""),
+        ("<MyArgs object>", 0, ""),
+    ],
+)
+def test_value_of_a_positional_argument(args: object, position: int, value: str) -> None:
+    event = Event("task-sent", "h", args=args)
+    assert KwargLabel("tenant", position).value_of(event) == value
+
+
+@given(st.lists(st.text("abc,()[]{}:", max_size=5) | st.integers(), max_size=5), st.integers(0, 5))
+def test_positional_arguments_as_celery_writes_them(values: list[str | int], position: int) -> None:
+    event = Event("task-sent", "h", args=saferepr(tuple(values)))
+    expected = str(values[position]) if position < len(values) else ""
+    assert KwargLabel("tenant", position).value_of(event) == expected
+
+
+@pytest.mark.parametrize("argument", ["customer", 1])
+def test_where_the_parameters_are_known_an_argument_is_passed_either_way(
+    argument: str | int,
+) -> None:
+    label = KwargLabel("tenant", argument, {"bill": ("amount", "customer")})
+    for args, kwargs in (("(1, 'acme')", "{}"), ("(1,)", "{'customer': 'acme'}")):
+        known = Event("task-sent", "h", name="bill", args=args, kwargs=kwargs)
+        other = Event("task-sent", "h", name="other", args=args, kwargs=kwargs)
+        assert label.value_of(known) == "acme"
+        assert (label.value_of(other) == "acme") == ((argument == 1) == (kwargs == "{}"))
+
+
 @given(st.text(max_size=200))
 def test_kwarg_label_of_any_text(text: str) -> None:
     assert len(label_value(text)) <= len(text)
     assert len(label_value("{'customer': '" + text)) <= len(text)
+    event = Event("task-sent", "h", args=text)
+    assert len(KwargLabel("tenant", 1).value_of(event)) <= len(text)
 
 
 @pytest.mark.parametrize(("length", "kept"), [(200, 200), (201, 200), (9000, 200), (1_000_000, 0)])

@@ -15,6 +15,7 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.result_backends import check_backend, open_backend
 from celery_vitals.settings.app_configuration import broker_urls, settings_of
 from celery_vitals.settings.celery_app import secrets_of
+from celery_vitals.settings.parsers import task_label
 
 
 def app_of(**settings: Any) -> Celery:
@@ -173,3 +174,55 @@ def test_the_probe_never_unpickles_a_result() -> None:
     store: Any = open_backend(found, 1.0)
     assert store._store.serializer == "json"
     assert store._store.accept == {"application/json"}
+
+
+def test_the_parameters_of_tasks_are_known_where_a_label_needs_them() -> None:
+    app = app_of(broker_url="redis://h", include=["no_such_module"])
+
+    def plain(customer: str, amount: int = 1, *rest: int, currency: str = "") -> None: ...
+
+    def bound(self: Any, customer: str) -> None: ...
+
+    app.task(name="plain")(plain)
+    app.task(name="bound", bind=True, autoretry_for=(ValueError,))(bound)
+
+    assert target_of(Settings(), app).task_parameters == {}
+    found = target_of(Settings(task_label=("tenant", 0)), app).task_parameters
+    assert (found["plain"], found["bound"]) == (("customer", "amount"), ("customer",))
+    assert (
+        target_of(Settings(broker_url=Secret("redis://h"), task_label=("t", 0))).task_parameters
+        == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("tenant=args.0", ("tenant", 0)),
+        ("tenant=args.12", ("tenant", 12)),
+        ("tenant=args.customer", ("tenant", "customer")),
+        ("tenant=kwargs.customer", ("tenant", "customer")),
+    ],
+)
+def test_the_argument_of_a_label(text: str, parsed: tuple[str, str | int]) -> None:
+    assert task_label(text) == parsed
+    assert Settings(broker_url=Secret("redis://h"), task_label=parsed).task_label == parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tenant",
+        "tenant=customer",
+        "tenant=args.",
+        "tenant=args.-1",
+        "tenant=args.0.x",
+        "T=args.0",
+        "tenant=kwargs.0",
+        "queue=args.0",
+        "tenant=args.0 ",
+    ],
+)
+def test_an_invalid_argument_of_a_label(text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        task_label(text)

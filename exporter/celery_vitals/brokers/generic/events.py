@@ -85,14 +85,21 @@ class GenericReceiver:
         if self._removes_orphans and time.monotonic() >= self._next_removal:
             self._remove_orphans()
 
-    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        content_type: str = JSON,
+        encoding: str = "utf-8",
+    ) -> None:
         """Publish to the queues that are bound to the exchange."""
         self._producer.publish(
             body,
             exchange=exchange,
             routing_key=routing_key,
-            content_type=JSON,
-            content_encoding="utf-8",
+            content_type=content_type,
+            content_encoding=encoding,
             headers={_OWNER_HEADER: self._queue.name},
             delivery_mode=1,
             retry=False,

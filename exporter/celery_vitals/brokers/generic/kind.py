@@ -48,9 +48,11 @@ class GenericKind(BrokerKind[BrokerConnection]):
         """Count with kombu."""
         return GenericQueueReader
 
-    def mailbox(self, connection: BrokerConnection, control_exchange: str) -> Mailbox:
+    def mailbox(
+        self, connection: BrokerConnection, control_exchange: str, serializer: str
+    ) -> Mailbox:
         """Receive replies with kombu's consumer."""
-        return KombuMailbox(connection, control_exchange)
+        return KombuMailbox(connection, control_exchange, serializer)
 
     def event_receiver(
         self, connection: BrokerConnection, subscription: EventSubscription, deadline: Deadline

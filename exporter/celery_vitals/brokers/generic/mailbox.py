@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
 from celery_vitals.brokers.base import BrokerConnection, Reply
-from celery_vitals.brokers.serialization import decode
+from celery_vitals.brokers.serialization import decode, encode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 
@@ -21,7 +21,10 @@ class KombuMailbox:
 
     publish_options: ClassVar[Mapping[str, Any]] = {}
 
-    def __init__(self, connection: BrokerConnection, exchange: str) -> None:
+    def __init__(
+        self, connection: BrokerConnection, exchange: str, serializer: str = "json"
+    ) -> None:
+        self._serializer = serializer
         self._broker = connection
         self._connection = connection.kombu
         self._undelivered = self._delivering = self._exchange_known = False
@@ -59,12 +62,14 @@ class KombuMailbox:
         if not self._exchange_exists():
             return 0
         for message in messages:
+            content_type, encoding, body = encode(message, self._serializer)
             self._producer.publish(
-                message,
+                body,
                 exchange=self._exchange.name,
                 routing_key="",
                 headers={"clock": 1, "expires": 0},
-                serializer="json",
+                content_type=content_type,
+                content_encoding=encoding,
                 retry=False,
                 **self.publish_options,
             )
@@ -72,7 +77,12 @@ class KombuMailbox:
         # returns has been delivered.
         echo = str(uuid.uuid4())
         self._producer.publish(
-            None, exchange="", routing_key=self._queue.name, headers={"ticket": echo}, retry=False
+            None,
+            exchange="",
+            routing_key=self._queue.name,
+            headers={"ticket": echo},
+            serializer="json",
+            retry=False,
         )
         self._sent_tickets = {echo, *(message["ticket"] for message in messages)}
         return None

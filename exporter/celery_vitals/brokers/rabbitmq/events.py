@@ -14,6 +14,7 @@ from celery_vitals import third_party
 from celery_vitals.brokers.base import EventListener
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
+from celery_vitals.brokers.serialization import JSON
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
@@ -79,10 +80,19 @@ class AmqpReceiver:
             self._acknowledge()
         self._check_heartbeat()
 
-    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        content_type: str = JSON,
+        encoding: str = "utf-8",
+    ) -> None:
         """Publish on the channel that delivers the events."""
         self._published += 1
-        self._socket.send(frames.publish(self._channel, exchange, routing_key, body))
+        self._socket.send(
+            frames.publish(self._channel, exchange, routing_key, body, content_type, encoding)
+        )
 
     def close(self, deadline: Deadline) -> None:
         """Close the connection, with which the exclusive queue is deleted.

@@ -178,11 +178,18 @@ def ack(channel: int, tag: int) -> bytes:
     return frame(METHOD, channel, pack(">HHQB", 60, 80, tag, 1))
 
 
-def publish(channel: int, exchange: str, routing_key: str, body: bytes) -> bytes:
-    """Encode a transient JSON message; `body` has to fit into one frame."""
+def publish(
+    channel: int,
+    exchange: str,
+    routing_key: str,
+    body: bytes,
+    content_type: str = JSON,
+    encoding: str = "utf-8",
+) -> bytes:
+    """Encode a transient message; `body` has to fit into one frame."""
     method = pack(">HHH", 60, 40, 0) + short(exchange) + short(routing_key) + b"\0"
     # The flags of content type, content encoding and delivery mode.
-    header = pack(">HHQH", 60, 0, len(body), 0xD000) + short(JSON) + short("utf-8") + b"\1"
+    header = pack(">HHQH", 60, 0, len(body), 0xD000) + short(content_type) + short(encoding) + b"\1"
     return (
         frame(METHOD, channel, method) + frame(HEADER, channel, header) + frame(BODY, channel, body)
     )

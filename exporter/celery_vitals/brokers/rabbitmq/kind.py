@@ -129,9 +129,11 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
         """Read with passive declares and the management API."""
         return RabbitMQQueueReaders(options)
 
-    def mailbox(self, connection: AmqpConnection, control_exchange: str) -> Mailbox:
+    def mailbox(
+        self, connection: AmqpConnection, control_exchange: str, serializer: str
+    ) -> Mailbox:
         """Receive replies in an exclusive queue."""
-        return RabbitMQMailbox(connection, control_exchange)
+        return RabbitMQMailbox(connection, control_exchange, serializer)
 
     def event_receiver(
         self, connection: AmqpConnection, subscription: EventSubscription, deadline: Deadline

@@ -17,8 +17,8 @@ class RabbitMQMailbox(KombuMailbox):
 
     publish_options = {"mandatory": True}  # noqa: RUF012 - typed in the base class
 
-    def __init__(self, connection: AmqpConnection, exchange: str) -> None:
-        super().__init__(connection, exchange)
+    def __init__(self, connection: AmqpConnection, exchange: str, serializer: str = "json") -> None:
+        super().__init__(connection, exchange, serializer)
         third_party.on_returned_message(connection.channel, self._on_return)
 
     def find_exchange(self, exchange: Exchange) -> bool:

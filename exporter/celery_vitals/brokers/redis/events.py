@@ -16,7 +16,7 @@ from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import EventListener
 from celery_vitals.brokers.kombu_message import read_json_body
 from celery_vitals.brokers.redis.connection import RedisConnection
-from celery_vitals.brokers.serialization import MAX_MESSAGE, RejectedMessage
+from celery_vitals.brokers.serialization import JSON, MAX_MESSAGE, RejectedMessage
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
@@ -73,13 +73,22 @@ class RedisReceiver:
         if self._failure is not None:
             raise self._failure
 
-    def publish(self, exchange: str, routing_key: str, body: bytes) -> None:
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        content_type: str = JSON,
+        encoding: str = "utf-8",
+    ) -> None:
         """Send PUBLISH on a connection of its own; its reply is read at the next publish."""
         third_party.discard_redis_replies(self._publisher)
         topic = f"{self._prefix}{exchange}"
         if routing_key and self._patterns:
             topic += f"/{routing_key}"
-        message = kombu_message.write(body, exchange, routing_key)
+        message = kombu_message.write(
+            body, exchange, routing_key, content_type=content_type, encoding=encoding
+        )
         third_party.send_redis_command(self._publisher, "PUBLISH", topic, message)
 
     def close(self, deadline: Deadline) -> None:

@@ -179,9 +179,11 @@ class RedisKind(BrokerKind[RedisConnection]):
             connection, registry, options.control_exchange
         )
 
-    def mailbox(self, connection: RedisConnection, control_exchange: str) -> Mailbox:
+    def mailbox(
+        self, connection: RedisConnection, control_exchange: str, serializer: str
+    ) -> Mailbox:
         """Receive replies in a list."""
-        return RedisMailbox(connection, control_exchange)
+        return RedisMailbox(connection, control_exchange, serializer)
 
     def event_receiver(
         self, connection: RedisConnection, subscription: EventSubscription, deadline: Deadline

@@ -7,7 +7,6 @@ unacknowledged tasks.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import uuid
@@ -18,7 +17,7 @@ from celery_vitals import third_party
 from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import Reply
 from celery_vitals.brokers.redis.connection import RedisConnection
-from celery_vitals.brokers.serialization import JSON, decode
+from celery_vitals.brokers.serialization import JSON, decode, encode
 from celery_vitals.deadline import Deadline
 
 _REGISTRY = "celery-vitals.mailboxes"
@@ -40,7 +39,10 @@ class RedisMailbox:
     undelivered = False
     """Known from `broadcast` itself."""
 
-    def __init__(self, connection: RedisConnection, exchange: str) -> None:
+    def __init__(
+        self, connection: RedisConnection, exchange: str, serializer: str = "json"
+    ) -> None:
+        self._serializer = serializer
         keys = third_party.redis_keys(connection.channel)
         self._redis = connection.redis()
         self._prefix = keys.prefix
@@ -68,10 +70,16 @@ class RedisMailbox:
         pipe.zadd(self._registry, {self._name: now})
         pipe.expire(self._registry, _REGISTRY_EXPIRES)
         for message in messages:
-            body = json.dumps(message).encode()
-            headers = {"clock": 1, "expires": 0}
-            pipe.publish(self._topic, kombu_message.write(body, self._exchange, headers=headers))
-        return int(max(pipe.execute()[2:]))
+            content_type, encoding, body = encode(message, self._serializer)
+            envelope = kombu_message.write(
+                body,
+                self._exchange,
+                headers={"clock": 1, "expires": 0},
+                content_type=content_type,
+                encoding=encoding,
+            )
+            pipe.publish(self._topic, envelope)
+        return max(map(int, pipe.execute()[2:]), default=None)
 
     def receive(self, deadline: Deadline) -> Sequence[Reply]:
         """Return the content of the list, after a blocking read of its first entry."""
