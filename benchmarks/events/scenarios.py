@@ -165,7 +165,11 @@ def flood(bench: Bench, events: int) -> None:
         def also(exporter: Exporter, missed: list[str] = missed) -> None:
             page = exporter.scrape()
             starts = sum(n for (kind, _, _), n in watch.counted(page).items() if kind == "started")
-            values = page.series("celery_exporter_events_missed_total").values()
+            values = [
+                value
+                for labels, value in page.series("celery_exporter_events_missed_total").items()
+                if ("event", "start") in labels
+            ]
             missed += [
                 f"{events // EVENTS_PER_TASK - starts:,}",
                 f"{sum(values):,.0f}" if values else "never",

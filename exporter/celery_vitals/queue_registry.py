@@ -131,6 +131,12 @@ class QueueRegistry:
         """Return whether a queue of this exchange is that of one process, for broadcast tasks."""
         return exchange in self.broadcasts and ends_in_uuid(name)
 
+    def missing(self) -> frozenset[str]:
+        """Return the queues that were lately found missing."""
+        now = time.monotonic()
+        with self._lock:
+            return frozenset(name for name, until in self._missing.items() if until > now)
+
     def _admits(self, name: str) -> bool:
         return self._includes(name) and not is_internal(name) and not is_direct(name)
 

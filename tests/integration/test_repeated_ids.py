@@ -43,7 +43,7 @@ def publisher(module_broker: Broker, sent_events: bool) -> Iterator[Publisher]:
 
 def test_one_id_for_twenty_executions(exporter: Exporter, publisher: Publisher) -> None:
     publisher.send("sleep", 0.1, count=20, task_id="nightly")
-    publisher.send("fail", count=20, task_id="nightly")
+    publisher.send("fail", count=20, task_id="hourly")
     until(exporter, 20, SUCCEEDED, task="project.sleep", queue="celery")
     scrape = until(exporter, 20, FAILED, task="project.fail", queue="celery")
     assert scrape.total(STARTED, task="project.sleep", queue="celery") == 20

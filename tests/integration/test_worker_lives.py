@@ -172,7 +172,7 @@ def test_workers_that_share_a_name_are_a_blind_spot_and_keep_counters_correct(
             return len(beats) > 8
 
         wait_for(several_beats, 30.0)
-        assert local.scrape().value("celery_exporter_events_missed_total", worker="twin@test") == 0
+        assert local.scrape().total("celery_exporter_events_missed_total", worker="twin@test") == 0
         first.kill()
         wait_for(lambda: local.scrape().value("celery_worker_instances", worker="twin@test") == 1)
 

@@ -327,7 +327,10 @@ LOSSES = timeseries_panel(
         ),
         NoData("No event is lost"),
     ),
-    Target(_rate("celery_exporter_events_missed_total", "worker"), "missed: {{worker}}"),
+    Target(
+        _rate("celery_exporter_events_missed_total", "worker", "event"),
+        "missed: {{event}}, {{worker}}",
+    ),
     Target(_rate("celery_exporter_events_rejected_total", "reason"), "rejected: {{reason}}"),
     Target(
         _rate("celery_exporter_tasks_in_flight_evicted_total", "instance"), "evicted: {{instance}}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -19,8 +19,11 @@ from celery_vitals.probe_runner import Outcome
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.stall_detection import QueueCounts
 
 _T = TypeVar("_T")
+QueueListener = Callable[[Mapping[str, QueueCounts], Collection[str], float], None]
+"""Takes the queues of a snapshot, the names of queues that do not exist, and the Unix time."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Dependencies:
     probe_now: Callable[[str], None]
     """Starts a probe of the collector of this name before the next scrape."""
     births: Births = field(default_factory=Births)
+    queue_listeners: list[QueueListener] = field(default_factory=list)
+    """Called with each queue snapshot; collectors append to it."""
     unsupported: list[BlindSpot] = field(default_factory=list)
     """What the broker kind or the settings prevent; collectors append to it."""
 

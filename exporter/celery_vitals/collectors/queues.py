@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import (
@@ -15,7 +16,7 @@ from celery_vitals.brokers.base import (
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.session import Session
 from celery_vitals.brokers.target import DEFAULT_VISIBILITY_TIMEOUT
-from celery_vitals.collectors.base import Dependencies, ProbingCollector
+from celery_vitals.collectors.base import Dependencies, ProbingCollector, QueueListener
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -23,6 +24,7 @@ from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
 
+_SHOWN = 3
 _FIRST_ROUND = 0.5
 """The part of its time for which the first probe waits for the replies of the workers, which name
 the queues they consume."""
@@ -43,7 +45,9 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         if not capabilities.unacked:
             what = "Unacknowledged messages are not counted"
             shared.add_unsupported("queue_unacked_messages", what, capabilities.unacked)
-        return cls(shared.broker, shared.workers, shared.queues, shared.settings)
+        return cls(
+            shared.broker, shared.workers, shared.queues, shared.settings, shared.queue_listeners
+        )
 
     def __init__(
         self,
@@ -51,12 +55,15 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         workers: WorkerRegistry,
         queues: QueueRegistry,
         settings: Settings,
+        listeners: Iterable[QueueListener] = (),
     ) -> None:
         self._broker = broker
         self._target = broker.target
         self._workers = workers
         self._queues = queues
+        self._named = settings.queues
         self._limits = settings.queue_limits
+        self._listeners = listeners
         self._priorities = settings.queue_priorities
         self._session: Session[QueueReader] = Session(broker, self._set_up)
 
@@ -70,9 +77,15 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         reports = WorkerReports(
             self._queues.included(self._workers.read_queues()), self._workers.transport_options()
         )
-        snapshot = self._session.use(deadline, lambda reader: reader.measure(reports, deadline))
+
+        def read(reader: QueueReader) -> tuple[float, QueueSnapshot]:
+            return time.time(), reader.measure(reports, deadline)
+
+        at, snapshot = self._session.use(deadline, read)
         self._queues.mark_consumed(reports.queues)
         self._workers.observe_queues(snapshot.queues)
+        for listener in self._listeners:
+            listener(snapshot.queues, self._queues.missing(), at)
         return snapshot
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:
@@ -127,6 +140,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         """Yield the values that the broker does not report, or not to this user."""
         if value is not None:
             yield from value.blind_spots
+            yield from self._undeclared(value)
             if self._queues.full:
                 text = (
                     "The limit of discovered queues is reached. Further queues are included only if"
@@ -138,6 +152,16 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             ):
                 text = "No queue is known: no worker consumes one and the broker has none."
                 yield BlindSpot("queues", text, "--queue")
+
+    def _undeclared(self, value: QueueSnapshot) -> Iterator[BlindSpot]:
+        missing = sorted(self._queues.missing().intersection(self._named) - value.queues.keys())
+        if missing:
+            names = ", ".join(missing[:_SHOWN]) + (" and others" if len(missing) > _SHOWN else "")
+            text = (
+                f"Queues that do not exist have no length: {names}. A worker declares its queues"
+                " when it starts, a producer when it first sends to them."
+            )
+            yield BlindSpot("queues", text, "--queue")
 
     def close(self, deadline: Deadline) -> None:
         """Close the connection."""

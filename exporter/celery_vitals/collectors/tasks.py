@@ -51,7 +51,9 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        return cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        created = cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        shared.queue_listeners.append(created._processor.compare_with_broker)
+        return created
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ The order of all locks is in docs/architecture.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import Metric
@@ -27,6 +27,7 @@ from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import ValueSeries, ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""
@@ -106,6 +107,13 @@ class EventProcessor:
             self._tasks.clear_waiting()
             self._workers.events_lost(self._clock())
 
+    def compare_with_broker(
+        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+    ) -> None:
+        """Compare waiting tasks with the messages that the broker had at this time."""
+        with self._lock:
+            self._tasks.compare_with_broker(queues, missing, at)
+
     def idle(self) -> None:
         """Do what depends on time alone; called about once a second."""
         now = self._clock()
@@ -173,7 +181,8 @@ class EventProcessor:
 
     def _worker_samples(self) -> Iterator[Sample]:
         for name, worker in self._workers.workers.items():
-            yield definitions.EVENTS_MISSED(worker.missed, name)
+            yield definitions.EVENTS_MISSED(worker.missed_starts, name, "start")
+            yield definitions.EVENTS_MISSED(worker.missed_ends, name, "end")
             if worker.sends_task_events is not None:
                 yield definitions.WORKER_TASK_EVENTS(worker.sends_task_events, name)
             if worker.clock.behind < float("inf"):

@@ -8,7 +8,7 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler
@@ -17,6 +17,7 @@ from celery_vitals.events.executions import OBSERVED, UNKNOWN_ATTEMPT, Execution
 from celery_vitals.events.task_series import UNKNOWN, TaskName, TaskSeries, TaskSeriesIndex
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
@@ -60,6 +61,12 @@ class TaskTracker:
         """Return each queue in which a task waits, by the events, and when the oldest was sent."""
         return self._waiting.oldest()
 
+    def compare_with_broker(
+        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+    ) -> None:
+        """Stop tracking tasks whose message has left its queue without an event."""
+        self.remove(self._waiting.compare(queues, missing, at), at)
+
     def clear_waiting(self, queues: Iterable[str] | None = None) -> None:
         """Forget which tasks wait: in these queues, or in all of them after events were lost.
 
@@ -74,18 +81,14 @@ class TaskTracker:
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
         while (uuid := self.deferred.pop_due(now)) is not None:
-            events = self.deferred.get(uuid)
-            if events is not None:
-                _, received, worker, _ = events[0]
-                self._new_message(received, worker, self._index.name(received.name), now)
-                self._count_deferred(uuid, now)
+            self._count_deferred(uuid, now, timed_out=True)
         self._waiting.remove_empty()
         self._executions.expire(now, self.forget_after)
 
     def remove(self, executions: Iterable[Execution], now: float) -> None:
         """Remove executions that ended without an event."""
-        for execution in executions:
-            self._executions.remove(execution, now)
+        for one in executions:
+            self._executions.remove(one, now)
 
     # Event handlers
 
@@ -93,11 +96,9 @@ class TaskTracker:
         name = self._index.name(event.name)
         name.sent_event_seen = self._sent_event_seen = True
         name.set_last("sent", at)
-        since = (
-            max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
-            if event.eta
-            else at
-        )
+        since = at
+        if event.eta:
+            since = max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
         attempt = event.retries or 0
         series = self._index.series(name, event.queue or UNKNOWN, event)
         series.sent.value += 1
@@ -163,12 +164,18 @@ class TaskTracker:
     def _failed(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         exception = exception_class(event.exception, event.traceback)
         if exception == "Reject" and not (event.exception or "").startswith("Reject("):
-            # Celery 5.7 reports a task that rejects itself as failed, too; earlier versions do not.
+            # Celery 5.7 reports a task that rejects itself as failed, without requeueing; earlier
+            # versions do not.  Only with late acknowledgement its task-rejected event follows.
+            execution = self._executions.running(event.uuid, worker)
+            if execution is not None:
+                self._end(execution, event, worker, now, failed=True)
+                self._series(execution, worker).rejected.value += 1
             return
         execution = self._executions.running(event.uuid, worker)
         if execution is None and self._executions.has_failed(event.uuid, worker):
             return
-        execution = self._end(execution, event, worker, now, failed=True)
+        started = exception != "NotRegistered"
+        execution = self._end(execution, event, worker, now, failed=True, started=started)
         series = self._series(execution, worker)
         series.failed(exception).value += 1
         execution.name.set_last("failed", at)
@@ -176,32 +183,38 @@ class TaskTracker:
             series.observe_failed_runtime(max(0.0, at - execution.started_at))
 
     def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        execution = self._executions.running(event.uuid, worker)
-        execution = self._end(execution, event, worker, now)
+        running = self._executions.running(event.uuid, worker)
+        execution = self._end(running, event, worker, now)
         self._series(execution, worker).retried.value += 1
 
     def _revoked(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         reason = "terminated" if event.terminated else "expired" if event.expired else "revoked"
         # Unless it was terminated, it did not start; another execution of its uuid may run.
         running = self._executions.running(event.uuid, worker) if event.terminated else None
-        execution = self._end(running, event, worker, now)
+        execution = self._end(running, event, worker, now, started=bool(event.terminated))
         self._series(execution, worker).revoked(reason).value += 1
 
     def _rejected(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        execution = self._executions.running(event.uuid, worker)
-        if event.requeue and execution is not None:  # to be delivered again
-            worker.running.pop(execution, None)
-            execution.release()
-        else:
-            execution = self._end(execution, event, worker, now)
+        running = self._executions.running(event.uuid, worker)
+        if not (running or event.requeue) and self._executions.has_failed(event.uuid, worker):
+            return  # counted when it failed
+        execution = self._release(event, worker) if event.requeue else None
+        if execution is None:
+            execution = self._end(running, event, worker, now)
         self._series(execution, worker).rejected.value += 1
 
     def _cancelled(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
-        """Stop a task whose worker lost the broker: the broker will deliver it again."""
+        """Stop a task whose worker lost the broker."""
+        if self._release(event, worker) is None:
+            worker.count_unseen_end()
+
+    def _release(self, event: Event, worker: WorkerTracker) -> Execution | None:
+        """Stop a task that the broker will deliver again; return which."""
         execution = self._executions.running(event.uuid, worker)
         if execution is not None:
             worker.running.pop(execution, None)
             execution.release()
+        return execution
 
     # Executions
 
@@ -224,9 +237,8 @@ class TaskTracker:
             known = (last.name, last.series, last.attempt)
             return Execution(uuid, *known, first_seen=now, sent_event_seen=last.sent_event_seen)
         name = self._index.unknown
-        return Execution(
-            uuid, name, self._index.series(name, worker.queue or UNKNOWN), first_seen=now
-        )
+        series = self._index.series(name, worker.queue or UNKNOWN)
+        return Execution(uuid, name, series, first_seen=now)
 
     def _is_deferred(self, event: Event, worker: WorkerTracker, name: TaskName) -> bool:
         """Return whether a task-received event is deferred until the queue of the task is known."""
@@ -235,9 +247,8 @@ class TaskTracker:
         if len(self) + 1 >= self._executions.max_tasks:
             return False
         attempt = event.retries or 0  # the same one is the same message, delivered again
-        return not any(
-            one.name is name and one.attempt == attempt for one in self._executions.of(event.uuid)
-        )
+        known = self._executions.of(event.uuid)
+        return not any(one.name is name and one.attempt == attempt for one in known)
 
     def _expects_sent(self, name: TaskName) -> bool:
         """Return whether a task-sent event is expected for a task of this name."""
@@ -264,9 +275,15 @@ class TaskTracker:
         worker: WorkerTracker,
         now: float,
         failed: bool = False,
+        started: bool = True,
     ) -> Execution:
-        """End an execution, or one that has not started; return which."""
+        """End an execution that runs, or one of which no start arrived; return which.
+
+        `started`: whether the event proves that it has started.
+        """
         if execution is None:
+            if started:
+                worker.count_unseen_end()
             execution = self._executions.unstarted(event.uuid, worker)
         if execution is None:
             execution = self._not_received(event.uuid, worker, now)
@@ -286,8 +303,12 @@ class TaskTracker:
             self._executions.remove(execution, now)
         return execution
 
-    def _count_deferred(self, uuid: str, now: float) -> None:
+    def _count_deferred(self, uuid: str, now: float, timed_out: bool = False) -> None:
         """Count the deferred events of a task, now that its queue is known or timed out."""
         for handler, event, worker, at in self.deferred.pop(uuid, ()):
+            if timed_out and event.type == "task-received":
+                name = self._index.name(event.name)
+                if self._executions.unreceived(uuid, name, event.retries or 0) is None:
+                    self._new_message(event, worker, name, now)
             if not self.deferred.append(handler, event, worker, at):
                 handler(event, worker, at, now)

@@ -87,7 +87,7 @@ class WorkerEvents:
         """
         self._catching_up_until = now + _CATCH_UP
         for worker in self.workers.values():
-            worker.events_lost()
+            worker.events_lost(now)
 
     def update(self, now: float) -> None:
         """Exchange the state of the workers with the registry; drop those that it has removed."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from celery_vitals.events.clock import Clock
 from celery_vitals.events.executions import Execution
 
-_SKEW = 5.0
-"""Seconds by which a clock must be off before it is corrected: a smaller difference cannot be
-distinguished from the transit time of an event."""
 _EVENTS_OFF_AFTER = 5
 """Consecutive heartbeats that count new task starts, without any task-started event, after which
 task events are considered disabled."""
@@ -19,40 +17,6 @@ _MAX_PREVIOUS_PIDS = 8
 _RESTART_HEARTBEATS = 2
 """Heartbeats of a new process until the one before it is considered ended: were it alive, it would
 have sent a heartbeat, too."""
-_WINDOW = 300.0
-"""Seconds over which the fastest event is searched: it shows the clock difference best."""
-
-
-class Clock:
-    """The offset of the clock of a worker's host, by which it is behind the exporter's.
-
-    Estimated as the least transit time of any event of the last minutes.
-    """
-
-    __slots__ = ("_before", "_now", "_since", "correction")
-
-    def __init__(self) -> None:
-        self._before = self._now = float("inf")
-        self._since = 0.0
-        self.correction = 0.0
-        """Seconds to add to a time of this host; 0 while transit time may be the difference."""
-
-    @property
-    def behind(self) -> float:
-        """Seconds, including the transit time of the fastest event; infinite before the first."""
-        return min(self._before, self._now)
-
-    def observe(self, timestamp: float, arrived: float) -> None:
-        """Record that an event with this timestamp arrived at that time."""
-        difference = arrived - timestamp
-        if arrived - self._since > _WINDOW:
-            self._since, self._before, self._now = arrived, self._now, difference
-        elif difference < self._now:
-            self._now = difference
-        else:
-            return
-        behind = self.behind
-        self.correction = behind if abs(behind) > _SKEW else 0.0
 
 
 class WorkerTracker:
@@ -62,16 +26,20 @@ class WorkerTracker:
         "_first_seen",
         "_last_active",
         "_last_processed",
+        "_lost_at",
         "_previous_pids",
         "_processed_base",
         "_restart_heartbeats",
         "_shared_until",
         "_starts_at_heartbeat",
         "_unmatched_heartbeats",
+        "_unseen_ends",
+        "_unseen_running",
         "clock",
         "down",
         "last_event_at",
-        "missed",
+        "missed_ends",
+        "missed_starts",
         "name",
         "pid",
         "queue",
@@ -98,8 +66,10 @@ class WorkerTracker:
         """Task-started events of this process, plus the starts already counted as missed."""
         self.sends_task_events: bool | None = None
         """Whether its task events are on; None while unknown."""
-        self.missed = 0
+        self.missed_starts = 0
         """Task starts that its own count includes and that no event reported."""
+        self.missed_ends = 0
+        """Ends of executions that its count of running tasks shows and that no event reported."""
         self.last_event_at = 0.0
         """When its last event arrived."""
         self.down = False
@@ -119,6 +89,13 @@ class WorkerTracker:
         """The number of running tasks in the last heartbeat, and its corrected time."""
         self._starts_at_heartbeat = 0
         self._unmatched_heartbeats = 0
+        self._unseen_running = 0
+        """Missed starts whose ends have neither arrived nor been counted as missed."""
+        self._unseen_ends = [0, 0, 0]
+        """Ends without a known start, since the last heartbeat and between those before: of starts
+        that are not counted as missed yet, or of executions confused with others."""
+        self._lost_at = 0.0
+        """When events of it were last lost: executions that started before may end unseen."""
 
     def set_process(self, pid: int | None) -> None:
         """Record the pid of an event: a new one shows a restart, a previous one a shared name."""
@@ -162,7 +139,7 @@ class WorkerTracker:
             return 0
         if self.shared:
             self._processed_base = self._last_processed = None
-            self.starts = self._starts_at_heartbeat = 0
+            self.starts = self._starts_at_heartbeat = self._unseen_running = 0
             return 0
         # In containers every process has the same pid: a count that decreases shows a restart.
         if self._last_processed is not None and processed < self._last_processed:
@@ -179,11 +156,28 @@ class WorkerTracker:
         self._processed_base = min(self._processed_base, processed - self._starts_at_heartbeat)
         return self._record_missed(late)
 
+    def count_unseen_end(self) -> None:
+        """Count the end of an execution whose start is not known."""
+        if self._unseen_running:
+            self._unseen_running -= 1
+        else:
+            self._unseen_ends[0] += 1
+
+    def _take_unseen_ends(self, count: int) -> int:
+        """Remove so many ends without a known start, or as many as there are; return how many."""
+        taken = 0
+        for place, ends in enumerate(self._unseen_ends):
+            matched = min(ends, count - taken)
+            self._unseen_ends[place] -= matched
+            taken += matched
+        return taken
+
     def _record_missed(self, late: int) -> int:
         """Count `late` starts as missed, unless they show that task events are off."""
         unmatched = late > 0 and self.starts == self._starts_at_heartbeat
         self._unmatched_heartbeats = self._unmatched_heartbeats + 1 if unmatched else 0
         self._starts_at_heartbeat = self.starts
+        self._unseen_ends = [0, *self._unseen_ends[:2]]
         if late <= 0:
             return 0
         if self._unmatched_heartbeats >= _EVENTS_OFF_AFTER or self.sends_task_events is None:
@@ -193,7 +187,9 @@ class WorkerTracker:
             return 0
         self.starts += late
         self._starts_at_heartbeat = self.starts
-        self.missed += late
+        self.missed_starts += late
+        self._unseen_running += late - self._take_unseen_ends(late)
+        self._lost_at = self.last_event_at
         return late
 
     def _reset_after_restart(self) -> None:
@@ -204,6 +200,7 @@ class WorkerTracker:
         self.starts, self._starts_at_heartbeat = 0, 0
         self._processed_base, self._last_processed = 0, None
         self._last_active = (0, 0.0)
+        self._unseen_running, self._unseen_ends = 0, [0, 0, 0]
         self.forget_running()
 
     def reconcile_running(self, active: int, at: float) -> list[Execution]:
@@ -211,7 +208,8 @@ class WorkerTracker:
 
         Returns the executions that ended without an event, by the previous heartbeat: the events of
         those that have just ended may arrive after this one.  Executions whose name is known to end
-        without an event are removed first, then those that started first.
+        without an event are removed first, then those whose starts were missed, then those that
+        started first.  Without a loss of events since its start, a name ends without an event.
         """
         if self.shared:
             return []
@@ -220,12 +218,21 @@ class WorkerTracker:
             (one for one in self.running if one.started_at < before),
             key=lambda one: (not one.name.ends_without_event, one.started_at),
         )
-        over = known[: max(0, len(known) - count)]
-        for execution in over:
+        over = max(0, len(known) + self._unseen_running - count)
+        silent = sum(one.name.ends_without_event for one in known)
+        unseen = min(self._unseen_running, max(0, over - silent))
+        self._unseen_running -= unseen
+        lost = unseen
+        ended = known[: over - unseen]
+        for execution in ended:
             del self.running[execution]
             name = execution.name
-            name.ends_without_event = name.ends_without_event or count == 0
-        return over
+            if execution.started_at > self._lost_at:
+                name.ends_without_event = name.ends_without_event or count == 0
+            elif not name.ends_without_event and not self._take_unseen_ends(1):
+                lost += 1
+        self.missed_ends += lost
+        return ended
 
     def forget_running(self) -> None:
         """Treat no task as running here: the tasks expire like any that does not run."""
@@ -233,12 +240,13 @@ class WorkerTracker:
             execution.release()
         self.running.clear()
 
-    def events_lost(self) -> None:
+    def events_lost(self, now: float) -> None:
         """Handle a gap in the events.
 
         The tasks that ended in it show by the worker's count of running tasks; without that count,
         it is unknown what still runs.
         """
+        self._lost_at = now
         if not self.reports_active_count:
             self.forget_running()
 

@@ -335,8 +335,9 @@ EVENTS_REJECTED = tasks.counter(
 EVENTS_MISSED = tasks.counter(
     "celery_exporter_events_missed_total",
     "worker",
-    help="Number of executions that the worker has started according to its heartbeats and for"
-    " which no event was received.",
+    "event",
+    help="Number of starts and ends of executions that the worker's heartbeats show and for which"
+    " no event was received.",
 )
 TASKS_IN_FLIGHT = tasks.gauge(
     "celery_exporter_tasks_in_flight",
@@ -457,7 +458,7 @@ QUEUE_OLDEST_MESSAGE = tasks.gauge(
     "queue",
     help="Unix time at which the oldest waiting message of the queue was sent: from the timestamp"
     " in the message if the collector queues finds one, otherwise from events, without tasks"
-    " that have an ETA.",
+    " that have an ETA, and without the oldest ones in excess of the messages in the queue.",
 )
 
 # Workers, from their events.

@@ -67,7 +67,12 @@ def exporter_faults() -> Iterator[Scenario]:
     yield fires(
         "task events are lost",
         "CeleryEventsMissed",
-        {'celery_exporter_events_missed_total{worker="a@shop"}': counter(between(10, 60, 6, 0))},
+        {
+            f'celery_exporter_events_missed_total{{worker="a@shop",event="{event}"}}': counter(
+                between(10, 60, 6, 0)
+            )
+            for event in ("start", "end")
+        },
         20, 50, 80,
     )  # fmt: skip
     yield fires(

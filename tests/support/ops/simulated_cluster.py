@@ -95,8 +95,10 @@ def worker(name: str) -> Series:
         f"celery_worker_consumed_queues{labels}": constant(2),
         f"celery_worker_processed_total{labels}": counter(60),
         f"celery_worker_restarts_total{labels}": constant(0),
-        f"celery_exporter_events_missed_total{labels}": constant(0),
     }
+    for event in ("start", "end"):
+        missed = f'celery_exporter_events_missed_total{{worker="{name}",event="{event}"}}'
+        series[missed] = constant(0)
     for of in QUEUES:
         series[f'celery_worker_queue_info{{worker="{name}",queue="{of}"}}'] = constant(1)
     for source in ("reply", "heartbeat"):

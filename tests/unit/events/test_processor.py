@@ -219,7 +219,7 @@ def test_missed_events_of_a_worker(scene: Scene) -> None:
     scene.heartbeat(5, 0)
     for processed in (38, 38, 38):
         scene.heartbeat(processed, 0)
-    assert scene.value("exporter_events_missed_total", worker=WORKER) == 33
+    assert scene.value("exporter_events_missed_total", worker=WORKER, event="start") == 33
     assert scene.value("worker_task_events", worker=WORKER) == 1
 
 

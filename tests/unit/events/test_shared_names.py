@@ -17,7 +17,7 @@ def test_alternating_heartbeats_of_two_processes_count_no_missed_events() -> Non
     for turn in range(50):
         scene.heartbeat(5000 + turn, 0, pid=10, after=1)
         scene.heartbeat(7 + turn, 0, pid=11, after=1)
-    assert scene.value("exporter_events_missed_total", worker=WORKER) == 0
+    assert scene.value("exporter_events_missed_total", worker=WORKER, event="start") == 0
 
 
 @given(st.lists(st.sampled_from([10, 11]), max_size=60))
@@ -30,7 +30,7 @@ def test_heartbeats_of_two_processes_in_any_order_count_no_missed_events(pids: l
             processed[one] += 1
             worker.count_start()
             worker.count_missed(processed[one])
-    assert worker.missed == 0
+    assert worker.missed_starts == 0
 
 
 def test_shared_name_in_containers_is_detected_by_the_registry(
@@ -46,7 +46,7 @@ def test_shared_name_in_containers_is_detected_by_the_registry(
     for processed in (7, 5000) * 10:
         for _ in range(5):
             scene.heartbeat(processed, 0, pid=1, after=1)
-    assert scene.value("exporter_events_missed_total", worker=WORKER) == 0
+    assert scene.value("exporter_events_missed_total", worker=WORKER, event="start") == 0
 
 
 def test_tasks_of_both_processes_run_until_their_end_events() -> None:
@@ -75,4 +75,4 @@ def test_missed_events_count_again_after_one_process_is_gone() -> None:
         scene.heartbeat(8, 0, pid=11, after=1)
     for _ in range(3):
         scene.heartbeat(11, 0, pid=11, after=1)
-    assert scene.value("exporter_events_missed_total", worker=WORKER) == 3
+    assert scene.value("exporter_events_missed_total", worker=WORKER, event="start") == 3

@@ -49,6 +49,12 @@ _DELAYED_WITHOUT_API = (
     "queue_delayed_messages",
     "Messages waiting for their ETA in delayed delivery are not counted: {}.",
 )
+_REFUSALS: Mapping[type[amqp.exceptions.AMQPError], str] = {
+    amqp.exceptions.ResourceLocked: "another connection has the exclusive use of it",
+    amqp.exceptions.AccessRefused: "permission denied",
+    amqp.exceptions.NotFound: "its node is not available",
+}
+_NAMED = 3
 _STREAMS_WITHOUT_API = ("queue_length", "The lengths of streams are not read: {}.")
 
 
@@ -69,6 +75,8 @@ class RabbitMQQueueReader:
         self._streams = streams
         self._delay_queues: list[str] | None = None
         self._refused: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
+        """Queues that exist and may not be read, and why."""
 
     def measure(self, reports: WorkerReports, deadline: Deadline) -> QueueSnapshot:
         """Ask the management API for names and unacknowledged messages, then read the lengths."""
@@ -81,7 +89,9 @@ class RabbitMQQueueReader:
         counts = dict(self._declared([*sorted(names), *(self._delay_queues or ())], deadline))
         stats = {name: self._stats(name, counts.get(name), infos.get(name)) for name in names}
         queues = {name: one for name, one in stats.items() if one is not None}
-        blind_spots = self._blind_spots(unavailable, queues) if unavailable else ()
+        blind_spots = [*self._blind_spots(unavailable, queues)] if unavailable else []
+        unread = {name: self._unreadable[name] for name in self._unreadable.keys() & stats.keys()}
+        blind_spots += _unread({name: why for name, why in unread.items() if name not in queues})
         return QueueSnapshot(
             queues,
             delayed=self._delayed(counts),
@@ -173,6 +183,7 @@ class RabbitMQQueueReader:
                 self._refuse(name, error)
                 continue
             self._refused.pop(name, None)
+            self._unreadable.pop(name, None)
             yield answered, (ready, consumers)
 
     def _refuse(self, name: str, error: amqp.exceptions.AMQPError) -> None:
@@ -180,8 +191,14 @@ class RabbitMQQueueReader:
         missing = isinstance(error, amqp.exceptions.NotFound) and _NO_QUEUE in error.reply_text
         if missing:
             self._registry.mark_missing([name])
+            self._unreadable.pop(name, None)
+        else:
+            self._unreadable[name] = next(
+                why for kind, why in _REFUSALS.items() if isinstance(error, kind)
+            )
         if len(self._refused) > _MAX_REFUSED:
             self._refused.clear()
+            self._unreadable.clear()
         if self._refused.get(name) == error.reply_text:
             return
         self._refused[name] = error.reply_text
@@ -194,6 +211,16 @@ class RabbitMQQueueReader:
 def _of_one_process(name: str, info: QueueInfo) -> bool:
     """Return whether a queue ends with its process: also one of events, with any prefix."""
     return info.exclusive or (info.auto_delete and ends_in_uuid(name))
+
+
+def _unread(queues: Mapping[str, str]) -> Iterator[BlindSpot]:
+    """Yield the blind spot of queues that exist and have no length, with the reason of each."""
+    if queues:
+        names = ", ".join(sorted(queues)[:_NAMED]) + (" and others" if len(queues) > _NAMED else "")
+        reasons = "; ".join(sorted(set(queues.values())))
+        yield BlindSpot(
+            "queue_length", f"The lengths of {names} are not read: {reasons}.", _SETTING
+        )
 
 
 def _orphaned(infos: Mapping[str, QueueInfo]) -> int:
