@@ -96,9 +96,15 @@ constraints: .venv/.dev
 .venv/.dev: constraints-dev.txt pyproject.toml
 	$(call install,constraints-dev.txt)
 
+# The Python of .venv, and of what creates it.
+found_python = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+supported = $(shell $(found_python) -c "import sys; print('yes' * (sys.version_info >= (3, 10)))" 2>/dev/null)
+
 define install
+	$(if $(supported),,$(error $(found_python) is not Python 3.10 or newer. Name one: `make PYTHON=python3.12 $(MAKECMDGOALS)`; \
+		`make clean` removes an old .venv))
 	@echo "Installing into .venv ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

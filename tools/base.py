@@ -8,8 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 """The root of the repository."""
-Files = Mapping[Path, str]
-"""The text of each generated file, by its absolute path."""
+Content = str | Path
+"""The text of a file; a path stands for a symbolic link to it."""
+Files = Mapping[Path, Content]
+"""The content of each generated file, by its absolute path."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,17 @@ class Generator:
     owned: tuple[str, ...] = ()
     """Glob patterns of the repository: a matching file that is not generated is stale."""
 
-    def stale(self) -> dict[Path, str | None]:
-        """Return the new text of each stale file; None where the file is to be removed."""
+    def stale(self) -> dict[Path, Content | None]:
+        """Return the new content of each stale file; None where the file is to be removed."""
         files = self.files()
-        changed: dict[Path, str | None] = {
-            path: text
-            for path, text in files.items()
-            if not path.is_file() or path.read_text() != text
+        changed: dict[Path, Content | None] = {
+            path: content for path, content in files.items() if not _has(path, content)
         }
         present = (path for pattern in self.owned for path in ROOT.glob(pattern))
         return changed | {path: None for path in present if path not in files}
+
+
+def _has(path: Path, content: Content) -> bool:
+    if isinstance(content, Path):
+        return path.is_symlink() and path.resolve() == content.resolve()
+    return path.is_file() and path.read_text() == content

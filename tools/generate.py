@@ -8,14 +8,16 @@ and pins need a package index (`make constraints`): the tests and `tools.pins` c
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
-from tools.base import ROOT, Generator
+from tools.base import ROOT, Content, Generator
 
 _GENERATORS = {
     "reference_pages": "",
@@ -23,6 +25,7 @@ _GENERATORS = {
     "alert_table": "",
     "module_table": "",
     "chart.values": "",
+    "chart.links": "",
     "chart.files": "",
     "dashboards.files": "grafana_foundation_sdk",
 }
@@ -54,10 +57,18 @@ def main(check: bool) -> None:
             path.unlink()
             click.echo(f"removed {name}")
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            _write(path, text)
             click.echo(f"wrote {name}")
     sys.exit(1 if check and found else 0)
+
+
+def _write(path: Path, content: Content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path):
+        path.unlink(missing_ok=True)
+        path.symlink_to(os.path.relpath(content, path.parent))
+    else:
+        path.write_text(content)
 
 
 if __name__ == "__main__":

@@ -45,11 +45,12 @@ server gets a new counter or histogram as 0 in its first scrape, and with its va
 A series that ended by `--series-forget-after` starts again in the same way. The metrics that
 workers count themselves, from their `stats` replies, keep their values.
 
-- A server is recognized by the header `X-Prometheus-Scrape-Timeout-Seconds` and by its connection.
-  All servers that scrape get the zero before any of them gets the value. A server that scrapes less
-  often than every 150 seconds gets none; nothing is held for longer. Where a proxy closes the
-  connection after each scrape, values are held for these 150 seconds.
-- Other clients get all values at once.
+- A server is recognized by the header `X-Prometheus-Scrape-Timeout-Seconds` and by its connection;
+  inside an application, where connections do not last, by its address. All servers that scrape get
+  the zero before any of them gets the value. Nothing is held for longer than 150 seconds: a server
+  that scrapes less often gets no zero, and behind a proxy that opens a connection for each scrape,
+  values are 150 seconds late.
+- Other clients get all values at once, as does a registry of prometheus_client.
 - What a new counter has counted when the exporter stops is lost unless two scrapes followed, and
   one scrape for the others; a second replica counts it.
 - `increase()` also extrapolates to the ends of its range, by up to one scrape interval. The shipped

@@ -139,7 +139,7 @@ class Copy:
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
     folder = tmp_path / "repository"
-    shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=NOT_COPIED)
     return Copy(folder)
 
 

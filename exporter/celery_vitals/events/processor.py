@@ -104,7 +104,7 @@ class EventProcessor:
     def connected(self) -> None:
         """Handle a new connection: events may have been lost."""
         with self._lock:
-            self._tasks.clear_waiting()
+            self._tasks.waiting.forget()
             self._workers.events_lost(self._clock())
 
     def compare_with_broker(
@@ -173,7 +173,7 @@ class EventProcessor:
         for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_AGGREGATED(count, metric)
         shared = self._queue_labels.shared
-        for queue, since in self._tasks.oldest_waiting():
+        for queue, since in self._tasks.waiting.oldest():
             if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
                 yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()

@@ -8,7 +8,7 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler
@@ -35,7 +35,7 @@ class TaskTracker:
         self._executions = Executions(max_tasks)
         self.deferred = DeferredEvents()
         """The sender of an event to a handler adds it here instead, if others of its task are."""
-        self._waiting = WaitingTasks(self._executions)
+        self.waiting = WaitingTasks(self._executions)
         self._sent_event_seen = False
         self.handlers: dict[str, Handler] = {
             "task-sent": self._sent,
@@ -57,32 +57,17 @@ class TaskTracker:
         """Tasks no longer tracked because of their number or their age."""
         return self._executions.evicted
 
-    def oldest_waiting(self) -> Iterator[tuple[str, float]]:
-        """Return each queue in which a task waits, by the events, and when the oldest was sent."""
-        return self._waiting.oldest()
-
     def compare_with_broker(
         self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
     ) -> None:
         """Stop tracking tasks whose message has left its queue without an event."""
-        self.remove(self._waiting.compare(queues, missing, at), at)
-
-    def clear_waiting(self, queues: Iterable[str] | None = None) -> None:
-        """Forget which tasks wait: in these queues, or in all of them after events were lost.
-
-        Where a worker takes tasks without sending task events, it is unknown what still waits.
-        """
-        if queues is None:
-            self._waiting.clear()
-            return
-        for queue in queues:
-            self._waiting.pop(queue, None)
+        self.remove(self.waiting.compare(queues, missing, at), at)
 
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
         while (uuid := self.deferred.pop_due(now)) is not None:
             self._count_deferred(uuid, now, timed_out=True)
-        self._waiting.remove_empty()
+        self.waiting.remove_empty()
         self._executions.expire(now, self.forget_after)
 
     def remove(self, executions: Iterable[Execution], now: float) -> None:
@@ -114,7 +99,7 @@ class TaskTracker:
         else:
             execution.sent_at = since
             if not event.eta:
-                self._waiting.add(series.sent.labels[1], execution)
+                self.waiting.add(series.sent.labels[1], execution)
         if self.deferred:
             self._count_deferred(event.uuid, now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -129,6 +129,14 @@ class WaitingTasks(dict[str, deque[Execution]]):
         for execution in gone:
             execution.sent_at = OBSERVED
         return gone
+
+    def forget(self, queues: Iterable[str] | None = None) -> None:
+        """Forget which tasks wait: in these queues, or in all of them after events were lost.
+
+        Where a worker takes tasks without sending task events, it is unknown what still waits.
+        """
+        for queue in list(self) if queues is None else queues:
+            self.pop(queue, None)
 
     def remove_empty(self) -> None:
         """Remove the queues in which no task waits."""

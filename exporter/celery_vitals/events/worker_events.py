@@ -104,7 +104,7 @@ class WorkerEvents:
             if not worker.queues_settled:
                 self.new_worker = True
             if worker.sends_task_events is False:
-                self._tasks.clear_waiting(queues or ())
+                self._tasks.waiting.forget(queues or ())
             worker.down = name in gone
             if name in shared:
                 worker.mark_shared()

@@ -71,7 +71,7 @@ class ClickOption(click.Option):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return flags and help, with `--[no-]` as in the documentation."""
-        return self.option.flags, self.help or ""
+        return None if self.hidden else (self.option.flags, self.help or "")
 
 
 class _Parsed(_Type):

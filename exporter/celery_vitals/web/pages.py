@@ -118,8 +118,16 @@ def _worker_order(worker: WorkerStatus) -> tuple[bool, bool, str]:
     return worker.up, _LEVELS[worker.state] != "bad", worker.name
 
 
-def _queue_order(queue: QueueStatus) -> tuple[bool, str]:
-    return not unserved(queue), queue.name
+def _queue_order(queue: QueueStatus) -> tuple[bool, int, bool, bool, str]:
+    """By need: tasks without consumers, then the longest, then unknown lengths."""
+    known = queue.length is not None
+    return (
+        not unserved(queue),
+        -(queue.length or 0),
+        known,
+        not without_consumers(queue),
+        queue.name,
+    )
 
 
 def _findings(status: ClusterStatus) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.types import ASGIApp
 
+from celery_vitals._version import __version__
 from celery_vitals.deadline import Deadline
 from celery_vitals.web.app import App
 from celery_vitals.web.auth import Authentication
@@ -43,8 +44,17 @@ def serve(collector: Collector, settings: Settings, on_ready: OnReady | None = N
     ConfigError when an address cannot be bound, or --web.config.file is invalid.
     """
     server = WebServer(collector, settings)
-    with _signals(server.stop):
+    _logger.info("started", extra={"version": __version__})
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        server.stop()
+
+    with _signals(stop):
         server.run(on_ready)
+    names = [signal.Signals(number).name for number in received]
+    _logger.info("stopped", extra={"signal": names[0]} if names else None)
     return 0
 
 
@@ -135,13 +145,13 @@ def _uvicorn_config(app: ASGIApp, *, debug: bool) -> uvicorn.Config:
 
 
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
+def _signals(stop: Callable[[int], None]) -> Iterator[None]:
     """Call `stop` on SIGTERM and SIGINT; in the main thread only, where handlers can be set."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {
-        number: signal.signal(number, lambda *_: stop())
+        number: signal.signal(number, lambda received, _: stop(received))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 import time
 
+import click
+
 from celery_vitals.demo.brokers import find
 from celery_vitals.demo.cluster import (
     CELERY,
@@ -68,8 +70,10 @@ def watch(
     return fired
 
 
-def main(minutes: float) -> int:
-    """Run the demo; return the exit code."""
+@click.command()
+@click.argument("minutes", type=click.FloatRange(min=0, min_open=True), default=10.0)
+def main(minutes: float) -> None:
+    """Run the healthy demo for MINUTES with a real Prometheus; fail if an alert fires."""
     quick = [{**group, "name": f"{group['name']}-quick"} for group in quick_groups(copy="quick")]
     quick = [
         {**group, "rules": [rule for rule in group["rules"] if "alert" in rule]} for group in quick
@@ -97,8 +101,8 @@ def main(minutes: float) -> int:
     )
     print(f"fired: {sorted(fired['']) or 'none'}")
     print(f"fired with each `for` divided by 100: {sorted(fired['quick']) or 'none'}")
-    return 1 if fired[""] or broken else 0
+    sys.exit(1 if fired[""] or broken else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 10))
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Settings
 from celery_vitals.settings.click_options import all_options
 from tests.support.command_line import BROKER, invoke, one_line, run, serve
+from tests.support.exporter import Exporter
+from tests.support.servers import wait_for
 
 # `celery` with the command that the entry point of the package adds.
 CELERY = (
@@ -132,6 +135,17 @@ def project(tmp_path: Path) -> Path:
         "from celery import Celery\napp = Celery('c', config_source='nosuch.config')\n"
     )
     return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_logs_its_version_at_the_start_and_a_line_at_the_end(number: signal.Signals) -> None:
+    with Exporter("--broker-url", "memory://") as exporter:
+        exporter.child.send_signal(number)
+        wait_for(lambda: not exporter.child.alive)
+        assert exporter.child.exit_code == 0
+        first, *_, last = exporter.log.splitlines()
+        assert first.endswith(f" msg=started version={__version__}")
+        assert last.endswith(f" msg=stopped signal={number.name}")
 
 
 def test_server_that_cannot_listen_does_not_connect_to_the_broker() -> None:

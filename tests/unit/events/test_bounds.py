@@ -118,8 +118,8 @@ def test_waiting_tasks_are_bounded_behind_one_that_waits_for_long(scene: Scene) 
         scene.sent(f"u{number}", after=0.001)
         scene.run(f"u{number}", after=0.001)
     assert scene.tracked_tasks == 1
-    assert dict(scene.tasks.oldest_waiting()) == {"q": head}
-    assert len(scene.tasks._waiting["q"]) < 5000
+    assert dict(scene.tasks.waiting.oldest()) == {"q": head}
+    assert len(scene.tasks.waiting["q"]) < 5000
 
 
 def test_number_of_ended_tasks_kept_is_limited() -> None:
@@ -148,7 +148,7 @@ def test_no_state_is_left_of_ended_tasks(scene: Scene) -> None:
             scene.tasks.deferred._deadlines,
             scene.tasks._executions._ended,
             scene.tasks._executions._repeated,
-            *scene.tasks._waiting.values(),
+            *scene.tasks.waiting.values(),
         )
     )
     assert not scene.tracker().running

@@ -34,7 +34,7 @@ def oldest(
     scene.now += after
     queues = {} if missing else {"q": QueueStats(ready, unacked)}
     scene.processor.compare_with_broker(queues, missing, scene.now)
-    found: Mapping[str, float] = dict(scene.tasks.oldest_waiting())
+    found: Mapping[str, float] = dict(scene.tasks.waiting.oldest())
     return scene.now - found["q"] if "q" in found else None
 
 
@@ -94,7 +94,7 @@ def test_unknown_counts_prove_nothing(scene: Scene) -> None:
     send(scene, "u", 5)
     assert oldest(scene, None, None, after=_CONFIRMED_AFTER) is not None
     scene.processor.compare_with_broker({}, (), scene.now)
-    assert dict(scene.tasks.oldest_waiting())
+    assert dict(scene.tasks.waiting.oldest())
 
 
 def test_messages_without_events_hide_no_task(scene: Scene) -> None:
@@ -106,7 +106,7 @@ def test_a_task_sent_after_the_count_is_not_compared(scene: Scene) -> None:
     at = scene.now
     send(scene, "u", 5)
     scene.processor.compare_with_broker({"q": QueueStats(0, 0)}, (), at)
-    assert dict(scene.tasks.oldest_waiting())
+    assert dict(scene.tasks.waiting.oldest())
 
 
 @pytest.mark.parametrize("late", [True, False])

@@ -52,7 +52,7 @@ def test_skewed_producer_clock_is_corrected(scene: Scene, hours: float) -> None:
     assert count == 1
     assert 2.9 < total < 3.2
     assert scene.value("task_last_sent_timestamp_seconds", task="add") == pytest.approx(NOW, abs=1)
-    assert dict(scene.tasks.oldest_waiting())["q"] == pytest.approx(NOW, abs=1)
+    assert dict(scene.tasks.waiting.oldest())["q"] == pytest.approx(NOW, abs=1)
 
 
 def test_event_times_in_the_future_are_capped_at_the_arrival_time(scene: Scene) -> None:
@@ -75,7 +75,7 @@ def test_start_of_a_running_task_is_shifted_when_clock_skew_is_detected(scene: S
 def test_time_until_the_eta_is_not_queue_wait(scene: Scene) -> None:
     due = datetime.fromtimestamp(scene.now + 100, timezone.utc).isoformat()
     scene.sent("u", eta=due)
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
     scene.received("u")
     scene.started("u", after=103)
     assert scene.waits()[1] == pytest.approx(3, abs=0.1)

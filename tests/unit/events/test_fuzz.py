@@ -157,7 +157,7 @@ class Fuzz:
                 assert value >= self.before.get((name, pairs), 0), (name, pairs)
         self.before = samples
         assert list(text_string_to_metric_families(scene.text()))
-        for _, since in scene.tasks.oldest_waiting():
+        for _, since in scene.tasks.waiting.oldest():
             assert math.isfinite(since)
 
     def check_bounds(self, max_tasks: int, capacity: int, max_workers: int) -> None:

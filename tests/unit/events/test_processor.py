@@ -85,7 +85,7 @@ def test_a_huge_field_is_not_kept(scene: Scene, field: str) -> None:
             *scene.processor._workers._producers,
         )
     )
-    assert all(len(queue) <= 1000 for queue in scene.tasks._waiting)
+    assert all(len(queue) <= 1000 for queue in scene.tasks.waiting)
     assert all(
         len(worker.name) <= 1000 and len(worker.version) <= 1000
         for worker in scene.registry.workers()

@@ -39,16 +39,16 @@ def test_one_id_for_executions_that_overlap_without_task_sent_events() -> None:
 def test_one_id_for_executions_with_task_sent_events(scene: Scene) -> None:
     for _ in range(5):
         scene.sent("nightly", after=1)
-    assert dict(scene.tasks.oldest_waiting()) == {"q": scene.now - 4}
+    assert dict(scene.tasks.waiting.oldest()) == {"q": scene.now - 4}
     for _ in range(5):
         scene.received("nightly", after=0)
     for number in range(5):
-        assert dict(scene.tasks.oldest_waiting()) == {"q": scene.now - 4}
+        assert dict(scene.tasks.waiting.oldest()) == {"q": scene.now - 4}
         scene.started("nightly", after=1)
         (scene.succeeded, scene.failed)[number % 2]("nightly", after=0)
     assert scene.task() == {"sent": 5, "received": 5, "started": 5, "succeeded": 3, "failed": 2}
     assert scene.waits() == (5, 25.0)
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
     scene.idle(6)
     assert scene.tracked_tasks == 0
 
@@ -114,7 +114,7 @@ def test_delivered_to_another_worker_before_its_start(scene: Scene, both: bool) 
     scene.started("x", hostname=OTHER_WORKER)
     scene.succeeded("x", hostname=OTHER_WORKER)
     assert scene.waits() == (1, 3.02)
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
     if both:
         scene.started("x", after=60)
         scene.succeeded("x")

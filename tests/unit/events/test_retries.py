@@ -78,7 +78,7 @@ def test_task_sent_event_that_arrives_after_the_retry(scene: Scene, arrival: str
     count, seconds = scene.waits()
     assert count == 2
     assert seconds == pytest.approx(1.03, abs=0.02)
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
     scene.succeeded("u")
     assert scene.task() == {"sent": 2, "received": 2, "started": 2, "retried": 1, "succeeded": 1}
     assert scene.running() == 0
@@ -187,7 +187,7 @@ def test_a_message_with_the_id_of_a_running_task_waits(scene: Scene) -> None:
     scene.started("u")
     scene.sent("u")
     assert scene.waits() == (1, 0.02)
-    assert list(scene.tasks.oldest_waiting()) == [("q", scene.now)]
+    assert list(scene.tasks.waiting.oldest()) == [("q", scene.now)]
 
 
 def test_start_of_an_attempt_does_not_match_the_sending_of_another_one(scene: Scene) -> None:

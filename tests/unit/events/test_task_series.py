@@ -190,8 +190,8 @@ def test_number_of_task_and_queue_names_is_limited() -> None:
     assert scene.total("task_sent_total") == scene.total("task_running") == 3000
     assert len(scene.index._names) <= 100
     assert len(scene.index._series) <= 100
-    assert len(scene.tasks._waiting) <= 100
-    assert len(dict(scene.tasks.oldest_waiting())) <= 21
+    assert len(scene.tasks.waiting) <= 100
+    assert len(dict(scene.tasks.waiting.oldest())) <= 21
 
 
 def test_number_of_exceptions_is_limited() -> None:

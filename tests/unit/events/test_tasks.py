@@ -56,7 +56,7 @@ def test_task_sent_event_may_arrive_at_any_time(seeded: Scene, order: tuple[str,
     count, total = seeded.waits()
     assert count == 2
     assert 0 <= total < 1
-    assert list(seeded.tasks.oldest_waiting()) == []
+    assert list(seeded.tasks.waiting.oldest()) == []
     seeded.idle(10)
     assert seeded.tracked_tasks == 0
 
@@ -71,7 +71,7 @@ def test_first_task_of_a_name_with_events_in_any_order(
     scene.idle(10)
     found = {kind: scene.total(f"task_{kind}_total", task="add") for kind in WHOLE}
     assert found == WHOLE
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
     assert scene.tracked_tasks == 0
     assert scene.total("task_queue_wait_seconds_sum") < 1
 
@@ -90,7 +90,7 @@ def test_the_wait_is_from_sent_to_started(scene: Scene) -> None:
     scene.received("u", after=2)
     scene.started("u", after=5)
     assert scene.waits() == (1, 7.0)
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
 
 
 def test_events_of_a_new_name_are_deferred_when_producers_send_events(seeded: Scene) -> None:
@@ -208,7 +208,7 @@ def test_unregistered_task_fails_without_being_received(scene: Scene) -> None:
         scene.value("task_failed_total", task="unknown", queue="unknown", exception="NotRegistered")
         == 1
     )
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_revoked_task_is_counted_by_reason(
         == 1
     )
     assert scene.running() == 0
-    assert list(scene.tasks.oldest_waiting()) == []
+    assert list(scene.tasks.waiting.oldest()) == []
     scene.idle(6)
     assert scene.tracked_tasks == 0
 

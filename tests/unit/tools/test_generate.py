@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from tools import generate, pins, vocabulary
 from tools.base import Generator
+from tools.chart import links
 
 
 @pytest.fixture
@@ -38,6 +39,30 @@ def test_generate_writes_stale_files_and_removes_others(folder: Path) -> None:
     assert (folder / "out" / "a.md").read_text() == "new\n"
     assert not (folder / "out" / "b.md").exists()
     assert CliRunner().invoke(generate.main, ["--check"]).output == ""
+
+
+def test_copy_in_place_of_a_link_is_stale(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, link = folder / "source.yml", folder / "chart" / "files" / "rules.yml"
+    source.write_text("groups: []\n")
+    link.parent.mkdir(parents=True)
+    link.write_text("groups: []\n")
+    generator = Generator("links", lambda: {link: source})
+    monkeypatch.setattr(generate, "generators", lambda: [generator])
+    check = CliRunner().invoke(generate.main, ["--check"])
+    assert check.output == "chart/files/rules.yml is stale: run `make generate`\n"
+    assert CliRunner().invoke(generate.main, []).exit_code == 0
+    assert link.readlink() == Path("../../source.yml")
+    assert CliRunner().invoke(generate.main, ["--check"]).exit_code == 0
+    link.unlink()
+    link.symlink_to(folder / "elsewhere.yml")
+    assert CliRunner().invoke(generate.main, ["--check"]).exit_code == 1
+
+
+def test_rules_and_dashboards_of_the_chart_are_links() -> None:
+    found = links.GENERATOR.files()
+    assert len(found) > 4
+    assert all(path.is_symlink() for path in found)
+    assert links.GENERATOR.stale() == {}
 
 
 def test_vocabulary_finds_private_words_in_identifiers_only(

@@ -233,13 +233,51 @@ def test_long_tables_are_truncated() -> None:
     assert "q0500" not in page
 
 
+def test_queues_are_sorted_by_need() -> None:
+    queues = (
+        QueueStatus("a-empty", 0, 1, 1),
+        QueueStatus("b-abandoned", 0, 0, 0),
+        QueueStatus("c-short", 3, 1, 1),
+        QueueStatus("d-unknown", None, 1, 1),
+        QueueStatus("e-unserved", 2, 0, 0),
+        QueueStatus("f-longest", 90, 1, 1),
+        QueueStatus("g-unserved", 40, 0, 0),
+    )
+    page = render(replace(healthy_status(NOW), queues=queues, workers=()))
+    found = re.findall(r'<th scope="row"><span class="name">(\w-\w+)', page)
+    assert [name[0] for name in found] == list("gefcdba")
+
+
+def test_truncated_table_keeps_the_longest_queues() -> None:
+    queues = [QueueStatus(f"q{number:04}", 0, 1, 1) for number in range(600)]
+    page = render(replace(healthy_status(NOW), queues=(*queues, QueueStatus("zz", 7, 1, 1))))
+    assert ">zz<" in page
+    assert "101 more not shown" in Checker(page).text
+
+
+def test_jump_links_lead_to_the_sections_with_their_numbers() -> None:
+    queues = tuple(QueueStatus(f"q{number}", 0, 1, 1) for number in range(300))
+    page = Checker(render(replace(healthy_status(NOW), queues=queues)))
+    targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    jumps = [
+        (attributes["href"] or "")[1:]
+        for tag, attributes in page.tags
+        if tag == "a" and (attributes["href"] or "").startswith("#")
+    ]
+    names = ["status", "workers", "queues", "blind-spots", "connections", "collectors"]
+    assert jumps == names
+    assert set(jumps) <= targets
+    assert "Status Workers 3 Queues 300 Blind spots 2 Connections Collectors" in page.text
+
+
 def test_page_loads_no_external_resources(start: Start) -> None:
     collector = FakeCollector()
     collector.state = healthy_status(time.time())
     answer = start(collector).get("/")
     page = Checker(answer.data.decode())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
-    assert set(links) == {"./metrics", "./-/healthy", "./-/ready"}
+    jumps = {link for link in links if link and link.startswith("#")}
+    assert set(links) - jumps == {"./metrics", "./-/healthy", "./-/ready"}
     assert not any(
         "src" in attributes or tag in {"link", "script", "img"} for tag, attributes in page.tags
     )
