@@ -52,6 +52,8 @@ class Target:
     control_exchange: str
     control_serializer: str
     """The serializer of commands: one that the workers of the app accept."""
+    reply_serializer: str
+    """The serializer of the workers' replies; empty where it is unknown."""
     event_exchange: str
     queues: frozenset[str]
     """The queues that the settings and the app name."""
@@ -107,6 +109,7 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
         backend_settings=_backend_settings(settings, conf),
         control_exchange=conf.control_exchange if conf else "celery",
         control_serializer=_control_serializer(conf),
+        reply_serializer=conf.task_serializer if conf else "",
         event_exchange=conf.event_exchange if conf else "celeryev",
         queues=frozenset(settings.queues) | frozenset(_queues_of(app) if app is not None else ()),
         streams=frozenset(_streams_of(app) if app is not None else ()),
@@ -204,7 +207,7 @@ def _control_serializer(conf: Any) -> str:
     """Return JSON, else the serializer of tasks, else another one that the app's workers accept."""
     if conf is None:
         return "json"
-    accepted = {third_party.serializer_name(name) for name in conf.accept_content or ()}
+    accepted = {third_party.serializer_name(name) for name in conf.accept_content or ("json",)}
     names = ["json", conf.task_serializer, *sorted(accepted)]
     for name in names:
         if name in accepted:

@@ -64,7 +64,7 @@ class WorkersCollector(ProbingCollector[bool]):
         self._registry = registry
         self._queues = queues
         self._target = broker.target
-        self._acceptance = CommandAcceptance(registry)
+        self._acceptance = CommandAcceptance(registry, broker.target.reply_serializer)
         self._session: Session[RemoteControl] = Session(broker, self._set_up)
 
     def _set_up(self, connection: BrokerConnection) -> RemoteControl:
