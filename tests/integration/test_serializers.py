@@ -140,4 +140,4 @@ def test_workers_that_cannot_encode_their_statistics_are_up(
         assert scrape.value("celery_worker_up", worker="solo@test") == 1
         assert scrape.value("celery_queue_workers", queue="celery") == 1
         assert "worker_stats" in local.blind_spots()
-        assert worker.log.count("Control command error") == 1
+        assert "Control command error" not in worker.log

@@ -18,7 +18,7 @@ from tools.pins import load_pyproject, normal, pinned_requirements, read_pins
 from .folder import FOLDER, ROOT, NotHereError, ask, run_well
 
 # Packages that workers of the tests need besides Celery.
-POOLS_AND_BACKENDS = ("gevent", "eventlet", "pymemcache", "sqlalchemy")
+POOLS_AND_BACKENDS = ("gevent", "eventlet", "msgpack", "pymemcache", "pyyaml", "sqlalchemy")
 
 
 def with_celery(series: str, also: Sequence[str]) -> Path:

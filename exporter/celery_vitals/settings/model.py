@@ -210,6 +210,11 @@ class Settings:
         "Maximum number of workers; further workers are only counted, as `_other`.",
         group=LIMITS, parse=parse.integer(1, 1_000_000), metavar="NUMBER", default=5000,
     )
+    worker_task_counts: bool = switch(
+        "--worker-task-counts",
+        "Report celery_worker_tasks_accepted_total, which has a series for each worker and task.",
+        group=LIMITS, default=True,
+    )
     max_series: int = option(
         "--max-series", "Maximum number of task series; further series are aggregated as `_other`.",
         group=LIMITS, parse=parse.integer(1, 100_000_000), metavar="NUMBER", default=200_000,

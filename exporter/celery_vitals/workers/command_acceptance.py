@@ -19,11 +19,12 @@ _RETRY_UNSEEN = 600.0
 class CommandAcceptance:
     """The commands that workers have answered or refused.  For one thread at a time."""
 
-    def __init__(self, registry: WorkerRegistry) -> None:
+    def __init__(self, registry: WorkerRegistry, reply_serializer: str = "") -> None:
         self._registry = registry
         self._answered: set[str] = set()
-        self.refuses_stats = False
-        """Whether workers do not answer `stats`, though they answer others."""
+        self.refuses_stats = reply_serializer == "yaml"
+        """Whether workers do not answer `stats`, though they answer others.  Celery cannot encode
+        the answer in YAML; in 5.4 on Redis the attempt ends the remote control of the worker."""
         self._unanswered_since: float | None = None
 
     @property

@@ -226,3 +226,27 @@ def test_the_argument_of_a_label(text: str, parsed: tuple[str, str | int]) -> No
 def test_an_invalid_argument_of_a_label(text: str) -> None:
     with pytest.raises(ValueError, match="must"):
         task_label(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "serializer"),
+    [
+        ({}, "json"),
+        ({"accept_content": None}, "json"),
+        ({"accept_content": ["application/json"], "task_serializer": "pickle"}, "json"),
+        ({"accept_content": ["pickle", "msgpack"], "task_serializer": "msgpack"}, "msgpack"),
+        ({"accept_content": ["application/x-yaml"]}, "yaml"),
+        ({"CELERY_ACCEPT_CONTENT": ["msgpack"], "CELERY_TASK_SERIALIZER": "msgpack"}, "msgpack"),
+    ],
+)
+def test_commands_have_a_serializer_that_workers_accept(
+    settings: dict[str, Any], serializer: str
+) -> None:
+    given = Settings(broker_url=Secret("redis://h"))
+    assert target_of(given, app_of(**settings)).control_serializer == serializer
+    assert target_of(given).control_serializer == "json"
+
+
+def test_an_unknown_serializer_is_one_clear_line() -> None:
+    with pytest.raises(ConfigError, match="no serializer of accept_content can be used: nonsense"):
+        target(accept_content=["nonsense"])

@@ -183,6 +183,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "max-exceptions": "13",
         "max-label-values": "14",
         "max-workers": "15",
+        "worker-task-counts": "false",
         "max-series": "16",
         "max-tasks": "17",
         "task-forget-after": "180",
@@ -225,7 +226,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --task-runtime-buckets t.slow=60,600 --task-wait-buckets t.slow=7
         --task-labels worker --task-label tenant=kwargs.customer
         --max-task-names 11 --max-queue-names 12 --max-exceptions 13
-        --max-label-values 14 --max-workers 15
+        --max-label-values 14 --max-workers 15 --no-worker-task-counts
         --max-series 16 --max-tasks 17 --task-forget-after 180 --series-forget-after 190
         --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
         --web.config.file {os.devnull}

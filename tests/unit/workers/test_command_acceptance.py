@@ -86,3 +86,10 @@ def test_workers_that_answer_all_but_stats_get_ping_instead(acceptance: CommandA
     assert not acceptance.refuses_stats
     acceptance.record(BOTH, ("active_queues",), received=True)
     assert not acceptance.refuses_stats
+
+
+def test_workers_that_reply_in_yaml_never_get_stats(registry: WorkerRegistry) -> None:
+    acceptance = CommandAcceptance(registry, "yaml")
+    assert acceptance.refuses_stats
+    acceptance.record(("ping", "active_queues"), ("ping", "active_queues"), received=True)
+    assert acceptance.refuses_stats

@@ -17,7 +17,7 @@ from celery_vitals import third_party
 from celery_vitals.deadline import Deadline
 
 _COLUMNS = (
-    "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,"
+    "name,type,exclusive,auto_delete,arguments,messages_ready,messages_unacknowledged,consumers,"
     "head_message_timestamp"
 )
 _COUNTED = "name,messages_ready,messages_unacknowledged"
@@ -47,6 +47,7 @@ class QueueInfo:
     kind: str
     """classic, quorum or stream; or empty."""
     exclusive: bool
+    auto_delete: bool
     ready: int | None
     unacked: int | None
     consumers: int | None
@@ -259,6 +260,7 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
     return QueueInfo(
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
+        auto_delete=bool(row.get("auto_delete")),
         ready=_number(row, "messages_ready"),
         unacked=_number(row, "messages_unacknowledged"),
         consumers=_number(row, "consumers"),
