@@ -19,7 +19,8 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import is_internal
 
 _PRESENT = (
-    "columns=name,type,exclusive,arguments,messages_ready,messages_unacknowledged"
+    "columns=name,type,exclusive,auto_delete,arguments,messages_ready"
+    ",messages_unacknowledged"
     "&disable_stats=true&enable_queue_totals=true"
 )
 """With these parameters classic queues report their numbers of this moment, and no statistics."""
@@ -51,6 +52,7 @@ class QueueInfo:
     kind: str
     """classic, quorum or stream; or empty."""
     exclusive: bool
+    auto_delete: bool
     ready: int | None
     unacked: int | None
     consumers: int | None
@@ -276,6 +278,7 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         name=name,
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
+        auto_delete=bool(row.get("auto_delete")),
         ready=_number(row, "messages_ready"),
         unacked=_number(row, "messages_unacknowledged"),
         consumers=_number(row, "consumers"),
