@@ -16,11 +16,11 @@ from kombu import Connection
 
 from celery_vitals import third_party
 from celery_vitals.deadline import Deadline
-from celery_vitals.queue_registry import is_internal
+from celery_vitals. import is_internal
 
 _PRESENT = (
-    "columns=name,type,exclusive,auto_delete,arguments,messages_ready"
-    ",messages_unacknowledged"
+    "columns=name,type,exclusive,auto_delete,arguments,messages_ready,"
+    "messages_unacknowledged"
     "&disable_stats=true&enable_queue_totals=true"
 )
 """With these parameters classic queues report their numbers of this moment, and no statistics."""
