@@ -145,6 +145,25 @@ Any program with access to the broker can send the exporter messages of any size
 
 Compressed messages are not inflated. Workers compress neither replies nor events.
 
+## Queues of one process
+
+Names that change with each process or pod would add series without end, and use up
+`--max-queue-names` until real queues count as `_other`. They are folded first:
+
+- **`bcast.UUID`**, the queue of a `Broadcast("news")` in each producer and worker: its exchange
+  stands for it, `queue="news"`, on task series and on `celery_queue_workers`. Its length is not
+  read. The same applies to `NAME.UUID` of a `Broadcast` with `unique=True`, from when on a worker
+  has reported it.
+- **`celery@HOST.dq2`**, the direct queue of a worker (`worker_direct`): on task series it counts as
+  `queue="C.dq2"`, the exchange of all of them. Its length and its workers have its own name, until
+  the worker is forgotten; `--queue` names one that is to be read for ever.
+- **Celery's own**: events, remote control, replies of the RPC backend, `amq.gen-*` and
+  `celery_delayed_N` are not shown. Delayed messages count in `celery_broker_delayed_messages`.
+
+A `Broadcast` with a fixed queue name is a queue like any other. So is one whose name contains a
+date, or a UUID of your own, such as one per tenant: the limits apply to it. On RabbitMQ such a
+queue, if it is declared with `auto_delete`, is shown only while a worker consumes it.
+
 ## Result backends
 
 The probe leaves nothing behind, and is abandoned when its deadline passes.

@@ -8,18 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
+from celery_vitals.queue_names import ends_in_uuid, is_direct, is_internal
 from celery_vitals.settings import Settings
-
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_DELAYED = re.compile(r"(.+_)?celery_delayed_\d+", re.DOTALL)
-_CONTROL_REPLY = re.compile(rf"{_UUID}\.reply\..*pidbox", re.DOTALL)
-_INTERNAL = re.compile(
-    rf"celeryev(\..*)?|.*\.pidbox|{_DELAYED.pattern}|celery-vitals\..*|amq\.gen-.*"
-    rf"|{_UUID}(\.reply.*)?|bcast\.{_UUID}",
-    re.DOTALL,
-)
-"""Celery's own queues: events, remote control, delayed delivery, replies of the RPC backend; and
-the one of each worker for broadcast tasks, which on Redis outlives workers that were killed."""
 
 EVIDENCE = ("setting", "worker", "event", "binding")
 """What proves that a queue is Celery's: --queue or the app names it, a worker consumes it or has
@@ -51,6 +41,8 @@ class QueueRegistry:
         self._scans = 0
         self._missing: dict[str, float] = {}
         self._observed = observed
+        self.broadcasts: frozenset[str] = frozenset()
+        """The exchanges of the Broadcasts that workers consume; the collector `queues` sets it."""
 
     def names(self) -> frozenset[str]:
         """Return all known names."""
@@ -67,7 +59,7 @@ class QueueRegistry:
         return frozenset(filter(self._includes, names))
 
     def add(self, names: Iterable[str], bound: bool = False) -> None:
-        """Add queues that the broker has; Celery's own are left out.
+        """Add queues that the broker has; Celery's own, and direct ones, are left out.
 
         `bound`: the names come from kombu's own records, so they are not another program's.
         """
@@ -135,6 +127,10 @@ class QueueRegistry:
                 self._missing.clear()
             self._missing.update(dict.fromkeys(names, until))
 
+    def is_of_broadcast(self, name: str, exchange: str) -> bool:
+        """Return whether a queue of this exchange is that of one process, for broadcast tasks."""
+        return exchange in self.broadcasts and ends_in_uuid(name)
+
     def missing(self) -> frozenset[str]:
         """Return the queues that were lately found missing."""
         now = time.monotonic()
@@ -142,7 +138,7 @@ class QueueRegistry:
             return frozenset(name for name, until in self._missing.items() if until > now)
 
     def _admits(self, name: str) -> bool:
-        return self._includes(name) and not is_internal(name)
+        return self._includes(name) and not is_internal(name) and not is_direct(name)
 
 
 def queue_filter(settings: Settings) -> Callable[[str], bool]:
@@ -160,18 +156,3 @@ def queue_filter(settings: Settings) -> Callable[[str], bool]:
         )
 
     return includes
-
-
-def is_internal(name: str) -> bool:
-    """Return whether a queue is Celery's own, and not an application's."""
-    return _INTERNAL.fullmatch(name) is not None
-
-
-def is_delayed(name: str) -> bool:
-    """Return whether messages wait in it for their ETA: RabbitMQ's delayed delivery."""
-    return _DELAYED.fullmatch(name) is not None
-
-
-def is_control_reply(name: str) -> bool:
-    """Return whether workers send replies to remote control to it."""
-    return _CONTROL_REPLY.fullmatch(name) is not None

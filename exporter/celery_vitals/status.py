@@ -148,7 +148,7 @@ def _queues(
         QueueStatus(
             name=name,
             length=stats[name].ready if name in stats else None,
-            workers=consumers[name][0] if workers_known else None,
+            workers=consumers[name][0] if workers_known and name in consumers else None,
             consumers=stats[name].consumers if name in stats else None,
             is_celery=name in consumed or bool(evidence(name)),
         )

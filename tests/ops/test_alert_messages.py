@@ -54,6 +54,7 @@ def inhibited(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[
         ("CeleryBrokerDown", "CeleryResultBackendDown"),
         ("CeleryResultBackendDown", "CeleryTaskFailureRatio"),
         ("CeleryNoWorkers", "CeleryQueueOldestMessage"),
+        ("CeleryTasksFailing", "CeleryTaskAlwaysFails"),
     ],
 )
 def test_alert_inhibits_its_consequence_in_the_same_cluster_only(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def known() -> dict[str, set[str]]:
     return found
 
 
+@cache
 def recorded() -> set[str]:
     """Return the names of the recording rules."""
     return {rule["record"] for rule in rules() if "record" in rule}
@@ -112,6 +114,35 @@ def test_every_threshold_is_used_and_can_be_overridden() -> None:
     for name, expr in declared.items():
         override = re.escape(name.replace(":threshold:", ":override:"))
         assert re.fullmatch(rf"{SCOPE.format(override)} or vector\([0-9.]+\)", expr), name
+
+
+@pytest.mark.parametrize("scope", ["queue", "task"])
+def test_thresholds_by_queue_or_task_are_compared_in_the_same_way(scope: str) -> None:
+    """An expression prefers the threshold of its queue or task to the general one."""
+    texts = [" ".join(str(rule["expr"]).split()) for rule in rules()]
+    scoped = [
+        str(rule["record"])
+        for rule in rules()
+        if str(rule.get("record")).startswith(THRESHOLD) and f"max by ({scope})" in rule["expr"]
+    ]
+    for name in scoped:
+        own = sum(
+            len(re.findall(rf"on \({scope}\) (?:group_left \(\) )?{name}\b", t)) for t in texts
+        )
+        general = sum(
+            len(re.findall(rf'scalar\({name}{{{scope}=""}}\) unless on \({scope}\) {name}\b', t))
+            for t in texts
+        )
+        assert general > 0, name
+        assert own == 2 * general, name
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
+def test_values_in_descriptions_are_rounded(alert: Alert) -> None:
+    """Extrapolated counts are not whole, and large ones have an exponent."""
+    formats = re.findall(r"{{ \$value ?([^}]*?) ?}}", alert.annotations["description"])
+    allowed = {"| humanizePercentage", "| humanizeDuration", "| printf `%.0f`"}
+    assert set(formats) <= allowed
 
 
 def test_example_overrides_existing_thresholds() -> None:

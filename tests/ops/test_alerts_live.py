@@ -229,12 +229,15 @@ def test_a_queue_without_consumers_is_filled(scene: Scene) -> None:
 
 @on_redis
 def test_a_task_fails(scene: Scene) -> None:
+    publish(scene.broker, "add", 1, 2, count=80)
+    wait_for(lambda: scene.prometheus.query("sum(celery_task_succeeded_total) >= 80"), 30)
     with scene.one_notification("CeleryTaskFailureRatio", "warning") as notification:
         publish(scene.broker, "add", 1, None)
         wait_for(
             lambda: scene.prometheus.query("count_over_time(celery_task_failed_total[1m]) >= 3"), 30
         )
-        publish(scene.broker, "add", 1, None, count=60)
+        # Less than the share of failures of all tasks that pages.
+        publish(scene.broker, "add", 1, None, count=40)
         assert "project.add" in notification().text
         publish(scene.broker, "add", 1, 2, count=400)
 

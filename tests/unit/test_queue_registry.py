@@ -6,13 +6,8 @@ import pytest
 
 from celery_vitals import Settings, queue_registry
 from celery_vitals.brokers.kombu_message import producer_timestamp
-from celery_vitals.queue_registry import (
-    QueueRegistry,
-    is_control_reply,
-    is_delayed,
-    is_internal,
-    queue_filter,
-)
+from celery_vitals.queue_names import broadcast_name, is_control_reply, is_delayed, is_internal
+from celery_vitals.queue_registry import QueueRegistry, queue_filter
 
 UUID = "0f4a6b6e-2d0c-3b1e-9a4f-5d1c6f7e8a9b"
 
@@ -57,6 +52,9 @@ def test_patterns_apply_to_every_source_of_names() -> None:
         "celery-vitals.x.reply",
         "amq.gen-x",
         f"bcast.{UUID}",
+        f"bcast-{UUID}",
+        "worker-host-celery-pidbox",
+        f"celeryev-{UUID}",
     ],
 )
 def test_celerys_own_queues_are_not_read(name: str) -> None:
@@ -64,6 +62,30 @@ def test_celerys_own_queues_are_not_read(name: str) -> None:
     queues.add([name])
     assert is_internal(name)
     assert queues.names() == set()
+
+
+def test_direct_queues_of_workers_are_read_only_where_one_is_named() -> None:
+    queues = QueueRegistry(("a@host.dq2",), observed=lambda: ["b@host.dq2"])
+    queues.add(["c@host.dq2", "team@orders", "orders.dq2"])
+    assert queues.names() == {"a@host.dq2", "team@orders", "orders.dq2"}
+
+
+@pytest.mark.parametrize(
+    "name", [f"tenant.{UUID}", f"{UUID}.tenant", "tenant.2026-11-27", "x@y", "bcast.news", "bcast"]
+)
+def test_a_queue_of_an_application_may_have_any_other_name(name: str) -> None:
+    queues = QueueRegistry(())
+    queues.add([name])
+    assert queues.names() == {name}
+    assert broadcast_name(name, "exchange") is None
+
+
+def test_the_queue_of_a_broadcast_counts_as_its_exchange() -> None:
+    assert broadcast_name(f"bcast.{UUID}", "news") == "news"
+    assert broadcast_name(f"bcast.{UUID}", "") == "bcast"
+    assert broadcast_name(f"unique.{UUID}", "news") is None
+    assert broadcast_name(f"unique.{UUID}", "news", {"news"}) == "news"
+    assert broadcast_name("fixed", "news", {"news"}) is None
 
 
 def test_kinds_of_celerys_own_queues_are_recognized() -> None:

@@ -210,7 +210,7 @@ FAILING = stat_panel(
         Description(
             "The share of finished tasks that failed in the last 5 minutes, without retries.",
             "the usual ratio of your tasks; a common target is below 1 %.",
-            "orange from 2 %, red from 10 %.",
+            "orange from 25 %, red from 40 %, as the alerts.",
             "find the task and its exception on the Tasks dashboard",
         ),
         Requirement.EVENTS,
@@ -218,7 +218,7 @@ FAILING = stat_panel(
         1,
     ),
     Target(f"({FAILURE_RATE} or 0 * {FINISH_RATE}) / {FINISH_RATE}"),
-    thresholds=thresholds.ascending(0.02, 0.1),
+    thresholds=thresholds.ascending(0.25, 0.4),
 )
 UTILIZATION = stat_panel(
     PanelOptions(

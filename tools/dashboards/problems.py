@@ -58,6 +58,7 @@ FAILED = rate("celery_task_failed_total", over=RECENT)
 SUCCEEDED = rate("celery_task_succeeded_total", over=RECENT)
 FINISHED = sum_by(f"{FAILED} or {SUCCEEDED}", "task")
 FAILURE_RATIO = f"{sum_by(FAILED, 'task')} / {FINISHED}"
+ALL_FINISHED = sum_by(f"{FAILED} or {SUCCEEDED}")
 FAILURES = sum_by(increase("celery_task_failed_total", over=RECENT), "task")
 ENOUGH_FAILURES = f"{FAILURES} >= {MIN_FAILURES}"
 BROKER_UP = f"max ({gauge('celery_broker_up')}) == 1"
@@ -155,6 +156,13 @@ PROBLEMS = (
         "worker",
         "workers",
         _delaying("stalled"),
+    ),
+    Problem(
+        CRITICAL,
+        "The failure ratio of all tasks is above 40 %",
+        "all tasks",
+        "tasks",
+        f"({sum_by(FAILED)} / {ALL_FINISHED} > 0.4) and ({ALL_FINISHED} * 300 >= 20)",
     ),
     Problem(
         WARNING,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_vitals import third_party
@@ -21,6 +21,7 @@ from celery_vitals.brokers.kinds import capabilities_of, kind_of
 from celery_vitals.brokers.serialization import encode
 from celery_vitals.brokers.urls import scheme_of
 from celery_vitals.errors import ConfigError
+from celery_vitals.queue_names import ends_in_uuid, is_internal
 from celery_vitals.settings import Settings, app_configuration
 from celery_vitals.settings.celery_app import task_parameters
 
@@ -219,15 +220,27 @@ def _control_serializer(conf: Any) -> str:
 
 
 def _queues_of(app: Celery) -> Iterator[str]:
-    """Iterate over the queues that an app declares, and those that its static routes name."""
-    yield from app.amqp.queues
+    """Iterate over the queues that an app declares, and those that its static routes name.
+
+    Not those of a Broadcast: each process has a queue of its own.
+    """
+    declared: dict[str, Queue] = dict(app.amqp.queues)
+    declared |= {queue.alias: queue for queue in declared.values() if queue.alias}
+    for one in (*declared, *_routed(app)):
+        queue = one if isinstance(one, Queue) else declared.get(one)
+        name = str(queue.name) if queue is not None else one
+        fanout = queue is not None and queue.exchange.type == "fanout"
+        if not (is_internal(name) or (fanout and ends_in_uuid(name))):
+            yield name
+
+
+def _routed(app: Celery) -> Iterator[str | Queue]:
     routes = app.conf.task_routes
     for table in routes if isinstance(routes, (list, tuple)) else (routes,):
         for route in table.values() if isinstance(table, Mapping) else ():
             queue = route.get("queue") if isinstance(route, Mapping) else route
-            name = getattr(queue, "name", queue)
-            if isinstance(name, str):
-                yield name
+            if isinstance(queue, (str, Queue)):
+                yield queue
 
 
 def _streams_of(app: Celery) -> Iterator[str]:

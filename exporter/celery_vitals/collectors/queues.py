@@ -73,8 +73,9 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
     def measure(self, deadline: Deadline) -> QueueSnapshot:
         """Read the queues."""
         self._workers.first_round.wait(deadline.remaining * _FIRST_ROUND)
+        self._queues.broadcasts = self._workers.broadcasts()
         reports = WorkerReports(
-            self._queues.included(self._workers.queues()), self._workers.transport_options()
+            self._queues.included(self._workers.read_queues()), self._workers.transport_options()
         )
 
         def read(reader: QueueReader) -> tuple[float, QueueSnapshot]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from prometheus_client.core import Metric
@@ -27,6 +27,8 @@ from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
 
+_ENOUGH_RECEIVED = 10
+"""Tasks received without a task-sent event, from which on producers are considered to send none."""
 _NOT_CONNECTED = "The event stream is not connected yet."
 
 
@@ -148,10 +150,28 @@ class TasksCollector(BaseCollector[None]):
             yield BlindSpot("task_events", text, "--enable-events")
         yield from self._processor.blind_spots()
 
+        if blind_spot := _without_sent_events(self._processor.names_without_sent_events()):
+            yield blind_spot
+
     def close(self, deadline: Deadline) -> None:
         """Stop, and remove from the broker what was declared there."""
         if self._started:
             self._stream.stop(deadline)
+
+
+def _without_sent_events(received: Mapping[str, int]) -> BlindSpot | None:
+    """Return the blind spot of producers that send no events; a few tasks may be older than the
+    exporter."""
+    if sum(received.values()) < _ENOUGH_RECEIVED:
+        return None
+    names = sorted(received, key=lambda name: (-received[name], name))
+    text = (
+        f"Producers send no task-sent events for {', '.join(names[:3])}"
+        f"{' and others' if len(names) > 3 else ''}: the number of tasks sent, their waiting time,"
+        " and their queue where a worker consumes several, are unknown. Celery's default is off;"
+        " the setting is of the application, in the processes that send tasks."
+    )
+    return BlindSpot("sent_events", text, "task_send_sent_event = True")
 
 
 def _label_limits(settings: Settings) -> dict[str, int]:

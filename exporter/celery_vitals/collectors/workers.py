@@ -55,7 +55,8 @@ class WorkersCollector(ProbingCollector[bool]):
         """Return the collector where the broker kind has broadcasts."""
         target = shared.broker.target
         if target.broadcast:
-            return cls(shared.broker, shared.workers, shared.queues)
+            counts = shared.settings.worker_task_counts
+            return cls(shared.broker, shared.workers, shared.queues, task_counts=counts)
         shared.add_unsupported(cls.name, "Workers are not probed", target.capabilities.workers)
         return None
 
@@ -64,7 +65,11 @@ class WorkersCollector(ProbingCollector[bool]):
         broker: BrokerClient,
         registry: WorkerRegistry,
         queues: QueueRegistry,
+        *,
+        task_counts: bool = True,
     ) -> None:
+        """`task_counts`: whether to report the tasks of each worker by name."""
+        self._task_counts = task_counts
         self._registry = registry
         self._queues = queues
         self._target = broker.target
@@ -171,7 +176,7 @@ class WorkersCollector(ProbingCollector[bool]):
             yield definitions.WORKER_STATE(state is current, name, state.value)
         yield from _signs_of_life(worker, replies_known)
         if worker.stats is not None:
-            yield from _counters(name, worker.stats)
+            yield from _counters(name, worker.stats, self._task_counts)
             if up:
                 yield from _gauges(worker, worker.stats)
         if up and worker.active is not None:
@@ -222,6 +227,15 @@ class WorkersCollector(ProbingCollector[bool]):
                 " restarted; until then only their events are known."
             )
             yield BlindSpot("workers", text, "--app")
+        elif silent := self._registry.without_replies():
+            names = ", ".join(silent[:3]) + (" and others" if len(silent) > 3 else "")
+            text = (
+                f"Workers that send heartbeats have never replied: {names}. Their queues and slots"
+                " are unknown, and a queue that only they may consume has no number of workers."
+                " Their remote control is off (worker_enable_remote_control), or they run a long"
+                " task in a pool that does not reply meanwhile (solo)."
+            )
+            yield BlindSpot("worker_replies", text, "worker_enable_remote_control = True")
         if self._acceptance.refuses_stats:
             text = (
                 "Workers answer commands, but not stats, which is not repeated: with"
@@ -258,8 +272,8 @@ def _signs_of_life(worker: Worker, replies_known: bool) -> Iterator[Sample]:
         yield definitions.WORKER_START(worker.started_at, name)
 
 
-def _counters(name: str, stats: Stats) -> Iterator[Sample]:
-    for task, count in sorted(stats.accepted.items()):
+def _counters(name: str, stats: Stats, by_task: bool) -> Iterator[Sample]:
+    for task, count in sorted(stats.accepted.items()) if by_task else ():
         yield definitions.WORKER_ACCEPTED(count, name, task)
     yield definitions.WORKER_PROCESSED(stats.processed, name)
     for mode, seconds in (("user", stats.cpu_user), ("system", stats.cpu_system)):

@@ -23,6 +23,7 @@ class Event(msgspec.Struct, gc=False):
     timestamp: float = 0.0
     name: str | None = None
     queue: str | None = None
+    exchange: str | None = None
     runtime: float | None = None
     exception: str | None = None
     traceback: str | None = None

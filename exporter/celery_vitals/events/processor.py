@@ -17,6 +17,7 @@ from prometheus_client.core import Metric
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
+from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.rejections import Rejections
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
@@ -65,7 +66,8 @@ class EventProcessor:
         self._index = index
         self._limiter = limiter
         self._lock = limiter.update_lock
-        self._workers = WorkerEvents(registry, tasks, max_workers)
+        self._queue_labels = QueueLabels()
+        self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
         self._clock = clock
@@ -143,10 +145,15 @@ class EventProcessor:
         """Return what is lost by rejected events."""
         return self._rejections.blind_spots()
 
-    def queues(self) -> set[str]:
-        """Return the queues of all counted tasks."""
+    def names_without_sent_events(self) -> dict[str, int]:
+        """Return how many tasks of each name were received, where none has a task-sent event."""
         with self._lock:
-            return self._index.queues()
+            return self._index.names_without_sent_events()
+
+    def queues(self) -> set[str]:
+        """Return the queues of all counted tasks, without those that several processes share."""
+        with self._lock:
+            return self._index.queues() - self._queue_labels.shared
 
     def families(self) -> Iterator[Metric]:
         """Yield the families of the counters of events."""
@@ -165,8 +172,10 @@ class EventProcessor:
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_AGGREGATED(count, metric)
+        shared = self._queue_labels.shared
         for queue, since in self._tasks.waiting.oldest():
-            yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+            if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
+                yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         yield from self._worker_samples()
         yield from self._running_samples()
 
@@ -223,6 +232,8 @@ class EventProcessor:
         if event.type == "task-sent":
             sender = self._workers.producer(event.hostname)
             self._workers.observe_clock(sender, event.timestamp, arrived)
+            if event.queue:
+                event.queue = self._queue_labels.label(event.queue, event.exchange)
         else:
             sender = self._workers.worker(event.hostname, arrived)
             sender.last_event_at = arrived

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from celery_vitals.events.kwarg_label import MAX_LABEL_LENGTH, KwargLabel
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
-from celery_vitals.metrics.tables import HistogramSeries, Series, ValueSeries
+from celery_vitals.metrics.tables import HistogramSeries, Series, ValueSeries, ValueTable
 
 UNKNOWN = "unknown"
 
@@ -59,44 +60,69 @@ class TaskName:
 
 
 class TaskSeries:
-    """The series of one task name and queue.  Histograms exist from their first observation on."""
+    """The series of one task name and queue.
+
+    Histograms exist from their first observation on, and `sent` from the first task-sent event:
+    by default producers send none, and 0 would be wrong.
+    """
 
     __slots__ = (
-        "_failed", "_idle_since", "_revoked", "_tables", "_total", "expired", "failed_runtime",
-        "labels", "received", "rejected", "retried", "runtime", "sent", "started", "succeeded",
-        "wait", "worker",
+        "_created", "_failed", "_idle_since", "_revoked", "_sent", "_sent_labels", "_tables",
+        "_total", "expired", "failed_runtime", "labels", "received", "rejected", "retried",
+        "runtime", "started", "succeeded", "wait", "worker",
     )  # fmt: skip
 
     def __init__(
-        self, labels: tuple[str, ...], worker: str, tables: TaskTables, now: float
+        self,
+        labels: tuple[str, ...],
+        worker: str,
+        tables: TaskTables,
+        now: float,
+        sent_only: bool = False,
     ) -> None:
+        """`sent_only`: create no counter of a worker, where the worker is a label and unknown."""
         self.labels = labels
         """Task, queue, and the extra ones."""
         self.worker = worker
         """The worker whose events it counts, where the worker is a label."""
         self.expired = False
         """Whether it was removed; `TaskSeriesIndex.successor` returns the series to use instead."""
-        self.sent = tables.sent.series(*labels)
-        self.received = tables.received.series(*labels)
-        self.started = tables.started.series(*labels)
-        self.succeeded = tables.succeeded.series(*labels)
-        self.retried = tables.retried.series(*labels)
-        self.rejected = tables.rejected.series(*labels)
+        self._tables = tables
+        self._created: list[tuple[ValueTable, ValueSeries]] = []
+        self._sent: ValueSeries | None = None
+        self._sent_labels = (*labels[:2], *labels[3:]) if sent_only else labels
+        if not sent_only:
+            self.received = self._create(tables.received, labels)
+            self.started = self._create(tables.started, labels)
+            self.succeeded = self._create(tables.succeeded, labels)
+            self.retried = self._create(tables.retried, labels)
+            self.rejected = self._create(tables.rejected, labels)
         self.runtime: HistogramSeries | None = None
         self.failed_runtime: HistogramSeries | None = None
         self.wait: HistogramSeries | None = None
-        self._tables = tables
         self._failed: dict[str, ValueSeries] = {}
         self._revoked: dict[str, ValueSeries] = {}
         self._total = 0.0
         self._idle_since = now
 
+    def _create(self, table: ValueTable, labels: tuple[str, ...]) -> ValueSeries:
+        series = table.series(*labels)
+        self._created.append((table, series))
+        return series
+
+    @property
+    def sent(self) -> ValueSeries:
+        """The counter of task-sent events."""
+        if self._sent is None:
+            self._sent = self._create(self._tables.sent, self._sent_labels)
+        return self._sent
+
     def failed(self, exception: str) -> ValueSeries:
         """Return the counter of failures with this exception."""
         series = self._failed.get(exception)
         if series is None:
-            series = self._failed[exception] = self._tables.failed.series(
-                *self.labels[:2], exception, *self.labels[2:]
+            series = self._failed[exception] = self._create(
+                self._tables.failed, (*self.labels[:2], exception, *self.labels[2:])
             )
         return series
 
@@ -104,8 +130,8 @@ class TaskSeries:
         """Return the counter of revocations for this reason."""
         series = self._revoked.get(reason)
         if series is None:
-            series = self._revoked[reason] = self._tables.revoked.series(
-                *self.labels[:2], reason, *self.labels[2:]
+            series = self._revoked[reason] = self._create(
+                self._tables.revoked, (*self.labels[:2], reason, *self.labels[2:])
             )
         return series
 
@@ -128,9 +154,20 @@ class TaskSeries:
         self.wait.observe(seconds)
 
     @property
+    def received_count(self) -> int:
+        """Number of task-received events; 0 where they are counted together with other tasks."""
+        if self.aggregated:
+            return 0
+        received = self._tables.received
+        return int(sum(series.value for table, series in self._created if table is received))
+
+    @property
     def aggregated(self) -> bool:
-        """Whether it counts on shared `_other` series: where the first counter does, all do."""
-        return OTHER in self.sent.labels
+        """Whether it has no series of its own: it counts on shared `_other` series, or on none.
+
+        Where the first counter is shared, all are.
+        """
+        return not self._created or OTHER in self._created[0][1].labels
 
     def idle_seconds(self, now: float) -> float:
         """Return the seconds since a counter was last found changed.
@@ -153,17 +190,10 @@ class TaskSeries:
         self.expired = True
         tables = self._tables
         held: list[tuple[Any, Series | None]] = [
-            (tables.sent, self.sent),
-            (tables.received, self.received),
-            (tables.started, self.started),
-            (tables.succeeded, self.succeeded),
-            (tables.retried, self.retried),
-            (tables.rejected, self.rejected),
+            *self._created,
             (tables.runtime, self.runtime),
             (tables.failed_runtime, self.failed_runtime),
             (tables.wait, self.wait),
-            *((tables.failed, series) for series in self._failed.values()),
-            *((tables.revoked, series) for series in self._revoked.values()),
         ]
         for table, series in held:
             if series is not None and not self._is_shared(series):
@@ -176,22 +206,13 @@ class TaskSeries:
         """
         own = (
             series.labels
-            if len(series.labels) == len(self.labels)
+            if len(series.labels) <= len(self.labels)
             else (*series.labels[:2], *series.labels[3:])
         )
         return OTHER in own
 
     def _counters(self) -> Iterator[ValueSeries]:
-        yield from (
-            self.sent,
-            self.received,
-            self.started,
-            self.succeeded,
-            self.retried,
-            self.rejected,
-        )
-        yield from self._failed.values()
-        yield from self._revoked.values()
+        return (series for _, series in self._created)
 
 
 class TaskSeriesIndex:
@@ -255,6 +276,15 @@ class TaskSeriesIndex:
         """Return the known queues of all series."""
         return {series.labels[1] for series in self._series.values()} - {UNKNOWN, OTHER}
 
+    def names_without_sent_events(self) -> dict[str, int]:
+        """Return how many tasks of each name were received, where none has a task-sent event."""
+        names = {name.label for name in self._names.values() if not name.sent_event_seen}
+        received = Counter[str]()
+        for series in self._series.values():
+            if series.labels[0] in names:
+                received[series.labels[0]] += series.received_count
+        return {name: count for name, count in received.items() if count}
+
     def expire(self, now: float, idle: float) -> None:
         """Remove the series unchanged for `idle` seconds, and the names that have none left."""
         for key, series in list(self._series.items()):
@@ -275,7 +305,8 @@ class TaskSeriesIndex:
         if series is None:
             if len(self._series) >= self._max_series:
                 self._drop_aggregated()
-            series = TaskSeries(labels, worker, self._tables, now)
+            sent_only = self.by_worker and not worker
+            series = TaskSeries(labels, worker, self._tables, now, sent_only)
             self._series[labels] = series
         return series
 

@@ -26,8 +26,8 @@ class TaskTables:
         wait: Buckets,
         extra: Sequence[str] = (),
     ) -> None:
-        def labelled(metric: MetricDefinition) -> MetricDefinition:
-            return replace(metric, labels=(*metric.labels, *extra))
+        def labelled(metric: MetricDefinition, more: Sequence[str] = extra) -> MetricDefinition:
+            return replace(metric, labels=(*metric.labels, *more))
 
         def value(metric: MetricDefinition) -> ValueTable:
             return ValueTable(labelled(metric), limiter)
@@ -35,8 +35,10 @@ class TaskTables:
         def histogram(metric: MetricDefinition, buckets: Buckets) -> HistogramTable:
             return HistogramTable(labelled(metric), limiter, lambda labels: buckets(labels[0]))
 
+        # Producers are no workers.
+        without_worker = [label for label in extra if label != "worker"]
+        self.sent = ValueTable(labelled(definitions.TASK_SENT, without_worker), limiter)
         self.births = limiter.births
-        self.sent = value(definitions.TASK_SENT)
         self.received = value(definitions.TASK_RECEIVED)
         self.started = value(definitions.TASK_STARTED)
         self.succeeded = value(definitions.TASK_SUCCEEDED)

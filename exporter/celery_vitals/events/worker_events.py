@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery_vitals.events.decode import Event
+from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics.base import label_text
@@ -18,7 +19,13 @@ _FRESH = 2.0
 class WorkerEvents:
     """The trackers of all workers and producers, `max_workers` of each.  For one thread."""
 
-    def __init__(self, registry: WorkerRegistry, tasks: TaskTracker, max_workers: int) -> None:
+    def __init__(
+        self,
+        registry: WorkerRegistry,
+        tasks: TaskTracker,
+        queue_labels: QueueLabels,
+        max_workers: int,
+    ) -> None:
         self.workers: dict[str, WorkerTracker] = {}
         self.new_worker = False
         """Whether a worker has come online, or has not reported its queues.  Reset by the reader,
@@ -30,6 +37,7 @@ class WorkerEvents:
         }
         self._registry = registry
         self._tasks = tasks
+        self._queue_labels = queue_labels
         self._max_workers = max_workers
         self._producers: dict[str, WorkerTracker] = {}
         self._catching_up_until = 0.0
@@ -40,7 +48,7 @@ class WorkerEvents:
         if worker is None:
             name = label_text(name) if len(self.workers) < self._max_workers else OTHER
             worker = self.workers.setdefault(name, WorkerTracker(name, now))
-            worker.set_queues(self._registry.queues_of(name), now)
+            worker.set_queues(self._queues_of(name), now)
         return worker
 
     def producer(self, name: str) -> WorkerTracker:
@@ -85,12 +93,13 @@ class WorkerEvents:
         """Exchange the state of the workers with the registry; drop those that it has removed."""
         gone, shared = self._registry.gone_workers(), self._registry.shared_names()
         known = self._registry.names()
+        self._queue_labels.set_broadcasts(self._registry.broadcasts())
         for name, worker in list(self.workers.items()):
             if worker.registered and name not in known:
                 self._drop(name)
                 continue
             worker.registered = name in known
-            queues = self._registry.queues_of(name)
+            queues = self._queues_of(name)
             worker.set_queues(queues, now)
             if not worker.queues_settled:
                 self.new_worker = True
@@ -114,6 +123,10 @@ class WorkerEvents:
             worker.limit_running(slots.get(name), now - self._tasks.forget_after)
             if name not in slots and now - worker.last_event_at >= self._registry.forget_after:
                 self._drop(name)
+
+    def _queues_of(self, name: str) -> frozenset[str] | None:
+        queues = self._registry.queues_of(name)
+        return queues and frozenset(map(self._queue_labels.label, queues))
 
     def _drop(self, name: str) -> None:
         self.workers.pop(name).forget_running()

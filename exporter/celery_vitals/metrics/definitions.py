@@ -230,7 +230,8 @@ WORKER_MEMORY = workers.gauge(
 QUEUE_WORKERS = workers.gauge(
     "celery_queue_workers",
     "queue",
-    help="Number of workers that are up and consume the queue, from their `active_queues` replies.",
+    help="Number of workers that are up and consume the queue, from their `active_queues` replies;"
+    " absent instead of 0 while a worker has not reported its queues.",
 )
 QUEUE_SLOTS = workers.gauge(
     "celery_queue_slots",

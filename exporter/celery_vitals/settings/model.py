@@ -148,12 +148,18 @@ class Settings:
     runtime_buckets: tuple[float, ...] = option(
         "--runtime-buckets", "Upper bounds of the runtime histogram's buckets, in seconds.",
         group=EVENTS, parse=parse.buckets, metavar="SECONDS,...",
-        default=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+        default=(
+            0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+        ),
     )
     wait_buckets: tuple[float, ...] = option(
         "--wait-buckets", "Upper bounds of the waiting time histogram's buckets, in seconds.",
         group=EVENTS, parse=parse.buckets, metavar="SECONDS,...",
-        default=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0),
+        # Closest around the threshold of CeleryQueueWaitHigh, 5 minutes.
+        default=(
+            0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1200.0, 1800.0,
+            3600.0,
+        ),
     )
     task_runtime_buckets: Mapping[str, tuple[float, ...]] = option(
         "--task-runtime-buckets",
@@ -203,6 +209,11 @@ class Settings:
         "--max-workers",
         "Maximum number of workers; further workers are only counted, as `_other`.",
         group=LIMITS, parse=parse.integer(1, 1_000_000), metavar="NUMBER", default=5000,
+    )
+    worker_task_counts: bool = switch(
+        "--worker-task-counts",
+        "Report celery_worker_tasks_accepted_total, which has a series for each worker and task.",
+        group=LIMITS, default=True,
     )
     max_series: int = option(
         "--max-series", "Maximum number of task series; further series are aggregated as `_other`.",

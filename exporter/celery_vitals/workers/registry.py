@@ -10,6 +10,8 @@ from typing import Any
 
 from celery_vitals.metrics.base import label_text
 from celery_vitals.workers import processes
+from celery_vitals.workers.consumed_queues import consumed_queues
+from celery_vitals.workers.consumers import count_consumers
 from celery_vitals.workers.processes import QUIET_AFTER
 from celery_vitals.workers.rate_limits import longest_start_interval
 from celery_vitals.workers.stall_detection import QueueCounts, QueueObservation, needs_rate_limits
@@ -38,6 +40,7 @@ class WorkerRegistry:
         self._queues_observed = _NEVER, _NEVER
         self._tasks_started: dict[str, int | None] = {}
         self._other_mailboxes = 0
+        self._broker_consumers: dict[str, int | None] = {}
         self.answers_commands = False
         """Whether a worker has ever answered a command."""
         self._transport_options: tuple[Mapping[str, Any], ...] = ()
@@ -135,11 +138,7 @@ class WorkerRegistry:
         """Record a reply to `active_queues`."""
         if not isinstance(body, list):
             return
-        names = frozenset(
-            label_text(queue["name"])
-            for queue in body
-            if isinstance(queue, dict) and queue.get("name")
-        )
+        names, broadcasts = consumed_queues(body)
         name = label_text(name)
         with self._lock:
             worker = self._get_or_create(name, time.monotonic(), time.time())
@@ -147,7 +146,10 @@ class WorkerRegistry:
                 return
             if worker.instances > 1:  # each process replies with its own queues
                 names |= worker.queues or frozenset()
-            self._workers[name] = replace(worker, queues=names, queues_asked=time.monotonic())
+                broadcasts |= worker.broadcasts
+            self._workers[name] = replace(
+                worker, queues=names, broadcasts=broadcasts, queues_asked=time.monotonic()
+            )
 
     def rate_limits_replied(self, name: str, body: Any) -> None:
         """Record a reply to `registered`, which lists the worker's tasks with their rate limits."""
@@ -246,6 +248,7 @@ class WorkerRegistry:
         """Compare the workers with the broker's queue statistics of this moment."""
         now = time.monotonic()
         with self._lock:
+            self._broker_consumers = {name: counts.consumers for name, counts in queues.items()}
             up = [worker for worker in self._workers.values() if self.is_up(worker)]
             observation = QueueObservation(
                 queues, up, self._tasks_started, self._queues_observed[0], now
@@ -325,6 +328,10 @@ class WorkerRegistry:
         """Return the queues that any known worker consumes."""
         return frozenset(queue for worker in self.workers() for queue in worker.queues or ())
 
+    def read_queues(self) -> frozenset[str]:
+        """Return those of them whose lengths are read: not the own ones of each process."""
+        return frozenset(queue for worker in self.workers() for queue in worker.read_queues)
+
     def transport_options(self) -> tuple[Mapping[str, Any], ...]:
         """Return the transport options that workers report, each once.
 
@@ -339,21 +346,23 @@ class WorkerRegistry:
             self._transport_options = tuple(reported)
         return self._transport_options
 
-    def consumers_of(self, queues: Iterable[str]) -> dict[str, tuple[int, int | None]]:
-        """Return, for each queue, how many workers that are up consume it, and their slots.
+    def broadcasts(self) -> frozenset[str]:
+        """Return the exchanges that known workers consume by a queue of each."""
+        return frozenset(name for worker in self.workers() for name in worker.broadcasts)
 
-        The slots are None when one of these workers has not reported its own.
-        """
-        found: dict[str, tuple[int, int | None]] = dict.fromkeys(queues, (0, 0))
-        for worker in self.workers():
-            if not self.is_up(worker):
-                continue
-            slots = worker.stats.slots if worker.stats else None
-            for queue in worker.queues or ():
-                if queue in found:
-                    count, total = found[queue]
-                    found[queue] = (
-                        count + 1,
-                        None if total is None or slots is None else total + slots,
-                    )
-        return found
+    def consumers_of(self, queues: Iterable[str]) -> dict[str, tuple[int, int | None]]:
+        """Return, for each queue, how many workers that are up consume it, and their slots."""
+        workers = self.workers()
+        up = [worker for worker in workers if self.is_up(worker)]
+        complete = not self._limit_reached
+        return count_consumers(queues, workers, up, self._broker_consumers, complete)
+
+    def without_replies(self) -> tuple[str, ...]:
+        """Return the workers that are up, by their heartbeats, and have never replied."""
+        return tuple(
+            worker.name
+            for worker in self.workers()
+            if self.is_up(worker)
+            and worker.replied_at is None
+            and worker.silent_rounds >= QUIET_AFTER
+        )

@@ -97,7 +97,7 @@ class QueueObservation:
         for worker in up:
             if worker.tasks_started != tasks_started.get(worker.name, worker.tasks_started):
                 self._progressed.add(worker.name)
-            for queue in worker.queues or ():
+            for queue in worker.read_queues:
                 self._consumers.setdefault(queue, set()).add(worker.name)
 
     def counts_as_consumer(self, worker: Worker) -> bool | None:
@@ -105,7 +105,7 @@ class QueueObservation:
         uncertain."""
         counts = [
             (self._consumer_count(queue), len(self._consumers.get(queue, ())))
-            for queue in worker.queues or ()
+            for queue in worker.read_queues
         ]
         if any(count == 0 for count, _ in counts):
             return False
@@ -116,9 +116,9 @@ class QueueObservation:
 
     def suspicion(self, worker: Worker) -> Suspicion | None:
         """Return the suspicion against this worker; None without one, or without enough data."""
-        if not worker.queues or worker.instances > 1 or worker.seen <= self._before:
+        if not worker.read_queues or worker.instances > 1 or worker.seen <= self._before:
             return None
-        unconsumed = all(self._consumer_count(queue) == 0 for queue in worker.queues)
+        unconsumed = all(self._consumer_count(queue) == 0 for queue in worker.read_queues)
         waiting = self._waiting(worker)
         if not unconsumed and not (waiting > 0 and worker.free_slot_confirmed):
             return None
@@ -144,7 +144,7 @@ class QueueObservation:
         if worker.tasks_started != before.tasks_started:
             return True
         consumers = {
-            name for queue in worker.queues or () for name in self._consumers.get(queue, ())
+            name for queue in worker.read_queues for name in self._consumers.get(queue, ())
         }
         return self._waiting(worker) < before.waiting and not consumers & self._progressed
 
@@ -161,7 +161,7 @@ class QueueObservation:
             return False
         held = sum(queue.unacked or 0 for queue in queues)
         only_consumer = all(
-            self._consumers.get(queue) == {worker.name} for queue in worker.queues or ()
+            self._consumers.get(queue) == {worker.name} for queue in worker.read_queues
         )
         limit = worker.stats.prefetch if worker.stats is not None else None
         return not held or (only_consumer and limit is not None and (not limit or held < limit))
@@ -170,7 +170,7 @@ class QueueObservation:
         return sum(queue.ready or 0 for queue in self._of(worker))
 
     def _of(self, worker: Worker) -> list[QueueCounts]:
-        return [self._queues[queue] for queue in worker.queues or () if queue in self._queues]
+        return [self._queues[queue] for queue in worker.read_queues if queue in self._queues]
 
     def _consumer_count(self, queue: str) -> int | None:
         return self._queues[queue].consumers if queue in self._queues else None

@@ -90,7 +90,9 @@ class Worker:
     """Monotonic time of the first round in which it was down.  It is shown as down from then on,
     and removed later."""
     queues: frozenset[str] | None = None
-    """The queues that it consumes; None while unknown."""
+    """The queues that it consumes, those of a Broadcast by its exchange; None while unknown."""
+    broadcasts: frozenset[str] = frozenset()
+    """Those of them that are of a Broadcast: each worker has one of its own, which is not read."""
     queues_asked: float = _NEVER
     """Monotonic time of the reply that `queues` comes from."""
     suspicion: Suspicion | None = None
@@ -105,6 +107,11 @@ class Worker:
     def started_at(self) -> float | None:
         """Unix time at which the process started; None while unknown."""
         return self.processes[0].started if self.processes else None
+
+    @property
+    def read_queues(self) -> frozenset[str]:
+        """The queues that it consumes and whose lengths are read."""
+        return (self.queues or frozenset()) - self.broadcasts
 
     @property
     def instances(self) -> int:

@@ -15,6 +15,7 @@ from tests.support.ops.simulated_cluster import (
     constant,
     fires,
     healthy,
+    override,
     queue,
     stopped,
     until,
@@ -52,11 +53,6 @@ def waiting(name: str, start: int, end: int) -> Series:
 def empty() -> Series:
     """Return the two queues without messages."""
     return {f'celery_queue_length{{queue="{name}"}}': constant(0) for name in QUEUES}
-
-
-def override(name: str, value: float, labels: str = "") -> Series:
-    """Return a threshold of a user's rule file."""
-    return {f'celery_vitals:override:{name}{{job=""{labels}}}': constant(value)}
 
 
 def _in_turn(name: str, alert: str, changes: Mapping[str, Value]) -> Scenario:

@@ -30,6 +30,7 @@ from tests.support.ops.simulated_cluster import (
     without_broker,
     worker,
 )
+from tests.support.ops.traffic_scenarios import traffic_without_alert
 
 A, B = WORKERS
 DOWN: Sequence[tuple[int, Sequence[str]]] = [
@@ -332,5 +333,6 @@ def all_quiet() -> list[Scenario]:
             planned_changes(),
             other_setups(),
             coexistence(),
+            traffic_without_alert(),
         )
     )

@@ -24,6 +24,7 @@ from tests.support.ops.simulated_cluster import (
     until,
     without_broker,
 )
+from tests.support.ops.traffic_scenarios import traffic_faults
 
 BUILD_INFO = 'celery_exporter_build_info{version="1"}'
 AGGREGATED = 'celery_exporter_series_folded_total{metric="celery_task_failed_total"}'
@@ -362,4 +363,5 @@ def all_scenarios() -> list[Scenario]:
         *wait_faults(),
         *task_failures(),
         *task_delays(),
+        *traffic_faults(),
     ]

@@ -7,6 +7,7 @@ scenario also checks that no other alert fires.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,6 +215,11 @@ def _up_to(bound: float, rise: Value, seconds: Value) -> Value:
     return lambda minute: rise(minute) if (seconds(minute) or 0) <= bound else 0
 
 
+def override(name: str, value: float, labels: str = "") -> Series:
+    """Return a threshold of a user's rule file."""
+    return {f'celery_vitals:override:{name}{{job=""{labels}}}': constant(value)}
+
+
 def exporter() -> Series:
     """Return the series of the exporter, the broker and the result backend."""
     series: Series = {
@@ -294,6 +300,8 @@ class Scenario:
     expect: Sequence[tuple[int, Iterable[str]]]
     rule_files: Sequence[Path] = (RULES,)
     base: Callable[[], Series] = healthy
+    only: str = ""
+    """A pattern of the names of rules: others are left out, for scenarios of many days."""
     step: int = 1
     """Scrape interval in minutes: 2 for scenarios of a whole day."""
 
@@ -327,14 +335,13 @@ def run(scenario: Scenario, folder: Path) -> str:
             for minute, names in scenario.expect
         ],
     }
+    rule_files = _only(scenario, folder) if scenario.only else scenario.rule_files
     files = {
-        "rule_files": [str(path) for path in scenario.rule_files],
+        "rule_files": [str(path) for path in rule_files],
         "evaluation_interval": f"{scenario.step}m",
         # By default promtool evaluates the groups in random order, so that rules which depend on
         # another group may be one minute late.
-        "group_eval_order": [
-            group["name"] for path in scenario.rule_files for group in groups(path)
-        ],
+        "group_eval_order": [group["name"] for path in rule_files for group in groups(path)],
         "tests": [test],
     }
     path = folder / "test.yml"
@@ -343,6 +350,19 @@ def run(scenario: Scenario, folder: Path) -> str:
         [str(promtool()), "test", "rules", str(path)], capture_output=True, text=True, check=False
     )
     return "" if answer.returncode == 0 else answer.stdout + answer.stderr
+
+
+def _only(scenario: Scenario, folder: Path) -> Sequence[Path]:
+    kept = [group for path in scenario.rule_files for group in groups(path)]
+    for group in kept:
+        group["rules"] = [
+            rule
+            for rule in group["rules"]
+            if re.search(scenario.only, str(rule.get("record") or rule["alert"]))
+        ]
+    path = folder / "rules.yml"
+    path.write_text(json.dumps({"groups": [group for group in kept if group["rules"]]}))
+    return [path]
 
 
 @cache

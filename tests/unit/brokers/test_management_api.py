@@ -187,3 +187,33 @@ def test_a_response_over_the_limit_is_unavailable_and_not_read_to_its_end() -> N
             api.queues(connection(), Deadline.after(20))
         server.shutdown()
     assert sent < 100
+
+
+@pytest.mark.parametrize(
+    ("queue", "requests"),
+    [
+        ('"messages_ready": 0, "messages_unacknowledged": 0', 1),
+        ('"messages_ready": 9, "messages_unacknowledged": 1', 1),
+        ('"messages_ready": 9, "messages_unacknowledged": 0', 2),
+        ('"messages_ready": 0, "messages_unacknowledged": 0, "type": "stream"', 2),
+        ('"type": "quorum"', 2),
+    ],
+)
+def test_statistics_are_requested_where_a_queue_has_a_number_only_there(
+    monkeypatch: pytest.MonkeyPatch, queue: str, requests: int
+) -> None:
+    asked: list[str] = []
+
+    def get(self: ManagementApi, address: str, *_: Any) -> tuple[int, bytes]:
+        asked.append(address)
+        answer = (
+            '{"name": "rabbit@here"}' if "cluster" in address else f'[{{"name": "q", {queue}}}]'
+        )
+        return 200, answer.encode()
+
+    monkeypatch.setattr(ManagementApi, "_get", get)
+    api = ManagementApi(None, "http://h", 1.0)
+    api.queues(connection(), Deadline.after(1))
+    asked.clear()
+    api.queues(connection(), Deadline.after(1))
+    assert len(asked) == requests

@@ -112,8 +112,8 @@ class TestWorkers:
         "total": {"add": 3},
     }
 
-    def collector(self) -> tuple[WorkersCollector, WorkerRegistry]:
-        shared = dependencies()
+    def collector(self, **options: Any) -> tuple[WorkersCollector, WorkerRegistry]:
+        shared = dependencies(**options)
         collector = WorkersCollector.create(shared)
         assert collector is not None
         shared.workers.stats_replied(WORKER, self.STATS, 0.1, False)
@@ -125,6 +125,14 @@ class TestWorkers:
         assert samples["celery_worker_up", WORKER] == 1
         assert samples["celery_worker_tasks_accepted_total", WORKER, "add"] == 3
         assert samples["celery_worker_pool_slots", WORKER] == 4
+
+    def test_the_tasks_of_each_worker_by_name_can_be_switched_off_alone(self) -> None:
+        whole, _ = self.collector()
+        part, _ = self.collector(worker_task_counts=False)
+        assert names(whole.samples(True)) - names(part.samples(True)) == {
+            "celery_worker_tasks_accepted_total"
+        }
+        assert values(part.samples(True))["celery_worker_processed_total", WORKER] == 3
 
     def test_worker_that_is_down_keeps_its_counters_only(self) -> None:
         collector, registry = self.collector()

@@ -15,7 +15,7 @@ from kombu.serialization import loads as kombu_loads
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 
 EVENT = {"type": "task-started", "hostname": "w@h", "uuid": "u", "timestamp": 1.8e9}
-TEXTS = ("name", "queue", "exception", "traceback", "eta", "kwargs", "sw_ver")
+TEXTS = ("name", "queue", "exchange", "exception", "traceback", "eta", "sw_ver")
 WHOLE = ("retries", "pid", "active", "processed")
 FLAGS = ("terminated", "expired", "requeue")
 NUMBERS = ("runtime", "utcoffset")

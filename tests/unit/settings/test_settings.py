@@ -183,6 +183,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "max-exceptions": "13",
         "max-label-values": "14",
         "max-workers": "15",
+        "worker-task-counts": "false",
         "max-series": "16",
         "max-tasks": "17",
         "task-forget-after": "180",
@@ -225,7 +226,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --task-runtime-buckets t.slow=60,600 --task-wait-buckets t.slow=7
         --task-labels worker --task-label tenant=kwargs.customer
         --max-task-names 11 --max-queue-names 12 --max-exceptions 13
-        --max-label-values 14 --max-workers 15
+        --max-label-values 14 --max-workers 15 --no-worker-task-counts
         --max-series 16 --max-tasks 17 --task-forget-after 180 --series-forget-after 190
         --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
         --web.config.file {os.devnull}
@@ -285,3 +286,20 @@ def test_a_secret_from_a_file(tmp_path: Path, newline: str) -> None:
     ):
         assert settings.broker_url is not None
         assert settings.broker_url.reveal() == "redis://:s3cret@h"
+
+
+def test_default_buckets_show_long_waits_within_five_minutes() -> None:
+    """Equal waits are the worst case: their 95th percentile is near the end of the bucket."""
+    bounds = Settings().wait_buckets
+    assert 300 in bounds, "the threshold of CeleryQueueWaitHigh"
+    for wait in range(301, 1800):
+        upper = min(bound for bound in bounds if bound >= wait)
+        lower = max(bound for bound in bounds if bound < wait)
+        assert abs(lower + 0.95 * (upper - lower) - wait) <= (300 if wait <= 1200 else 600), wait
+
+
+def test_default_buckets_are_few() -> None:
+    """Each bucket is a series per task and queue."""
+    settings = Settings()
+    assert len(settings.wait_buckets) <= 14
+    assert len(settings.runtime_buckets) <= 14

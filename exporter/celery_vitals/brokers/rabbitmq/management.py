@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -15,14 +16,17 @@ from kombu import Connection
 
 from celery_vitals import third_party
 from celery_vitals.deadline import Deadline
+from celery_vitals. import is_internal
 
-_COLUMNS = (
-    "name,type,exclusive,arguments,messages_ready,messages_unacknowledged,consumers,"
-    "head_message_timestamp"
+_PRESENT = (
+    "columns=name,type,exclusive,auto_delete,arguments,messages_ready,"
+    "messages_unacknowledged"
+    "&disable_stats=true&enable_queue_totals=true"
 )
-_COUNTED = "name,messages_ready,messages_unacknowledged"
-_TOTALS = "disable_stats=true&enable_queue_totals=true"
-"""Parameters with which classic queues report their present numbers, and no statistics."""
+"""With these parameters classic queues report their numbers of this moment, and no statistics."""
+_STATISTICS = "columns=name,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+_STATISTICS_FOR = 30.0
+"""Seconds for which the consumers of reply queues are taken from the last statistics."""
 _NODE_COLUMNS = "name,mem_used,mem_limit,mem_alarm,disk_free_alarm"
 _RETRY_AFTER = 300.0
 """Seconds before an API that is not configured, and never responded, is tried again."""
@@ -46,9 +50,11 @@ class QueueInfo:
     before 3.9, are from statistics: usually five seconds old at most, more under load.
     """
 
+    name: str
     kind: str
     """classic, quorum or stream; or empty."""
     exclusive: bool
+    auto_delete: bool
     ready: int | None
     unacked: int | None
     consumers: int | None
@@ -99,20 +105,26 @@ class ManagementApi:
         self._same_cluster: tuple[str, str] | None = None
         """The address whose cluster is the broker's, and the name of the cluster."""
         self._problem = ""
+        self._statistics: dict[str, QueueInfo] = {}
+        self._statistics_at = -math.inf
         self.streams: frozenset[str] = frozenset()
         """The queues that are streams, by the last good answer."""
 
     def queues(self, connection: Connection, deadline: Deadline) -> dict[str, QueueInfo]:
-        """Return the queues of an open connection's virtual host.  Raises ManagementUnavailable."""
-        vhost = quote(connection.virtual_host or "/", safe="")
-        path = f"/api/queues/{vhost}?columns={_COLUMNS}"
-        infos = self._ask(path, _infos, connection, deadline)
-        try:
-            path = f"/api/queues/{vhost}?columns={_COUNTED}&{_TOTALS}"
-            totals = self._ask(path, _totals, connection, deadline)
-        except ManagementUnavailable:  # the statistics have the same numbers, less recent
-            totals = {}
-        infos = {name: _updated(info, totals.get(name)) for name, info in infos.items()}
+        """Return the queues of an open connection's virtual host.  Raises ManagementUnavailable.
+
+        Statistics, which are the larger part of the work on both sides, are requested where a
+        queue has a number only there.
+        """
+        path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}"
+        infos = self._ask(f"{path}?{_PRESENT}", _infos, connection, deadline)
+        now = time.monotonic()
+        expired = now - self._statistics_at > _STATISTICS_FOR
+        if expired or any(map(_requires_statistics, infos.values())):
+            self._statistics = self._ask(f"{path}?{_STATISTICS}", _infos, connection, deadline)
+            self._statistics_at = now
+        for name in infos.keys() & self._statistics.keys():
+            infos[name] = _completed(infos[name], self._statistics[name])
         self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
         return infos
 
@@ -219,26 +231,31 @@ class ManagementApi:
 def _infos(rows: Any) -> dict[str, QueueInfo]:
     if not isinstance(rows, list):
         raise TypeError("not a list of queues")
-    return {str(row["name"]): _info(row) for row in rows}
+    return {info.name: info for info in map(_info, rows)}
 
 
-def _totals(rows: Any) -> dict[str, tuple[int | None, int | None]]:
-    """Return the messages ready and unacknowledged of each queue."""
-    if not isinstance(rows, list):
-        raise TypeError("not a list of queues")
-    return {
-        str(row["name"]): (_number(row, "messages_ready"), _number(row, "messages_unacknowledged"))
-        for row in rows
-    }
+def _requires_statistics(info: QueueInfo) -> bool:
+    """Return whether a queue has no numbers yet, or a message at its head that no worker holds."""
+    if None in (info.ready, info.unacked):
+        return True
+    waits = bool(info.ready) and info.unacked == 0 and not info.by_priority
+    return waits or info.kind == "stream" or (info.exclusive and not is_internal(info.name))
 
 
-def _updated(info: QueueInfo, totals: tuple[int | None, int | None] | None) -> QueueInfo:
-    """Return a queue with the numbers of this moment, where it reports them."""
-    if totals is None or None in totals or totals == (info.ready, info.unacked):
-        return info
-    # A worker may have held the message that was at the head.
-    head_at = info.head_at if info.unacked == 0 else None
-    return replace(info, ready=totals[0], unacked=totals[1], head_at=head_at)
+def _completed(info: QueueInfo, statistics: QueueInfo) -> QueueInfo:
+    """Return a queue with the numbers that only statistics have."""
+    ready = statistics.ready if info.ready is None else info.ready
+    unacked = statistics.unacked if info.unacked is None else info.unacked
+    # The head's timestamp is of the time of the statistics; a worker may have held that message,
+    # or hold it now.
+    at_head = ready and unacked == 0 == statistics.unacked
+    return replace(
+        info,
+        ready=ready,
+        unacked=unacked,
+        consumers=statistics.consumers,
+        head_at=statistics.head_at if at_head else None,
+    )
 
 
 def _nodes(rows: Any) -> list[NodeInfo]:
@@ -261,10 +278,13 @@ def _number(row: Mapping[str, Any], column: str) -> int | None:
 
 
 def _info(row: Mapping[str, Any]) -> QueueInfo:
+    name = str(row["name"])
     arguments = row.get("arguments")
     return QueueInfo(
+        name=name,
         kind=str(row.get("type") or ""),
         exclusive=bool(row.get("exclusive")),
+        auto_delete=bool(row.get("auto_delete")),
         ready=_number(row, "messages_ready"),
         unacked=_number(row, "messages_unacknowledged"),
         consumers=_number(row, "consumers"),

@@ -21,7 +21,8 @@ from celery_vitals.brokers.rabbitmq.management import (
 )
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
-from celery_vitals.queue_registry import QueueRegistry, is_control_reply, is_delayed, is_internal
+from celery_vitals.queue_names import ends_in_uuid, is_control_reply, is_delayed, is_internal
+from celery_vitals.queue_registry import QueueRegistry
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class RabbitMQQueueReader:
         except ManagementUnavailable as unavailable:
             return {}, str(unavailable)
         public = {name: info for name, info in infos.items() if not is_internal(name)}
-        self._registry.add(name for name, info in public.items() if not info.exclusive)
+        self._registry.add(name for name, info in public.items() if not _of_one_process(name, info))
         self._registry.end_scan()
         self._registry.mark_missing(self._registry.names() - public.keys())
         self._delay_queues = sorted(filter(is_delayed, infos))
@@ -205,6 +206,11 @@ class RabbitMQQueueReader:
         expected = not missing or self._registry.is_configured(name)
         level = logging.WARNING if expected else logging.DEBUG
         log.log(level, "queue %s cannot be read: %s", name, error.reply_text)
+
+
+def _of_one_process(name: str, info: QueueInfo) -> bool:
+    """Return whether a queue ends with its process: also one of events, with any prefix."""
+    return info.exclusive or (info.auto_delete and ends_in_uuid(name))
 
 
 def _unread(queues: Mapping[str, str]) -> Iterator[BlindSpot]:

@@ -16,7 +16,8 @@ from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, refusal
 from celery_vitals.brokers.redis.set_members import SetMembers
 from celery_vitals.brokers.redis.unknown_options import UnknownOptions, bound_queues
 from celery_vitals.deadline import Deadline
-from celery_vitals.queue_registry import QueueRegistry, is_internal
+from celery_vitals.queue_names import ends_in_uuid, is_internal
+from celery_vitals.queue_registry import QueueRegistry
 
 _SLICE = 0.0005
 """Seconds that Redis may be busy at a time: the number of keys per SCAN adapts to it."""
@@ -150,6 +151,7 @@ class Discovery:
         if not isinstance(members, set):  # denied to this user, or too large
             scan.error = members if own else scan.error
             return
+        exchange = key.partition(self._unprefixed)[2]
         queues = set()
         for member in map(_text, members):
             route = self.layout.binding(member)
@@ -158,11 +160,18 @@ class Discovery:
                 if len(unreadable) < _MAX_UNREADABLE:
                     unreadable.add(member)
             elif own and route[1]:
-                queues.add(route[1])
+                scan.bound.add(route[1])
+                if not self._is_of_process(exchange, *route):
+                    queues.add(route[1])
             elif len(scan.elsewhere) < _MAX_ELSEWHERE:
                 scan.elsewhere.add(route[1])
-        scan.bound |= queues
         self._registry.add(queues, bound=True)
+
+    def _is_of_process(self, exchange: str, routing_key: str, queue: str) -> bool:
+        """Return whether a queue is that of one process: for events, with any prefix, or for
+        broadcast tasks."""
+        of_events = "#" in routing_key and ends_in_uuid(queue)
+        return of_events or self._registry.is_of_broadcast(queue, exchange)
 
 
 def _text(data: bytes) -> str:

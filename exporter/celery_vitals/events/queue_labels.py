@@ -1,0 +1,42 @@
+"""The label `queue` of task series: queues of one process count under a name that they share."""
+
+from __future__ import annotations
+
+from celery_vitals.queue_names import DIRECT, broadcast_name, is_direct
+
+_MAX_NAMES = 10_000
+"""Names that are remembered, so that they are matched once."""
+
+
+class QueueLabels:
+    """The labels of the queues in events, by the names that events contain.  For one thread."""
+
+    def __init__(self) -> None:
+        self._own: set[str] = set()
+        """Names of queues that count under their own names."""
+        self._broadcasts: frozenset[str] = frozenset()
+        self._shared: set[str] = set()
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The labels that stand for the queues of several processes, and for no one queue."""
+        return self._broadcasts.union(self._shared)
+
+    def set_broadcasts(self, exchanges: frozenset[str]) -> None:
+        """Set the exchanges that workers consume by a queue of each."""
+        if exchanges != self._broadcasts:
+            self._broadcasts = exchanges
+            self._own.clear()
+
+    def label(self, queue: str, exchange: str | None = None) -> str:
+        """Return the label of a queue to which tasks were sent through this exchange."""
+        if queue in self._own:
+            return queue
+        label = (
+            DIRECT if is_direct(queue) else broadcast_name(queue, exchange or "", self._broadcasts)
+        )
+        known = self._own if label is None else self._shared
+        if len(known) >= _MAX_NAMES:
+            known.clear()
+        known.add(label or queue)
+        return label or queue
