@@ -16,7 +16,7 @@ from kombu import Connection
 
 from celery_vitals import third_party
 from celery_vitals.deadline import Deadline
-from celery_vitals. import is_internal
+from celery_vitals.queue_names import is_internal
 
 _PRESENT = (
     "columns=name,type,exclusive,auto_delete,arguments,messages_ready,"
