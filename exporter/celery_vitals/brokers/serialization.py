@@ -15,7 +15,7 @@ import msgspec
 import yaml
 from kombu.serialization import dumps, loads
 
-from celery_vitals import third_party
+from celery_vitals.third_party import kombu_internals
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -98,7 +98,7 @@ def decode(body: bytes | str, content_type: str | None, encoding: str | None) ->
         return _decode_yaml(data)
     if content_type == _PICKLE:
         return _unpickle(body.encode("latin-1") if isinstance(body, str) else body)
-    if content_type == _SIGNED and third_party.decodes(content_type):
+    if content_type == _SIGNED and kombu_internals.decodes(content_type):
         # The app has configured its certificates: what is not signed by one of them is an error.
         return loads(body, content_type, encoding)
     # Serializers of an application's own are dialects of JSON, or unsafe to decode.

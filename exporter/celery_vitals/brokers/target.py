@@ -12,7 +12,6 @@ from celery import Celery
 from kombu import Connection, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers import transport_options
 from celery_vitals.brokers.base import BrokerKind
@@ -24,6 +23,7 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.queue_names import ends_in_uuid, is_internal
 from celery_vitals.settings import Settings, app_configuration
 from celery_vitals.settings.celery_app import task_parameters
+from celery_vitals.third_party import kombu_internals
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
 """Celery's default when an app names no broker."""
@@ -207,7 +207,7 @@ def _control_serializer(conf: Any) -> str:
     """Return JSON, else the serializer of tasks, else another one that the app's workers accept."""
     if conf is None:
         return "json"
-    accepted = {third_party.serializer_name(name) for name in conf.accept_content or ("json",)}
+    accepted = {kombu_internals.serializer_name(name) for name in conf.accept_content or ("json",)}
     names = ["json", conf.task_serializer, *sorted(accepted)]
     for name in names:
         if name in accepted:

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import third_party
 from celery_vitals.settings.urls import OWN_SYNTAX
+from celery_vitals.third_party import celery_internals
 
 _DEFAULT_TRANSPORT = "amqp"
 _DEFAULT_HOST = "localhost"
@@ -53,14 +53,14 @@ def settings_of(conf: Any) -> dict[str, Any]:
     """
     changed = {
         name: value
-        for name, default in third_party.celery_defaults().items()
+        for name, default in celery_internals.celery_defaults().items()
         if (value := conf.get(name)) is not default and value != default
     }
     return {**dict(_unknown_settings(conf)), **changed}
 
 
 def _unknown_settings(conf: Any) -> Iterator[tuple[str, Any]]:
-    known, prefix = third_party.celery_setting_names(), conf.prefix or ""
+    known, prefix = celery_internals.celery_setting_names(), conf.prefix or ""
     for key in conf:
         if not key.startswith("_") and key.startswith(prefix):
             name = key.removeprefix(prefix).lower() if prefix else key

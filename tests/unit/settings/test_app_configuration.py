@@ -12,7 +12,8 @@ from kombu import Connection
 from celery_vitals import Secret, Settings
 from celery_vitals.brokers.target import Target, target_of
 from celery_vitals.errors import ConfigError
-from celery_vitals.result_backends import check_backend, open_backend
+from celery_vitals.result_backends.checks import check_backend
+from celery_vitals.result_backends.probes import open_backend
 from celery_vitals.settings.app_configuration import broker_urls, settings_of
 from celery_vitals.settings.celery_app import secrets_of
 from celery_vitals.settings.parsers import task_label
