@@ -178,11 +178,14 @@ class ManagementApi:
 
     def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
         """Return status and body.  urllib3's timeout is per read; the deadline is for all."""
+        seconds = deadline.remaining
+        if not seconds:  # urllib3 rejects it as an argument
+            raise urllib3.exceptions.TimeoutError
         answer = self._pool.request(
             "GET",
             url,
             headers=headers,
-            timeout=urllib3.Timeout(total=deadline.remaining),
+            timeout=urllib3.Timeout(total=seconds),
             preload_content=False,
         )
         body = bytearray()

@@ -74,17 +74,22 @@ def completed(info: QueueInfo, statistics: QueueInfo) -> QueueInfo:
 
 def node_infos(rows: Any) -> list[NodeInfo]:
     """Return the nodes of a cluster.  Raises TypeError for another answer."""
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise TypeError("not a list of nodes")
     return [
         NodeInfo(
             memory_used=_number(row, "mem_used"),
             memory_limit=_number(row, "mem_limit"),
-            memory_alarm=row.get("mem_alarm"),
-            disk_alarm=row.get("disk_free_alarm"),
+            memory_alarm=_flag(row, "mem_alarm"),
+            disk_alarm=_flag(row, "disk_free_alarm"),
         )
         for row in rows
     ]
+
+
+def _flag(row: Mapping[str, Any], column: str) -> bool | None:
+    value = row.get(column)
+    return value if isinstance(value, bool) else None
 
 
 def _number(row: Mapping[str, Any], column: str) -> int | None:
