@@ -6,12 +6,13 @@ named in parts, and a result backend without a URL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES
 
+from celery_vitals.errors import ConfigError
 from celery_vitals.settings.urls import OWN_SYNTAX
 from celery_vitals.third_party import celery_internals
 
@@ -33,6 +34,8 @@ def broker_urls(conf: Any) -> list[str]:
     """
     given: Any = conf.broker_read_url or (has_broker(conf) and _DEFAULT_HOST) or ()
     urls = given.split(";") if isinstance(given, str) else given
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
+        raise ConfigError("--app: the URL of the broker must be text, or a list of texts")
     return [_url(url.strip(), conf) for url in urls if url.strip()]
 
 
@@ -44,6 +47,14 @@ def backend_url(given: object, conf: Any) -> str:
     if given in ("database", "db") and isinstance(conf.database_url, str):
         return f"db+{conf.database_url}"
     return given if isinstance(given, str) else ""
+
+
+def options_of(conf: Any, name: str) -> Mapping[str, Any]:
+    """Return a setting that consists of options."""
+    options = conf.get(name) or {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"--app: {name} must be a mapping, not {type(options).__name__}")
+    return options
 
 
 def settings_of(conf: Any) -> dict[str, Any]:
