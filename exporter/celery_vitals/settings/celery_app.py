@@ -54,8 +54,9 @@ def reading(app: Celery) -> Iterator[None]:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
+        name = app.main or "the app"
         raise ConfigError(
-            f"--app: cannot read the configuration of {app.main or 'the app'}: {_description(error)}"
+            f"--app: cannot read the configuration of {name}: {_description(error)}"
         ) from None
 
 
