@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.cardinality import OTHER
-from celery_vitals.metrics.tables import ValueSeries
+from celery_vitals.metrics.series import ValueSeries
 
 _NO_SENT_EVENTS_AFTER = 100
 """Tasks of one name that end without a task-sent event, after which none is expected any more."""

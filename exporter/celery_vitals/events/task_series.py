@@ -12,7 +12,8 @@ from celery_vitals.events.task_name import TaskName
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
-from celery_vitals.metrics.tables import HistogramSeries, Series, ValueSeries, ValueTable
+from celery_vitals.metrics.series import HistogramSeries, Series, ValueSeries
+from celery_vitals.metrics.tables import ValueTable
 
 UNKNOWN = "unknown"
 

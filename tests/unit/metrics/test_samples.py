@@ -120,7 +120,7 @@ def test_concurrent_scrapes_get_their_own_values() -> None:
 
 def test_births_that_another_scrape_forgets_are_not_held() -> None:
     births = CounterBirths()
-    gone = {("gone",): 5.0}
+    gone: dict[tuple[str, ...], float] = {("gone",): 5.0}
     births.record(gone, 1.0)
     many: dict[tuple[str, ...], float] = {(str(number),): 1.0 for number in range(10_001)}
     births.record(many, 2.0)
