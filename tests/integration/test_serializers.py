@@ -116,6 +116,8 @@ def test_after_a_restart_of_all_workers_commands_are_sent_again(
 
 def test_a_frozen_worker_answers_later(broker: Broker, start_worker: StartWorker) -> None:
     worker = start_worker(broker, "solo", heartbeat=False)
+    app = Celery("x", broker=broker.url, set_as_current=False)
+    wait_for(lambda: app.control.ping(timeout=1))  # on Redis it subscribes after it is ready
     worker.freeze()
     with local_exporter(broker) as local:
         for _ in range(3):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from celery_vitals.brokers.serialization import JSON
+from celery_vitals.brokers.serialization import JSON, MAX_SLOW_MESSAGE, MSGPACK
 
 MAX_REPLY = 4 * 1024 * 1024
 """Bytes of one reply; a worker with 10,000 tasks sends less than one million."""
 MAX_ROUND = 32 * 1024 * 1024
 """Bytes of all replies of a round."""
-_FAST = (JSON, "application/x-msgpack")
-_MAX_SLOW_REPLY = 1024 * 1024
-"""Bytes of another reply, which takes up to a hundred times as long to be decoded."""
 
 
 class Intake:
@@ -29,7 +26,7 @@ class Intake:
     def accepts(self, size: int, content_type: str | None = JSON) -> bool:
         """Return whether to decode a reply; one of size 0 was left out by the connection."""
         self._bytes += size
-        limit = MAX_REPLY if content_type in _FAST else _MAX_SLOW_REPLY
+        limit = MAX_REPLY if content_type in (JSON, MSGPACK) else MAX_SLOW_MESSAGE
         if 0 < size <= limit and self._bytes <= MAX_ROUND:
             return True
         self.discard()

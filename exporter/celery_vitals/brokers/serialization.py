@@ -25,10 +25,12 @@ except ImportError:  # without libyaml
 
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes; a larger message is rejected."""
+MAX_SLOW_MESSAGE = 1024 * 1024
+"""Bytes of a message that takes up to a hundred times as long to be decoded as JSON or msgpack."""
 JSON = "application/json"
+MSGPACK = "application/x-msgpack"
 UTF8 = (None, "", "utf-8", "UTF-8", "us-ascii", "ascii", "binary")
 """Content encodings with which JSON is UTF-8."""
-_MSGPACK = "application/x-msgpack"
 _YAML = "application/x-yaml"
 _PICKLE = "application/x-python-serialize"
 _SIGNED = "application/data"
@@ -102,7 +104,7 @@ def encode(content: Any, serializer: str) -> tuple[str, str, bytes]:
     Raises the encoder's error, and kombu's SerializerNotInstalled for an unknown name.
     """
     if serializer == "msgpack":  # kombu requires another package for it
-        return _MSGPACK, "binary", msgspec.msgpack.encode(content)
+        return MSGPACK, "binary", msgspec.msgpack.encode(content)
     content_type, encoding, body = dumps(content, serializer=serializer)
     return content_type, encoding, body.encode() if isinstance(body, str) else bytes(body)
 
@@ -112,8 +114,10 @@ def decode(body: bytes | str, content_type: str | None, encoding: str | None) ->
     if content_type == JSON:
         return _decode_json(body, encoding)
     data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
-    if content_type == _MSGPACK:
+    if content_type == MSGPACK:
         return msgspec.msgpack.decode(data, strict=False)
+    if len(data) > MAX_SLOW_MESSAGE:
+        raise RejectedMessage("too_large")
     if content_type == _YAML:
         return _decode_yaml(data)
     if content_type == _PICKLE:

@@ -246,3 +246,12 @@ def test_noise_is_json_or_rejected(body: bytes, kind: str) -> None:
 def test_every_serializer_is_decoded_as_by_kombu(value: Any, serializer: str) -> None:
     kind, encoding, body = dumps_of_kombu({"a": [value, {"b": value}]}, serializer=serializer)
     assert repr(decode(body, kind, encoding)) == repr(loads(body, kind, encoding, accept={kind}))
+
+
+def test_messages_that_are_slow_to_decode_have_a_lower_limit() -> None:
+    text = "x" * 2_000_000
+    with pytest.raises(RejectedMessage, match="too_large"):
+        to_json(f"{{a: {text}}}".encode(), YAML, "utf-8")
+    with pytest.raises(RejectedMessage, match="too_large"):
+        to_json(pickle.dumps({"a": text}), PICKLE, "binary")
+    assert to_json(json.dumps({"a": text}).encode("utf-16"), JSON, "utf-16")
