@@ -47,10 +47,10 @@ A series that ended by `--series-forget-after` starts again in the same way. The
 workers count themselves, from their `stats` replies, keep their values.
 
 - A server is recognized by the header `X-Prometheus-Scrape-Timeout-Seconds` and by its connection;
-  inside an application, where connections do not last, by its address. All servers that scrape get
-  the zero before any of them gets the value. Nothing is held for longer than 150 seconds: a server
-  that scrapes less often gets no zero, and behind a proxy that opens a connection for each scrape,
-  values are 150 seconds late.
+  a new connection continues a closed one of its host. Inside an application, where connections do
+  not last, the address alone counts. All servers that scrape get the zero before any of them gets
+  the value. Nothing is held for longer than 150 seconds: a server that scrapes less often gets no
+  zero.
 - Other clients get all values at once, as does a registry of prometheus_client.
 - What a new counter has counted when the exporter stops is lost unless two scrapes followed, and
   one scrape for the others; a second replica counts it.

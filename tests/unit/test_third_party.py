@@ -124,6 +124,7 @@ ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
     ("PyYAML", lambda: yaml.SafeLoader, "construct_object", "the configuration file"),
     ("starlette", lambda: Starlette().router, "redirect_slashes", "404 for a path with a slash"),
     ("uvicorn", uvicorn_server, "startup", "readiness"),
+    ("uvicorn", lambda: uvicorn_server().server_state, "connections", "identity of clients"),
     ("uvicorn", uvicorn_server, "shutdown", "an orderly stop"),
     ("uvicorn", uvicorn_server, "capture_signals", "SIGTERM and SIGINT"),
     ("uvicorn", uvicorn_server, "should_exit", "SIGTERM and SIGINT"),

@@ -36,8 +36,8 @@ class Births:
     """Decides which series are new for the scrapers.  Safe for several threads.
 
     A series is released for all scrapers at once, when each of them has had its zero.  It is never
-    held again afterwards, whatever connection a scraper uses: a value that returned to 0 would
-    count as a reset.
+    held again afterwards, even for a scraper that is new: a value that returned to 0 would count as
+    a reset.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,11 +52,7 @@ class Births:
         return max(self._released, self.now() - LONGEST_INTERVAL)
 
     def scrape(self, scraper: Hashable) -> float:
-        """Record that a scraper reads the series now; return `held_after` for this scrape.
-
-        The connection identifies the scraper: Prometheus sends nothing that distinguishes two
-        servers, and keeps its connection open.
-        """
+        """Record that a scraper reads the series now; return `held_after` for this scrape."""
         with self._lock:
             now = self.now()
             alive = {key: one for key, one in self._scrapers.items() if now < one.expires}

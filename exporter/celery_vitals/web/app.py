@@ -32,7 +32,8 @@ class App:
         self, collector: Collector, settings: Settings, lifespan: Lifespan[Starlette] | None = None
     ) -> None:
         self._scrapes = Scrapes(collector, settings)
-        self._endpoints = Endpoints(collector, settings, connections_last=lifespan is None)
+        self._endpoints = Endpoints(collector, settings)
+        self.clients = self._endpoints.clients
         routes = self._endpoints.routes(self._root, self._healthy, self._ready, self._metrics)
         self.asgi = Starlette(
             routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],

@@ -13,8 +13,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.web import negotiation
+from celery_vitals.web.clients import Clients
 from celery_vitals.web.pages import Page
-from celery_vitals.web.scrape_intervals import Client, ScrapeIntervals
+from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
 from celery_vitals.web.streaming import SlicedResponse
 
@@ -28,14 +29,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Endpoints:
-    """Interprets requests and builds responses.  Nothing here blocks.
+    """Interprets requests and builds responses.  Nothing here blocks."""
 
-    Without `connections_last` a client is known by its host alone: servers of applications close a
-    connection after a few seconds, Prometheus opens another one for each scrape.
-    """
-
-    def __init__(self, collector: Collector, settings: Settings, *, connections_last: bool) -> None:
-        self._connections_last = connections_last
+    def __init__(self, collector: Collector, settings: Settings) -> None:
+        self.clients = Clients()
         self._collector = collector
         self._settings = settings
         self._page = Page(settings)
@@ -55,7 +52,7 @@ class Endpoints:
     def scrape_request(self, request: Request) -> ScrapeRequest:
         """Return what a request for the metrics asks for; HTTPException when it is invalid."""
         header = request.headers.get("x-prometheus-scrape-timeout-seconds")
-        client = self._client(request)
+        client = self.clients.identify(request.client) if request.client else None
         seconds = negotiation.budget(header, self._settings.timeout, self._settings.timeout_offset)
         encode, content_type = negotiation.encoder(request.headers.get("accept", ""))
         compress = negotiation.accepts_gzip(request.headers.get("accept-encoding", ""))
@@ -88,12 +85,7 @@ class Endpoints:
             return tuple(name for name in names if name not in excluded)
         return None
 
-    def _client(self, request: Request) -> Client | None:
-        if request.client is None or self._connections_last:
-            return request.client
-        return request.client.host, 0
-
-    def _max_age(self, client: Client | None) -> float:
+    def _max_age(self, client: int | None) -> float:
         if self._settings.min_interval is not None:
             return self._settings.min_interval
         return self._intervals.reuse_for(client)

@@ -11,8 +11,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-Client = tuple[str, int]
-
 _SHORTEST_REUSE = 1.0
 _LONGEST_REUSE = 15.0
 _MAX_CLIENTS = 256
@@ -21,15 +19,15 @@ _MISSED = 2.0
 
 
 class ScrapeIntervals:
-    """Knows a client by its connection, which Prometheus keeps from one scrape to the next."""
+    """The time between the scrapes of each client."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._last: OrderedDict[Client, tuple[float, float | None]] = OrderedDict()
+        self._last: OrderedDict[int, tuple[float, float | None]] = OrderedDict()
         """The time of the last scrape, and the interval before it, by client."""
 
-    def reuse_for(self, client: Client | None) -> float:
+    def reuse_for(self, client: int | None) -> float:
         """Record a scrape by `client`, and return the age up to which it may reuse results."""
         now = self._clock()
         with self._lock:
@@ -42,7 +40,7 @@ class ScrapeIntervals:
             ]
         return max(_SHORTEST_REUSE, min(_LONGEST_REUSE, min(intervals, default=0.0) / 2))
 
-    def _record(self, client: Client, now: float) -> None:
+    def _record(self, client: int, now: float) -> None:
         before = self._last.pop(client, None)
         self._last[client] = (now, now - before[0] if before else None)
         while len(self._last) > _MAX_CLIENTS:

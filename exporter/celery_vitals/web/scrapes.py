@@ -50,7 +50,7 @@ class ScrapeRequest:
     """One request: `names` are the collectors to run, None means all; `compress` means gzip.
 
     Results up to `max_age` seconds old are reused.
-    `scraper` is the connection of a Prometheus server, None for other clients.
+    `scraper` identifies a Prometheus server, None stands for other clients.
     """
 
     deadline: Deadline

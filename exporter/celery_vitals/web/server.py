@@ -17,6 +17,7 @@ from celery_vitals._version import __version__
 from celery_vitals.deadline import Deadline
 from celery_vitals.web.app import App
 from celery_vitals.web.auth import Authentication
+from celery_vitals.web.clients import Connection
 from celery_vitals.web.config_reload import ReloadingConfig
 from celery_vitals.web.sockets import bind_all, socket_address
 from celery_vitals.web.tls import ReloadingContext
@@ -74,6 +75,7 @@ class WebServer:
         self.urls = tuple(f"{scheme}://{socket_address(sock)}" for sock in self._sockets)
         self._stop_by = Deadline.after(_STOP_SECONDS)
         self._server = _Server(config, app, self._ready)
+        app.clients.open_connections = self._server.open_connections
         self._on_ready: OnReady | None = None
 
     def run(self, on_ready: OnReady | None = None) -> None:
@@ -108,6 +110,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._ready = ready
+
+    def open_connections(self) -> set[Connection | None]:
+        """Return host and port of each client."""
+        return {getattr(one, "client", None) for one in self.server_state.connections}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -29,7 +29,7 @@ class WsgiApp:
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._scrapes = Scrapes(collector, settings)
-        self._endpoints = Endpoints(collector, settings, connections_last=False)
+        self._endpoints = Endpoints(collector, settings)
         self._routes = self._endpoints.routes(
             self._root, lambda _: healthy(), lambda _: line("ready", 200), self._metrics
         )

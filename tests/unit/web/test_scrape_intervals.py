@@ -32,7 +32,7 @@ def rounds(*scrapers: tuple[float, float], seconds: float = MINUTES_10) -> float
     ended, count = -1e9, 0
     for at, index in times:
         clock.now = at
-        if at - ended >= intervals.reuse_for(("scraper", index)):
+        if at - ended >= intervals.reuse_for(index):
             ended = at + 0.03
             count += 1
     return count / (seconds / 60)
@@ -63,7 +63,7 @@ def test_results_are_never_older_than_15_seconds() -> None:
     clock = Clock()
     intervals = ScrapeIntervals(clock)
     for _ in range(3):
-        longest = intervals.reuse_for(("slow", 1))
+        longest = intervals.reuse_for(1)
         clock.now += 70
     assert longest == 15
 
@@ -73,7 +73,7 @@ def test_results_are_reused_for_a_second_at_least() -> None:
     intervals = ScrapeIntervals(clock)
     ages = set()
     for _ in range(5):
-        ages.add(intervals.reuse_for(("fast", 1)))
+        ages.add(intervals.reuse_for(1))
         clock.now += 0.2
     assert ages == {1}
 
@@ -82,7 +82,7 @@ def test_clients_without_a_known_interval_do_not_count() -> None:
     clock = Clock()
     intervals = ScrapeIntervals(clock)
     for port in range(2000):
-        assert intervals.reuse_for(("curl", port)) == 1
+        assert intervals.reuse_for(port) == 1
         assert intervals.reuse_for(None) == 1
         clock.now += 0.1
     assert len(intervals._last) <= 256
@@ -92,12 +92,12 @@ def test_a_client_that_is_gone_no_longer_counts() -> None:
     clock = Clock()
     intervals = ScrapeIntervals(clock)
     for _ in range(3):
-        assert intervals.reuse_for(("fast", 1)) in (1, 2)
+        assert intervals.reuse_for(1) in (1, 2)
         clock.now += 4
     clock.now += 100
-    intervals.reuse_for(("slow", 2))
+    intervals.reuse_for(2)
     clock.now += 20
-    assert intervals.reuse_for(("slow", 2)) == 10
+    assert intervals.reuse_for(2) == 10
 
 
 def test_a_scrape_gets_the_age_that_its_interval_allows(start: Start) -> None:

@@ -9,6 +9,7 @@ import urllib3
 from celery_vitals.metrics.base import MetricGroup
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import ValueTable
+from tests.support.servers.waiting import wait_for
 from tests.support.web_fakes import FakeCollector
 
 from .conftest import Running, Start
@@ -53,3 +54,17 @@ def test_without_prometheus_no_value_is_held(start: Start) -> None:
     assert value(running, running.pool) is None
     table.series().value += 3
     assert value(running, running.pool) == 3
+
+
+def test_a_scraper_that_opens_a_connection_for_each_scrape_gets_zero_once(start: Start) -> None:
+    running, table = failing(start)
+
+    def scrape() -> float | None:
+        with urllib3.PoolManager() as pool:
+            found = value(running, pool, **HEADERS)
+        wait_for(lambda: not running.server._server.open_connections())
+        return found
+
+    assert scrape() is None
+    table.series().value += 200
+    assert [scrape() for _ in range(3)] == [0, 200, 200]
