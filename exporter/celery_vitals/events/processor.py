@@ -232,7 +232,7 @@ class EventProcessor:
         if event.type == "task-sent":
             sender = self._workers.producer(event.hostname)
             self._workers.observe_clock(sender, event.timestamp, arrived)
-            if event.queue:
+            if event.queue and event.queue not in self._queue_labels.own:
                 event.queue = self._queue_labels.label(event.queue, event.exchange)
         else:
             sender = self._workers.worker(event.hostname, arrived)

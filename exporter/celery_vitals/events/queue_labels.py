@@ -12,8 +12,8 @@ class QueueLabels:
     """The labels of the queues in events, by the names that events contain.  For one thread."""
 
     def __init__(self) -> None:
-        self._own: set[str] = set()
-        """Names of queues that count under their own names."""
+        self.own: set[str] = set()
+        """Names of queues that are known to count under their own names."""
         self._broadcasts: frozenset[str] = frozenset()
         self._shared: set[str] = set()
 
@@ -26,16 +26,14 @@ class QueueLabels:
         """Set the exchanges that workers consume by a queue of each."""
         if exchanges != self._broadcasts:
             self._broadcasts = exchanges
-            self._own.clear()
+            self.own.clear()
 
     def label(self, queue: str, exchange: str | None = None) -> str:
         """Return the label of a queue to which tasks were sent through this exchange."""
-        if queue in self._own:
-            return queue
         label = (
             DIRECT if is_direct(queue) else broadcast_name(queue, exchange or "", self._broadcasts)
         )
-        known = self._own if label is None else self._shared
+        known = self.own if label is None else self._shared
         if len(known) >= _MAX_NAMES:
             known.clear()
         known.add(label or queue)

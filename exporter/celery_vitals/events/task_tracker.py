@@ -86,7 +86,8 @@ class TaskTracker:
             since = max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
         attempt = event.retries or 0
         series = self._index.series(name, event.queue or UNKNOWN, event)
-        series.sent.value += 1
+        sent = series.sent
+        sent.value += 1
         execution = self._executions.unsent(event.uuid, name, attempt, at)
         if execution is None:
             execution = Execution(event.uuid, name, series, attempt, first_seen=now)
@@ -99,7 +100,7 @@ class TaskTracker:
         else:
             execution.sent_at = since
             if not event.eta:
-                self.waiting.add(series.sent.labels[1], execution)
+                self.waiting.add(sent.labels[1], execution)
         if self.deferred:
             self._count_deferred(event.uuid, now)
 

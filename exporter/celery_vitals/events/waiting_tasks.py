@@ -90,10 +90,12 @@ class WaitingTasks(dict[str, deque[Execution]]):
 
     def add(self, queue: str, execution: Execution) -> None:
         """Add an execution that was sent to this queue."""
-        waiting = self.setdefault(queue, deque())
+        waiting = self.get(queue)
+        if waiting is None:
+            waiting = self[queue] = deque()
         waiting.append(execution)
         # One that waits for long at the head keeps all those behind it from being removed.
-        if len(waiting) > max(_MIN_COMPACTION, 2 * len(self._tracked)):
+        if len(waiting) > _MIN_COMPACTION and len(waiting) > 2 * len(self._tracked):
             self[queue] = deque(one for one in waiting if _waits(one))
 
     def oldest(self) -> Iterator[tuple[str, float]]:

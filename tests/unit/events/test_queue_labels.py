@@ -81,5 +81,5 @@ def test_remembered_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         assert labels.label(f"q{number}") == f"q{number}"
         assert labels.label(f"bcast.{uuid.uuid4()}", f"x{number}") == f"x{number}"
-    assert len(labels._own) <= 10
+    assert len(labels.own) <= 10
     assert len(labels.shared) <= 10
