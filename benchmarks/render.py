@@ -32,7 +32,8 @@ from prometheus_client.registry import Collector
 from celery_vitals.metrics.base import MetricDefinition, MetricGroup
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.encoder import generate
-from celery_vitals.metrics.tables import HistogramSeries, HistogramTable, ValueSeries, ValueTable
+from celery_vitals.metrics.series import HistogramSeries, ValueSeries
+from celery_vitals.metrics.tables import HistogramTable, ValueTable
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 LABELS = ("task", "queue")

@@ -18,7 +18,7 @@ ONCE_AN_HOUR = {"task_annotations": {"project.add": {"rate_limit": "1/h"}}}
 SHORT_THRESHOLDS = {
     "stall_detection.IDLE_FOR": 3.0,
     "stall_detection.UNCONSUMED_FOR": 1.0,
-    "registry._QUEUES_FRESH": 1.0,
+    "worker._QUEUES_FRESH": 1.0,
 }
 
 

@@ -84,7 +84,7 @@ def test_one_without_heartbeat_gossip_and_mingle_is_up_as_long_as_it_answers(
 def test_worker_without_consumers_is_up_and_has_no_consumed_queues(
     broker: Broker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_vitals.workers.registry._QUEUES_FRESH", 0.0)
+    monkeypatch.setattr("celery_vitals.workers.worker._QUEUES_FRESH", 0.0)
     start_worker(broker, "solo", queues=("celery", "other"))
     with local_exporter(broker) as local, Publisher(broker) as publisher:
         local.scrape()

@@ -36,6 +36,8 @@ _WRAPPERS = frozenset(
 """Classes of Celery and billiard that wrap the exception and hide its class."""
 _MAX_LENGTH = 100
 _MAX_CHAIN = 50
+_MAX_WRAPPED = 3
+"""Wrappers around each other that are opened; Celery adds at most two."""
 
 
 def exception_class(text: str | None, traceback: str | None) -> str:
@@ -51,11 +53,11 @@ def exception_class(text: str | None, traceback: str | None) -> str:
     return name or UNKNOWN
 
 
-def _from_traceback(text: str, stated: str) -> str:
+def _from_traceback(text: str, stated: str, wrapped: int = _MAX_WRAPPED) -> str:
     """Return the class of the last exception in a chain; "" without one.
 
     `stated` is the class by the repr.  It decides where a message contains a traceback, too, which
-    may look like the rest of the chain.
+    may look like the rest of the chain.  At most `wrapped` wrappers are opened.
     """
     tasks = [one.start() for one in islice(_TASK_FRAMES.finditer(text), 2)]
     if len(tasks) == 1:
@@ -65,8 +67,8 @@ def _from_traceback(text: str, stated: str) -> str:
     remote = _REMOTE_CAUSE.match(text)
     chain = _CHAIN.split(text[remote.end() :] if remote else text)
     name, message = _first_exception(chain[0])
-    if name in _WRAPPERS and '"""\n' in message:  # around the traceback in the child process
-        return _from_traceback(text.partition('"""\n')[2], stated)
+    if name in _WRAPPERS and '"""\n' in message and wrapped:  # around the child's traceback
+        return _from_traceback(text.partition('"""\n')[2], stated, wrapped - 1)
     if len(chain) == 1:
         return name
     headers = islice(_FRAMES.finditer(text), _MAX_CHAIN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Optional
 
 import msgspec
@@ -55,7 +55,9 @@ class Execution(msgspec.Struct, gc=False, eq=False):
     ended: bool = False
     """Whether its end has been counted."""
     failed: bool = False
-    """Whether it ended with a failure, which a worker may report twice."""
+    """Whether its failure has been counted, which a worker may report twice."""
+    rejected: bool = False
+    """Whether its rejection has been counted, which a worker may report as a failure, too."""
     following: Optional[Execution] = None  # noqa: UP045 - resolved at runtime, on Python 3.9 too
     """The next execution with the same uuid."""
 
@@ -153,9 +155,14 @@ class Executions:
             execution = execution.following
         return execution
 
-    def has_failed(self, uuid: str, worker: Any) -> bool:
-        """Return whether an execution has just failed on this worker."""
-        return any(one.failed and one.worker is worker for one in self.of(uuid))
+    def just_ended(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the execution that has just failed or been rejected on this worker.
+
+        Of several, the one whose failure has not been reported.
+        """
+        ended = (one for one in self.of(uuid) if one.worker is worker)
+        reported = (one for one in ended if one.failed or one.rejected)
+        return min(reported, key=lambda one: one.failed, default=None)
 
     # Changes
 
@@ -194,9 +201,11 @@ class Executions:
         """Stop tracking an execution."""
         first = self._first.get(execution.uuid)
         if first is execution:
+            del self._first[execution.uuid]
             if execution.following is None:
-                del self._first[execution.uuid]
+                self._repeated.pop(execution.uuid, None)
                 return
+            # At the end of the order: a newer one in the old place would protect those behind it.
             self._first[execution.uuid] = execution.following
         else:
             while first is not None and first.following is not execution:
@@ -216,10 +225,8 @@ class Executions:
         """Remove the executions that have ended or are old."""
         while self._ended and is_due(self._ended[0][0], now, _KEEP_ENDED):
             self.remove(self._ended.popleft()[1], now)
-        while self._repeated:
-            uuid, deadline = next(iter(self._repeated.items()))
-            if not is_due(deadline, now, _KEEP_RECEIVED):
-                break
+        due = takewhile(lambda item: is_due(item[1], now, _KEEP_RECEIVED), self._repeated.items())
+        for uuid, deadline in list(due):
             del self._repeated[uuid]
             for one in list(self.of(uuid)):
                 received = one.worker is not None and not one.started_at
@@ -251,6 +258,7 @@ class Executions:
                 execution.release()
                 execution.sent_at = 0.0
             del self._first[uuid]
+            self._repeated.pop(uuid, None)
             self.evicted += 1
 
 

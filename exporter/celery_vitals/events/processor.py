@@ -25,7 +25,8 @@ from celery_vitals.events.worker_events import WorkerEvents
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
-from celery_vitals.metrics.tables import ValueSeries, ValueTable
+from celery_vitals.metrics.series import ValueSeries
+from celery_vitals.metrics.tables import ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
 

@@ -8,55 +8,14 @@ from typing import Any
 
 from celery_vitals.events.decode import Event
 from celery_vitals.events.kwarg_label import MAX_LABEL_LENGTH, KwargLabel
+from celery_vitals.events.task_name import TaskName
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
-from celery_vitals.metrics.tables import HistogramSeries, Series, ValueSeries, ValueTable
+from celery_vitals.metrics.series import HistogramSeries, Series, ValueSeries
+from celery_vitals.metrics.tables import ValueTable
 
 UNKNOWN = "unknown"
-
-
-class TaskName:
-    """State by task name alone: when a task was last sent, succeeded and failed, in any queue."""
-
-    __slots__ = (
-        "_last",
-        "_tables",
-        "ended_without_sent",
-        "ends_without_event",
-        "label",
-        "sent_event_seen",
-    )
-
-    def __init__(self, label: str, tables: TaskTables) -> None:
-        self.label = label
-        self.ends_without_event = False
-        """Whether one has ended without an event, as a task that raises Ignore does."""
-        self.ended_without_sent = 0
-        """Number of tasks that ended without a task-sent event."""
-        self.sent_event_seen = False
-        """Whether producers send task-sent events for this name, so that waiting for one pays."""
-        self._tables = {
-            "sent": tables.last_sent,
-            "succeeded": tables.last_succeeded,
-            "failed": tables.last_failed,
-        }
-        self._last: dict[str, ValueSeries] = {}
-
-    def set_last(self, what: str, at: float) -> None:
-        """Record the time of an event, unless a later one is recorded."""
-        series = self._last.get(what)
-        if series is None:
-            series = self._last[what] = self._tables[what].series(self.label)
-        if at > series.value:
-            series.value = at
-
-    def expire(self) -> None:
-        """Remove its series."""
-        for what, series in self._last.items():
-            if OTHER not in series.labels:
-                self._tables[what].remove(series)
-        self._last.clear()
 
 
 class TaskSeries:

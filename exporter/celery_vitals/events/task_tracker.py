@@ -14,15 +14,14 @@ from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler
 from celery_vitals.events.exceptions import exception_class
 from celery_vitals.events.executions import OBSERVED, UNKNOWN_ATTEMPT, Execution, Executions
-from celery_vitals.events.task_series import UNKNOWN, TaskName, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.task_name import TaskName
+from celery_vitals.events.task_series import UNKNOWN, TaskSeries, TaskSeriesIndex
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
-_NO_SENT_EVENTS_AFTER = 100
-"""Tasks of one name that end without a task-sent event, after which none is expected any more."""
 
 
 class TaskTracker:
@@ -149,20 +148,25 @@ class TaskTracker:
 
     def _failed(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         exception = exception_class(event.exception, event.traceback)
-        if exception == "Reject" and not (event.exception or "").startswith("Reject("):
-            # Celery 5.7 reports a task that rejects itself as failed, without requeueing; earlier
-            # versions do not.  Only with late acknowledgement its task-rejected event follows.
-            execution = self._executions.running(event.uuid, worker)
-            if execution is not None:
-                self._end(execution, event, worker, now, failed=True)
-                self._series(execution, worker).rejected.value += 1
-            return
-        execution = self._executions.running(event.uuid, worker)
-        if execution is None and self._executions.has_failed(event.uuid, worker):
-            return
+        # Celery 5.7 reports a task that rejects itself as failed, without requeueing; earlier
+        # versions do not.  Only with late acknowledgement its task-rejected event follows.
+        rejects = exception == "Reject" and not (event.exception or "").startswith("Reject(")
         started = exception != "NotRegistered"
-        execution = self._end(execution, event, worker, now, failed=True, started=started)
+        running = self._executions.running(event.uuid, worker)
+        # Where a failure is not acknowledged, it is rejected first, then it fails.
+        execution = None
+        if running is None and started:
+            execution = self._executions.just_ended(event.uuid, worker)
+        if execution is None:
+            execution = self._end(running, event, worker, now, keep=True, started=started)
+        elif execution.failed or rejects:
+            return
         series = self._series(execution, worker)
+        if rejects:
+            execution.rejected = True
+            series.rejected.value += 1
+            return
+        execution.failed = True
         series.failed(exception).value += 1
         execution.name.set_last("failed", at)
         if execution.started_at:
@@ -182,11 +186,16 @@ class TaskTracker:
 
     def _rejected(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         running = self._executions.running(event.uuid, worker)
-        if not (running or event.requeue) and self._executions.has_failed(event.uuid, worker):
-            return  # counted when it failed
-        execution = self._release(event, worker) if event.requeue else None
+        execution = None
+        if running is None:
+            execution = self._executions.just_ended(event.uuid, worker)
+            if execution is not None and (execution.rejected or not event.requeue):
+                return  # counted when it failed
+        if event.requeue:
+            execution = self._release(event, worker) or execution
         if execution is None:
-            execution = self._end(running, event, worker, now)
+            execution = self._end(running, event, worker, now, keep=True)
+        execution.rejected = not event.requeue
         self._series(execution, worker).rejected.value += 1
 
     def _cancelled(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
@@ -228,19 +237,14 @@ class TaskTracker:
 
     def _is_deferred(self, event: Event, worker: WorkerTracker, name: TaskName) -> bool:
         """Return whether a task-received event is deferred until the queue of the task is known."""
-        if worker.queue is not None or not (self._expects_sent(name) or not worker.queues_settled):
+        expects_sent = self._sent_event_seen and name.may_be_sent
+        if worker.queue is not None or not (expects_sent or not worker.queues_settled):
             return False
         if len(self) + 1 >= self._executions.max_tasks:
             return False
         attempt = event.retries or 0  # the same one is the same message, delivered again
         known = self._executions.of(event.uuid)
         return not any(one.name is name and one.attempt == attempt for one in known)
-
-    def _expects_sent(self, name: TaskName) -> bool:
-        """Return whether a task-sent event is expected for a task of this name."""
-        return name.sent_event_seen or (
-            self._sent_event_seen and name.ended_without_sent <= _NO_SENT_EVENTS_AFTER
-        )
 
     def _series(self, execution: Execution, worker: WorkerTracker) -> TaskSeries:
         series: TaskSeries = execution.series
@@ -260,12 +264,13 @@ class TaskTracker:
         event: Event,
         worker: WorkerTracker,
         now: float,
-        failed: bool = False,
+        keep: bool = False,
         started: bool = True,
     ) -> Execution:
         """End an execution that runs, or one of which no start arrived; return which.
 
-        `started`: whether the event proves that it has started.
+        `keep`: whether its end may be reported twice.  `started`: whether the event proves that it
+        has started.
         """
         if execution is None:
             if started:
@@ -273,17 +278,14 @@ class TaskTracker:
             execution = self._executions.unstarted(event.uuid, worker)
         if execution is None:
             execution = self._not_received(event.uuid, worker, now)
-            if failed:
+            if keep:
                 self._executions.add(execution, len(self.deferred))
         worker.running.pop(execution, None)
-        execution.worker, execution.ended, execution.failed = worker, True, failed
+        execution.worker, execution.ended = worker, True
         name = execution.name
         if not execution.sent_event_seen:
             name.ended_without_sent += 1
-        if failed or (
-            not execution.sent_event_seen
-            and (name.sent_event_seen or name.ended_without_sent <= _NO_SENT_EVENTS_AFTER)
-        ):
+        if keep or (not execution.sent_event_seen and name.may_be_sent):
             self._executions.keep_ended(execution, now)
         else:
             self._executions.remove(execution, now)

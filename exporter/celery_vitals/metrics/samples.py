@@ -67,7 +67,8 @@ class LineCache:
 class CounterBirths:
     """When each series of one counter first had a sample.
 
-    A series that returns is not new: its samples are absent while a collector fails.
+    A series that returns is not new: its samples are absent while a collector fails.  Safe for
+    several threads.
     """
 
     def __init__(self) -> None:
@@ -76,18 +77,22 @@ class CounterBirths:
 
     def record(self, values: Values, now: float) -> None:
         """Record the series that are new."""
-        if not values.keys() <= self._born.keys():
-            if len(self._born) > _MANY_BIRTHS:
-                self._born = {labels: self._born.get(labels, now) for labels in values}
-            self._born = {**dict.fromkeys(values, now), **self._born}
-            self._last = now
+        new = values.keys() - self._born.keys()
+        if not new:
+            return
+        self._last = now
+        if len(self._born) > _MANY_BIRTHS:
+            for labels in [one for one in list(self._born) if one not in values]:
+                self._born.pop(labels, None)
+        for labels in new:
+            self._born.setdefault(labels, now)
 
     def visible(self, values: Values, held_after: float) -> Values:
         """Return the values, with 0 for series that were new after this time."""
         if self._last <= held_after:
             return values
         return {
-            labels: 0.0 if self._born[labels] > held_after else value
+            labels: 0.0 if self._born.get(labels, -math.inf) > held_after else value
             for labels, value in values.items()
         }
 

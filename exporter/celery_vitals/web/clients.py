@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from itertools import count
 from threading import Lock
 
-ClientAddress = tuple[str, int]
+Address = tuple[str, int]
 """Host and port of the client's side."""
 
 _MAX_CLIENTS = 256
@@ -23,13 +23,13 @@ class Clients:
     """
 
     def __init__(self) -> None:
-        self.open_connections: Callable[[], Collection[ClientAddress | None]] = tuple
+        self.open_connections: Callable[[], Collection[Address | None]] = tuple
         """Returns the connections that are open; none where the server does not report them."""
-        self._clients: OrderedDict[ClientAddress, int] = OrderedDict()
+        self._clients: OrderedDict[Address, int] = OrderedDict()
         self._numbers = count()
         self._lock = Lock()
 
-    def identify(self, connection: ClientAddress) -> int:
+    def identify(self, connection: Address) -> int:
         """Return the number of the client that sends a request on this connection."""
         with self._lock:
             client = self._clients.pop(connection, None)
@@ -40,7 +40,7 @@ class Clients:
                 self._clients.popitem(last=False)
             return client
 
-    def _replaced(self, connection: ClientAddress) -> int:
+    def _replaced(self, connection: Address) -> int:
         opened = self.open_connections()
         for one in self._clients:
             if one[0] == connection[0] and one not in opened:

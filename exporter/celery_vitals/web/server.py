@@ -17,7 +17,7 @@ from celery_vitals._version import __version__
 from celery_vitals.deadline import Deadline
 from celery_vitals.web.app import App
 from celery_vitals.web.auth import Authentication
-from celery_vitals.web.clients import ClientAddress
+from celery_vitals.web.clients import Address
 from celery_vitals.web.config_reload import ReloadingConfig
 from celery_vitals.web.sockets import bind_all, socket_address
 from celery_vitals.web.tls import ReloadingContext
@@ -111,7 +111,7 @@ class _Server(uvicorn.Server):
         self._app = app
         self._ready = ready
 
-    def open_connections(self) -> set[ClientAddress | None]:
+    def open_connections(self) -> set[Address | None]:
         """Return host and port of each client."""
         return {getattr(one, "client", None) for one in self.server_state.connections}
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from celery_vitals.metrics.base import label_text
-from celery_vitals.workers import processes
 from celery_vitals.workers.consumed_queues import consumed_queues
 from celery_vitals.workers.consumers import count_consumers
 from celery_vitals.workers.processes import QUIET_AFTER
@@ -19,8 +18,6 @@ from celery_vitals.workers.state import State, state_of
 from celery_vitals.workers.stats import Stats, whole
 from celery_vitals.workers.worker import Worker
 
-_QUEUES_FRESH = 30.0
-"""Seconds for which a worker's reply to `active_queues` is reused."""
 _NEVER = float("-inf")
 
 
@@ -64,11 +61,7 @@ class WorkerRegistry:
         now = time.monotonic()
         with self._lock:
             return frozenset(
-                name
-                for name, worker in self._workers.items()
-                if now - worker.queues_asked > _QUEUES_FRESH
-                or not worker.queues
-                or (worker.suspicion is not None and worker.queues_asked <= worker.suspicion.since)
+                name for name, worker in self._workers.items() if worker.has_stale_queues(now)
             )
 
     def with_missing_rate_limits(self) -> frozenset[str]:
@@ -93,10 +86,7 @@ class WorkerRegistry:
             self._requested = requested
             self._workers = {
                 name: replace(
-                    worker,
-                    replied=False,
-                    silent_rounds=worker.silent_rounds + 1,
-                    processes=processes.begin_round(worker.processes),
+                    worker.before_round(),
                     down_since=None if self.is_up(worker) else worker.down_since or now,
                 )
                 for name, worker in self._workers.items()
@@ -119,20 +109,9 @@ class WorkerRegistry:
             worker = self._get_or_create(name, now, unix) if stats else self._workers.get(name)
             if worker is None:
                 return
-            self._workers[name] = replace(
-                worker,
-                seen=now,
-                seen_at=unix,
-                replied_at=unix,
-                # A reply that was in transit at the offline event does not bring the worker back.
-                offline=worker.offline and (late or self._requested <= worker.offline_seen),
-                replied=worker.replied or not late,
-                silent_rounds=0,
-                reply_seconds=seconds,
-                processes=processes.record_reply(worker.processes, stats, seconds, late, unix)
-                if stats
-                else worker.processes,
-            )
+            # A reply that was in transit at the offline event does not bring the worker back.
+            offline = worker.offline and (late or self._requested <= worker.offline_seen)
+            self._workers[name] = worker.with_reply(stats, seconds, late, offline, now, unix)
 
     def queues_replied(self, name: str, body: Any) -> None:
         """Record a reply to `active_queues`."""
@@ -144,12 +123,7 @@ class WorkerRegistry:
             worker = self._get_or_create(name, time.monotonic(), time.time())
             if worker is None:
                 return
-            if worker.instances > 1:  # each process replies with its own queues
-                names |= worker.queues or frozenset()
-                broadcasts |= worker.broadcasts
-            self._workers[name] = replace(
-                worker, queues=names, broadcasts=broadcasts, queues_asked=time.monotonic()
-            )
+            self._workers[name] = worker.with_queues(names, broadcasts, time.monotonic())
 
     def rate_limits_replied(self, name: str, body: Any) -> None:
         """Record a reply to `registered`, which lists the worker's tasks with their rate limits."""
@@ -200,21 +174,9 @@ class WorkerRegistry:
             worker = self._get_or_create(name, now, unix)
             if worker is None:
                 return False
-            worker = worker.with_heartbeat_from(whole(pid))
-            before = worker.tasks_started
             self._workers[name] = replace(
-                worker,
-                seen=now,
-                seen_at=unix,
-                heartbeat_at=unix,
-                heartbeat_seen=now,
+                worker.with_heartbeat_from(whole(pid)).with_heartbeat(active, processed, now, unix),
                 online_seen=now if online else worker.online_seen,
-                offline=False,
-                active=active if active is not None else worker.active,
-                tasks_started=processed if before is None else max(before, processed or 0),
-                tasks_started_at_heartbeat=processed
-                if active is not None
-                else worker.tasks_started_at_heartbeat,
                 version=version or worker.version,
             )
         return new
@@ -226,17 +188,7 @@ class WorkerRegistry:
             self._observed_until = now
             worker = self._workers.get(name)
             if worker is not None:
-                # The next process of this name, in a container with the same process id, starts
-                # without a suspicion.
-                self._workers[name] = replace(
-                    worker,
-                    offline=True,
-                    offline_seen=now,
-                    draining=bool(worker.active if active is None else active),
-                    seen=now,
-                    seen_at=unix,
-                    suspicion=None,
-                )
+                self._workers[name] = worker.with_offline(active, now, unix)
 
     def drained(self, name: str) -> None:
         """Record that a worker has completed its tasks after its offline event."""

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from celery_vitals.workers.processes import Processes, elect_leader, instances
+from celery_vitals.workers.processes import (
+    Processes,
+    begin_round,
+    elect_leader,
+    instances,
+    record_reply,
+)
 from celery_vitals.workers.stats import Stats
 
 _NEVER = float("-inf")
+_QUEUES_FRESH = 30.0
+"""Seconds for which a worker's reply to `active_queues` is reused."""
 _MAX_PIDS = 4
 """Process ids of a worker that are remembered from its heartbeats."""
 
@@ -126,6 +134,90 @@ class Worker:
         if slots is None or self.active is None or self.tasks_started is None:
             return False
         return self.tasks_started == self.tasks_started_at_heartbeat and self.active < slots
+
+    def has_stale_queues(self, now: float) -> bool:
+        """Return whether its reply to `active_queues` is missing or old, or must be confirmed
+        because of a suspicion."""
+        return (
+            now - self.queues_asked > _QUEUES_FRESH
+            or not self.queues
+            or (self.suspicion is not None and self.queues_asked <= self.suspicion.since)
+        )
+
+    def before_round(self) -> Worker:
+        """Return the record at the start of a round."""
+        return replace(
+            self,
+            replied=False,
+            silent_rounds=self.silent_rounds + 1,
+            processes=begin_round(self.processes),
+        )
+
+    def with_reply(
+        self,
+        stats: Stats | None,
+        seconds: float,
+        late: bool,
+        offline: bool,
+        now: float,
+        unix: float,
+    ) -> Worker:
+        """Return the record after a reply, which has no `stats` if it is an error."""
+        return replace(
+            self,
+            seen=now,
+            seen_at=unix,
+            replied_at=unix,
+            offline=offline,
+            replied=self.replied or not late,
+            silent_rounds=0,
+            reply_seconds=seconds,
+            processes=record_reply(self.processes, stats, seconds, late, unix)
+            if stats
+            else self.processes,
+        )
+
+    def with_queues(self, queues: frozenset[str], broadcasts: frozenset[str], now: float) -> Worker:
+        """Return the record after a reply to `active_queues`."""
+        if self.instances > 1:  # each process replies with its own queues
+            queues |= self.queues or frozenset()
+            broadcasts |= self.broadcasts
+        return replace(self, queues=queues, broadcasts=broadcasts, queues_asked=now)
+
+    def with_heartbeat(
+        self, active: int | None, processed: int | None, now: float, unix: float
+    ) -> Worker:
+        """Return the record after a heartbeat with these numbers of running and started tasks."""
+        before = self.tasks_started
+        return replace(
+            self,
+            seen=now,
+            seen_at=unix,
+            heartbeat_at=unix,
+            heartbeat_seen=now,
+            offline=False,
+            active=active if active is not None else self.active,
+            tasks_started=processed if before is None else max(before, processed or 0),
+            tasks_started_at_heartbeat=processed
+            if active is not None
+            else self.tasks_started_at_heartbeat,
+        )
+
+    def with_offline(self, active: int | None, now: float, unix: float) -> Worker:
+        """Return the record after an offline event, sent while `active` tasks were running.
+
+        The next process of this name, in a container with the same process id, starts without a
+        suspicion.
+        """
+        return replace(
+            self,
+            offline=True,
+            offline_seen=now,
+            draining=bool(self.active if active is None else active),
+            seen=now,
+            seen_at=unix,
+            suspicion=None,
+        )
 
     def with_heartbeat_from(self, pid: int | None) -> Worker:
         """Return the record after a heartbeat of the process `pid`.

@@ -69,6 +69,36 @@ def test_number_of_tracked_tasks_is_limited_and_running_tasks_are_kept() -> None
     assert len(scene.tasks.deferred) <= 100
 
 
+def test_ids_of_retried_tasks_are_not_kept_after_their_end() -> None:
+    scene = Scene()
+    for number in range(100):
+        uuid = f"u{number}"
+        scene.sent(uuid)
+        scene.received(uuid)
+        scene.started(uuid)
+        scene.sent(uuid, retries=1)
+        scene.send("task-retried", uuid)
+        scene.run(uuid, retries=1)
+    scene.idle(10)
+    assert scene.tracked_tasks == 0
+    assert len(scene.tasks._executions._repeated) == 0
+
+
+def test_a_task_that_retries_forever_does_not_protect_others_from_eviction() -> None:
+    scene = Scene(forget_after=600.0, idle_after=1e9)
+    scene.sent("loop")
+    for number in range(5):
+        scene.sent(f"lost{number}")
+    for attempt in range(30):
+        scene.received("loop", retries=attempt)
+        scene.started("loop")
+        scene.sent("loop", retries=attempt + 1)
+        scene.send("task-retried", "loop")
+        scene.idle(60)
+    assert scene.tracked_tasks == 1
+    assert scene.tasks.evicted == 5
+
+
 def test_tasks_that_never_end_are_evicted_by_age() -> None:
     """Sent and never received; ignored; or on a worker that was killed."""
     scene = Scene(idle_after=1e9)

@@ -316,3 +316,9 @@ TRACE = text_of(raising(ValueError("x")))
 )
 def test_a_traceback_that_is_cut(text: str, trace: str, name: str) -> None:
     assert exception_class(text, trace) == name
+
+
+def test_many_wrappers_around_each_other() -> None:
+    frames = 'Traceback (most recent call last):\n  File "a", line 1\n    x\n'
+    traceback = f'{frames}celery.utils.serialization.ExceptionWithTraceback: \n"""\n' * 5000
+    assert exception_class("ValueError(1)", traceback) == "ValueError"

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from celery_vitals.metrics.base import MetricDefinition, MetricGroup, Sample
 from celery_vitals.metrics.encoder import generate
-from celery_vitals.metrics.samples import LineCache, SampleEncoder
+from celery_vitals.metrics.samples import CounterBirths, LineCache, SampleEncoder
 
 GROUP = MetricGroup("workers")
 STATE = GROUP.gauge("celery_worker_state", "worker", "state", "Pool", help='A "state"\nor \\.')
@@ -116,3 +116,14 @@ def test_concurrent_scrapes_get_their_own_values() -> None:
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+def test_births_that_another_scrape_forgets_are_not_held() -> None:
+    births = CounterBirths()
+    gone: dict[tuple[str, ...], float] = {("gone",): 5.0}
+    births.record(gone, 1.0)
+    many: dict[tuple[str, ...], float] = {(str(number),): 1.0 for number in range(10_001)}
+    births.record(many, 2.0)
+    births.record({**many, ("new",): 1.0}, 3.0)
+    assert births.visible(gone, 2.5) == gone
+    assert births.visible({("new",): 1.0}, 2.5) == {("new",): 0.0}

@@ -21,7 +21,8 @@ from prometheus_client.utils import floatToGoString
 
 from celery_vitals.metrics.base import MetricDefinition, MetricGroup
 from celery_vitals.metrics.cardinality import CardinalityLimiter
-from celery_vitals.metrics.tables import Copy, HistogramTable, TableFamily, ValueSeries, ValueTable
+from celery_vitals.metrics.series import ValueSeries
+from celery_vitals.metrics.tables import Copy, HistogramTable, TableFamily, ValueTable
 
 EVENTS = MetricGroup("events")
 SENT = EVENTS.counter("celery_task_sent_total", "task", "queue", help="Tasks sent.")
