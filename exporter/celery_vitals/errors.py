@@ -29,6 +29,9 @@ class VitalsError(Exception):
 class ConfigError(VitalsError):
     """An invalid setting.  The text is one line that names the setting."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))  # it may quote the error of a library
+
 
 class Reason(str, Enum):
     """Why a probe failed: the values of the label `reason`."""

@@ -32,7 +32,7 @@ from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.probe_runner import Outcome, ProbeRunner
 from celery_vitals.queue_registry import QueueRegistry, queue_filter
-from celery_vitals.result_backends import certificate_blind_spots, check_backend
+from celery_vitals.result_backends.checks import certificate_blind_spots, check_backend
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, cluster_status
 from celery_vitals.workers.registry import WorkerRegistry

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats
 from celery_vitals.brokers.target import Target
 from celery_vitals.brokers.writability import UNKNOWN, Writability
 from celery_vitals.probe_runner import Outcome

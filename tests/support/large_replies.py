@@ -13,7 +13,7 @@ import psutil
 from kombu import Connection, Consumer, Exchange, Message, Producer, Queue
 from typing_extensions import Self
 
-from celery_vitals.third_party import event_exchange
+from celery_vitals.third_party.celery_internals import event_exchange
 from tests.support.servers import Broker
 
 MIB = 1024 * 1024

@@ -50,7 +50,7 @@ def test_only_settings_read_the_environment() -> None:
 def test_only_brokers_and_result_backends_open_connections() -> None:
     found = {
         name: names_used(tree) & CONNECTING
-        for name, tree in modules("brokers/", "result_backends.py", "demo/")
+        for name, tree in modules("brokers/", "result_backends/", "demo/")
     }
     assert {name: used for name, used in found.items() if used} == {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_vitals.result_backends import _driver_bounds
+from celery_vitals.result_backends.database import driver_bounds
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from celery_vitals.result_backends import _driver_bounds
     ],
 )
 def test_a_driver_gets_only_arguments_that_it_knows(driver: str, names: set[str]) -> None:
-    bounds = _driver_bounds(driver, 5.0)
+    bounds = driver_bounds(driver, 5.0)
     assert {name for name in bounds if not name.startswith("keepalives_")} == names
 
 
 def test_postgresql_gets_no_startup_parameters() -> None:
-    assert "options" not in _driver_bounds("psycopg", 5.0)
+    assert "options" not in driver_bounds("psycopg", 5.0)

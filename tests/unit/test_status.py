@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_vitals.brokers.base import QueueSnapshot, QueueStats
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats
 from celery_vitals.brokers.target import Target, target_of
 from celery_vitals.errors import Reason
 from celery_vitals.probe_runner import Outcome

@@ -29,7 +29,7 @@ from kombu.transport import SQS, filesystem, virtual
 from kombu.transport import redis as redis_transport
 from starlette.applications import Starlette
 
-from celery_vitals import third_party
+from celery_vitals.third_party import celery_internals, kombu_redis, py_amqp, redis_py
 
 
 def amqp_transport() -> Any:
@@ -44,7 +44,7 @@ def uvicorn_server() -> uvicorn.Server:
 
 def redis_store() -> Any:
     app = Celery("x", set_as_current=False)
-    return third_party.open_result_store(app, "redis://localhost/0")
+    return celery_internals.open_result_store(app, "redis://localhost/0")
 
 
 ATTRIBUTES: list[tuple[str, Callable[[], Any], str, str]] = [
@@ -165,13 +165,13 @@ def test_redis_sends_commands_without_a_health_check() -> None:
     connection.send_packed_command = lambda command, check_health=True: sent.append(
         (command, check_health)
     )
-    third_party.send_redis_command(connection, "PING")
+    redis_py.send_redis_command(connection, "PING")
     assert [health for _, health in sent] == [False]
 
 
 def test_tls_options_are_found_in_both_libraries() -> None:
-    assert {"ssl_cert_reqs", "ssl_ca_certs", "ssl_keyfile"} <= third_party.redis_tls_options()
-    assert {"cert_reqs", "ca_certs", "server_hostname"} <= third_party.amqp_tls_options()
+    assert {"ssl_cert_reqs", "ssl_ca_certs", "ssl_keyfile"} <= redis_py.redis_tls_options()
+    assert {"cert_reqs", "ca_certs", "server_hostname"} <= py_amqp.amqp_tls_options()
 
 
 def test_an_amqp_channel_calls_back_for_returned_messages() -> None:
@@ -179,7 +179,7 @@ def test_an_amqp_channel_calls_back_for_returned_messages() -> None:
 
 
 def test_kombu_names_the_keys_of_redis() -> None:
-    keys = third_party.redis_keys(redis_transport.Channel.__new__(redis_transport.Channel))
+    keys = kombu_redis.redis_keys(redis_transport.Channel.__new__(redis_transport.Channel))
     assert keys.bindings_prefix == "_kombu.binding."
     assert (keys.unacked, keys.unacked_index) == ("unacked", "unacked_index")
     assert list(keys.priority_steps) == [0, 3, 6, 9]
@@ -187,5 +187,5 @@ def test_kombu_names_the_keys_of_redis() -> None:
 
 def test_a_store_that_has_opened_no_client_is_left_alone() -> None:
     store = redis_store()
-    assert third_party.opened_client(store) is None
-    assert store.client is third_party.opened_client(store)
+    assert celery_internals.opened_client(store) is None
+    assert store.client is celery_internals.opened_client(store)

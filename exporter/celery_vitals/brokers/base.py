@@ -1,131 +1,28 @@
-"""The types of this package: the kind of a broker, its connections, readers and receivers."""
+"""The types of this package: the kind of a broker, its readers, mailboxes and receivers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol
 
 from kombu import Connection
 
-from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.capabilities import Capabilities
+from celery_vitals.brokers.connection import ConnectionT, ConnectRequest
 from celery_vitals.brokers.intake import Intake
+from celery_vitals.brokers.queue_stats import QueueSnapshot, WorkerReports
 from celery_vitals.brokers.serialization import JSON
 from celery_vitals.brokers.tls import UnverifiedCertificate
 from celery_vitals.brokers.urls import completed
 from celery_vitals.brokers.writability import (
     NoWritabilityReader,
-    PublisherBlock,
     RefusalReason,
     WritabilityReader,
 )
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
-
-CLIENT_NAME = "celery-vitals"
-"""The name that the exporter gives its connections."""
-
-
-class BrokerConnection:
-    """One open connection.  For one thread at a time."""
-
-    def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
-        self.kombu = kombu
-        self.channel = kombu.default_channel
-        self.block = block
-
-    @property
-    def sockets(self) -> int:
-        """How many connections of the operating system it consists of."""
-        return 1
-
-    def round_trip(self) -> None:
-        """Send a request that only the broker can answer.  Raises the library's error."""
-
-    def raise_if_blocked(self) -> None:
-        """Raise BlockedError while the broker accepts no messages."""
-
-    def close(self) -> None:
-        """Close in good order."""
-        self.kombu.release()
-
-    def abandon(self) -> None:
-        """Close without waiting for the broker, which may hang."""
-        self.discard(self.kombu)
-
-    @staticmethod
-    def discard(kombu: Connection) -> None:
-        """Close a connection of kombu without waiting for the broker."""
-        kombu.release()
-
-
-ConnectionT = TypeVar("ConnectionT", bound=BrokerConnection)
-
-
-@dataclass(frozen=True)
-class ConnectRequest:
-    """How to open a connection."""
-
-    tls: Any = field(repr=False)
-    """TLS options as kombu takes them."""
-    options: Mapping[str, Any] = field(repr=False)
-    """The application's transport options."""
-    login_method: str | None
-    connect_timeout: float
-    """Seconds."""
-    io_timeout: float
-    """Seconds for one read or write."""
-    listening: bool
-    """Whether the connection mostly receives, so that a silent broker has to be detected."""
-    named: bool
-    """Whether to send CLIENT_NAME."""
-    block: PublisherBlock = field(default_factory=PublisherBlock)
-    """Changes while the broker accepts no messages."""
-
-
-@dataclass(frozen=True)
-class QueueStats:
-    """One queue's numbers; None where the broker reports none."""
-
-    ready: int | None = None
-    unacked: int | None = None
-    consumers: int | None = None
-    kind: str = ""
-    """The broker's name for this kind of queue: classic, quorum, stream, list; or empty."""
-    oldest_at: float | None = None
-    """Unix time at which the oldest message was sent, by its producer's clock."""
-    by_priority: Mapping[float, int] = field(default_factory=dict)
-    """`ready` by priority, where the broker keeps priorities apart."""
-    delayed: int | None = None
-    """Messages that the broker holds back until their time."""
-
-
-@dataclass(frozen=True)
-class QueueSnapshot:
-    """The queues of a broker at one moment."""
-
-    queues: Mapping[str, QueueStats]
-    unacked: int | None = None
-    """Messages of all queues that workers hold, where only the total is known."""
-    oldest_unacked_at: float | None = None
-    """Unix time."""
-    delayed: int | None = None
-    """Messages that wait for their ETA in the broker, before they enter a queue."""
-    orphaned_replies: int | None = None
-    """Queues for replies to remote control that have no consumer."""
-    blind_spots: tuple[BlindSpot, ...] = ()
-
-
-@dataclass(frozen=True)
-class WorkerReports:
-    """What the workers report about their use of the broker."""
-
-    queues: frozenset[str] = frozenset()
-    """The queues that they consume, and that are to be read."""
-    transport_options: tuple[Mapping[str, Any], ...] = ()
-    """Their transport options that name keys, each once."""
 
 
 class QueueReader(Protocol):

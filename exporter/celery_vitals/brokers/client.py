@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from celery_vitals.brokers.base import BrokerConnection, ConnectRequest, QueueReaderOptions
+from celery_vitals.brokers.base import QueueReaderOptions
+from celery_vitals.brokers.connection import BrokerConnection, ConnectRequest
 from celery_vitals.brokers.target import Target
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason

@@ -11,20 +11,20 @@ from typing import Any
 
 from kombu import Connection
 
-from celery_vitals import third_party
 from celery_vitals.brokers.base import (
-    BrokerConnection,
     EventReceiver,
     EventSubscription,
     QueueReaderOptions,
     WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed, unobserved
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.generic.events import GenericReceiver
 from celery_vitals.brokers.generic.kind import PolledKind
 from celery_vitals.brokers.serialization import JSON, MAX_MESSAGE
 from celery_vitals.brokers.writability import PublisherBlock, RefusalReason, Writability
 from celery_vitals.deadline import Deadline
+from celery_vitals.third_party import kombu_internals
 
 _MAX_FILE = 2 * MAX_MESSAGE
 """Bytes: a message with its body in base64."""
@@ -46,11 +46,11 @@ class FilesystemConnection(BrokerConnection):
 
     def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
         super().__init__(kombu, block)
-        third_party.replace_receive(self.channel, _take_oldest)
+        kombu_internals.replace_receive(self.channel, _take_oldest)
 
     def round_trip(self) -> None:
         """Read the folder."""
-        third_party.queue_size(self.channel, "celery")
+        kombu_internals.queue_size(self.channel, "celery")
 
 
 class FilesystemKind(PolledKind):
@@ -86,7 +86,7 @@ class FilesystemKind(PolledKind):
         self, options: QueueReaderOptions
     ) -> WritabilityReaders[BrokerConnection]:
         """Look at the folder."""
-        return lambda connection: FolderReader(third_party.message_folder(connection.channel))
+        return lambda connection: FolderReader(kombu_internals.message_folder(connection.channel))
 
     def event_receiver(
         self, connection: BrokerConnection, subscription: EventSubscription, deadline: Deadline

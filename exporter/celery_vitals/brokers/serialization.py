@@ -3,6 +3,7 @@ from them."""
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import pickle
@@ -15,7 +16,7 @@ import msgspec
 import yaml
 from kombu.serialization import dumps, loads
 
-from celery_vitals import third_party
+from celery_vitals.third_party import kombu_internals
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -35,7 +36,7 @@ _SIGNED = "application/data"
 _KOMBU_TYPE = "__type__"
 """The key of objects that kombu converts, to a date for example."""
 _PLAIN_OPCODES = frozenset(
-    "PROTO FRAME STOP MARK POP POP_MARK DUP MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET "  # noqa: SIM905
+    "PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET "  # noqa: SIM905
     "NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
     "STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 "
     "BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_DICT DICT SETITEM SETITEMS "
@@ -43,6 +44,16 @@ _PLAIN_OPCODES = frozenset(
     "EMPTY_SET FROZENSET ADDITEMS GLOBAL STACK_GLOBAL REDUCE".split()
 )
 """What a pickle of plain data consists of; the last three make the one class that is allowed."""
+_KEEP_TOP = frozenset("PROTO FRAME PUT BINPUT LONG_BINPUT MEMOIZE".split())  # noqa: SIM905
+"""The opcodes that leave the stack as it is."""
+_MAX_SHARED = 20
+"""References of a pickle to its own tuples: each may double the time that a hash takes."""
+_MAX_NUMBER = 100
+"""Characters of an integer in YAML: on base 60 PyYAML spends the square of them."""
+_CHARSETS = frozenset(
+    "utf-8 utf-8-sig utf-16 utf-16-le utf-16-be utf-32 utf-32-le utf-32-be ascii iso8859-1 cp1252".split()  # noqa: E501, SIM905
+)
+"""By the names of Python's codecs, some others of which take time without limit."""
 _MAX_PARTS = 10_000
 """Events of one message; a worker sends 24 at most."""
 
@@ -75,6 +86,15 @@ class _PlainLoader(_Loader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Leave the mapping as it is: a merge key in it is then an error."""
 
+    def construct_short_int(self, node: yaml.ScalarNode) -> int:
+        """Return an integer of a usual length."""
+        if len(node.value) > _MAX_NUMBER:
+            raise ValueError("an integer in YAML with too many digits")
+        return int(self.construct_yaml_int(node))
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_short_int)
+
 
 def encode(content: Any, serializer: str) -> tuple[str, str, bytes]:
     """Return the content type, the content encoding and the bytes of a message.
@@ -98,7 +118,7 @@ def decode(body: bytes | str, content_type: str | None, encoding: str | None) ->
         return _decode_yaml(data)
     if content_type == _PICKLE:
         return _unpickle(body.encode("latin-1") if isinstance(body, str) else body)
-    if content_type == _SIGNED and third_party.decodes(content_type):
+    if content_type == _SIGNED and kombu_internals.decodes(content_type):
         # The app has configured its certificates: what is not signed by one of them is an error.
         return loads(body, content_type, encoding)
     # Serializers of an application's own are dialects of JSON, or unsafe to decode.
@@ -142,7 +162,10 @@ def to_json(body: bytes | str, content_type: str | None, encoding: str | None) -
 
 def _decode_json(body: bytes | str, encoding: str | None) -> Any:
     if encoding not in UTF8 and isinstance(body, bytes):
-        body = body.decode(encoding or "utf-8")
+        codec = codecs.lookup(encoding or "utf-8")
+        if codec.name not in _CHARSETS:
+            raise LookupError(f"JSON in {codec.name}")
+        body = body.decode(codec.name)
     text = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
     if _KOMBU_TYPE.encode() not in text:
         # A tenth of the time that kombu takes, which calls a function for each object.
@@ -162,12 +185,26 @@ def _decode_yaml(data: bytes) -> Any:
 
 
 def _unpickle(data: bytes) -> Any:
-    """Return plain data, after a look at each step: some exhaust the memory before they fail."""
+    """Return plain data, after a look at each step: some exhaust memory or time."""
+    tuples: set[int] = set()
+    """What the memo has of them.  Without POP and DUP the last one built is on top of the stack."""
+    on_top, stored, shared = False, 0, 0
     for step, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name not in _PLAIN_OPCODES:
-            raise _PickledObjectError(f"{opcode.name} in a message")
-        if opcode.name.endswith("PUT") and int(argument or 0) > step:
-            raise ValueError("a memo out of order")
+        name = opcode.name
+        if name not in _PLAIN_OPCODES:
+            raise _PickledObjectError(f"{name} in a message")
+        if name == "MEMOIZE" or name.endswith("PUT"):
+            index = stored if argument is None else int(argument)
+            if index > step:
+                raise ValueError("a memo out of order")
+            stored += 1
+            if on_top:
+                tuples.add(index)
+        elif name not in _KEEP_TOP:
+            again = name.endswith("GET") and int(argument or 0) in tuples
+            on_top, shared = again or name.startswith(("TUPLE", "FROZENSET")), shared + again
+            if shared > _MAX_SHARED:
+                raise ValueError("a pickle with too many references to tuples")
     return _PlainUnpickler(io.BytesIO(data)).load()
 
 

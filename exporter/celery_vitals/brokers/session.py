@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, Reason, reason_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ from celery import Celery
 from kombu import Connection, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers import transport_options
 from celery_vitals.brokers.base import BrokerKind
@@ -23,7 +22,8 @@ from celery_vitals.brokers.urls import scheme_of
 from celery_vitals.errors import ConfigError
 from celery_vitals.queue_names import ends_in_uuid, is_internal
 from celery_vitals.settings import Settings, app_configuration
-from celery_vitals.settings.celery_app import task_parameters
+from celery_vitals.settings.celery_app import reading, task_parameters
+from celery_vitals.third_party import kombu_internals
 
 DEFAULT_BROKER = "amqp://guest:guest@localhost:5672//"
 """Celery's default when an app names no broker."""
@@ -83,6 +83,11 @@ def target_of(settings: Settings, app: Celery | None = None) -> Target:
     Raises ConfigError when there is no broker, when a library for its kind is missing, or when its
     kind does not support an option.
     """
+    with reading(app) if app is not None else nullcontext():
+        return _target_of(settings, app)
+
+
+def _target_of(settings: Settings, app: Celery | None) -> Target:
     conf = app.conf if app is not None else None
     given = _broker_urls(settings, conf)
     scheme = scheme_of(given[0])
@@ -131,7 +136,7 @@ def _broker_urls(settings: Settings, conf: Any) -> list[str]:
 
 
 def _transport_options(settings: Settings, conf: Any) -> dict[str, Any]:
-    of_app = conf.broker_transport_options or {} if conf else {}
+    of_app = app_configuration.options_of(conf, "broker_transport_options") if conf else {}
     return {**of_app, **settings.broker_transport_options}
 
 
@@ -196,18 +201,16 @@ def _backend_url(settings: Settings, conf: Any) -> str:
 
 def _backend_settings(settings: Settings, conf: Any) -> dict[str, Any]:
     of_app = app_configuration.settings_of(conf) if conf is not None else {}
-    options = {
-        **(of_app.get("result_backend_transport_options") or {}),
-        **settings.result_backend_transport_options,
-    }
-    return {**of_app, "result_backend_transport_options": options}
+    name = "result_backend_transport_options"
+    options = app_configuration.options_of(conf, name) if conf is not None else {}
+    return {**of_app, name: {**options, **settings.result_backend_transport_options}}
 
 
 def _control_serializer(conf: Any) -> str:
     """Return JSON, else the serializer of tasks, else another one that the app's workers accept."""
     if conf is None:
         return "json"
-    accepted = {third_party.serializer_name(name) for name in conf.accept_content or ("json",)}
+    accepted = {kombu_internals.serializer_name(name) for name in conf.accept_content or ("json",)}
     names = ["json", conf.task_serializer, *sorted(accepted)]
     for name in names:
         if name in accepted:

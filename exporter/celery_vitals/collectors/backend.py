@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.session import Session, may_be_stale
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
-from celery_vitals.result_backends import NEEDS_DJANGO, ON_THE_BROKER, Backend, open_backend
+from celery_vitals.result_backends.checks import NEEDS_DJANGO, ON_THE_BROKER
+from celery_vitals.result_backends.probes import Backend, open_backend
 
 
 class BackendCollector(ProbingCollector[bool]):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.session import Session
 from celery_vitals.brokers.writability import (
     UNKNOWN,

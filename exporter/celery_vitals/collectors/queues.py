@@ -6,14 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import (
-    BrokerConnection,
-    QueueReader,
-    QueueSnapshot,
-    QueueStats,
-    WorkerReports,
-)
+from celery_vitals.brokers.base import QueueReader
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.brokers.session import Session
 from celery_vitals.brokers.target import DEFAULT_VISIBILITY_TIMEOUT
 from celery_vitals.collectors.base import Dependencies, ProbingCollector, QueueListener

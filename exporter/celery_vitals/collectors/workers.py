@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import BrokerConnection
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.intake import MAX_REPLY, MAX_ROUND
 from celery_vitals.brokers.session import Session
 from celery_vitals.collectors.base import Dependencies, ProbingCollector

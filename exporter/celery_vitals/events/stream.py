@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from celery_vitals.brokers.base import BrokerConnection, EventReceiver, EventSubscription
+from celery_vitals.brokers.base import EventReceiver, EventSubscription
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.serialization import encode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of

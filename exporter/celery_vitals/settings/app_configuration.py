@@ -6,14 +6,15 @@ named in parts, and a result backend without a URL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import third_party
+from celery_vitals.errors import ConfigError
 from celery_vitals.settings.urls import OWN_SYNTAX
+from celery_vitals.third_party import celery_internals
 
 _DEFAULT_TRANSPORT = "amqp"
 _DEFAULT_HOST = "localhost"
@@ -33,6 +34,8 @@ def broker_urls(conf: Any) -> list[str]:
     """
     given: Any = conf.broker_read_url or (has_broker(conf) and _DEFAULT_HOST) or ()
     urls = given.split(";") if isinstance(given, str) else given
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
+        raise ConfigError("--app: the URL of the broker must be text, or a list of texts")
     return [_url(url.strip(), conf) for url in urls if url.strip()]
 
 
@@ -46,6 +49,14 @@ def backend_url(given: object, conf: Any) -> str:
     return given if isinstance(given, str) else ""
 
 
+def options_of(conf: Any, name: str) -> Mapping[str, Any]:
+    """Return a setting that consists of options."""
+    options = conf.get(name) or {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"--app: {name} must be a mapping, not {type(options).__name__}")
+    return options
+
+
 def settings_of(conf: Any) -> dict[str, Any]:
     """Return every setting that differs from Celery's default, by its new name.
 
@@ -53,14 +64,14 @@ def settings_of(conf: Any) -> dict[str, Any]:
     """
     changed = {
         name: value
-        for name, default in third_party.celery_defaults().items()
+        for name, default in celery_internals.celery_defaults().items()
         if (value := conf.get(name)) is not default and value != default
     }
     return {**dict(_unknown_settings(conf)), **changed}
 
 
 def _unknown_settings(conf: Any) -> Iterator[tuple[str, Any]]:
-    known, prefix = third_party.celery_setting_names(), conf.prefix or ""
+    known, prefix = celery_internals.celery_setting_names(), conf.prefix or ""
     for key in conf:
         if not key.startswith("_") and key.startswith(prefix):
             name = key.removeprefix(prefix).lower() if prefix else key

@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from celery import Celery
@@ -43,11 +43,24 @@ def load_app(name: str) -> Celery:
 
 def load_configuration(app: Celery) -> None:
     """Load the configuration of the app, which Celery loads lazily.  Raises `ConfigError`."""
-    try:
+    with reading(app):
         _ = app.conf.broker_url
+
+
+@contextmanager
+def reading(app: Celery) -> Iterator[None]:
+    """Turn what the configuration of the app raises, or what is made of it, into `ConfigError`.
+
+    Celery evaluates parts of it when they are read; `broker_password` may be a function.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
+        name = app.main or "the app"
         raise ConfigError(
-            f"--app: cannot read the configuration of {app.main}: {_description(error)}"
+            f"--app: cannot read the configuration of {name}: {_description(error)}"
         ) from None
 
 
@@ -70,8 +83,13 @@ def _parameters(function: Callable[..., object]) -> Iterator[str]:
                 yield parameter.name
 
 
-def secrets_of(app: Celery) -> Iterator[Secret]:
-    """Yield every secret value of the configuration of the app."""
+def secrets_of(app: Celery) -> list[Secret]:
+    """Return every secret value of the configuration of the app.  Raises `ConfigError`."""
+    with reading(app):
+        return list(_secrets_of(app))
+
+
+def _secrets_of(app: Celery) -> Iterator[Secret]:
     yield from map(Secret, broker_urls(app.conf))
     for key in ("broker_url", "broker_write_url", "result_backend", "database_url"):
         value = app.conf.get(key)

@@ -14,8 +14,9 @@ import pytest
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
-from celery_vitals import Collector, Secret, Settings, third_party
+from celery_vitals import Collector, Secret, Settings
 from celery_vitals.errors import ConfigError
+from celery_vitals.third_party import sqlalchemy_internals
 from tests.support.command_line import one_line, serve
 
 REDIS = "--broker-url=redis://h/0"
@@ -262,7 +263,9 @@ def test_any_exception_of_a_backend_at_its_import_is_one_error(
 def test_any_exception_of_a_database_driver_at_its_import_is_one_line(
     broken_module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(third_party, "import_driver", lambda _: importlib.import_module("broken"))
+    monkeypatch.setattr(
+        sqlalchemy_internals, "import_driver", lambda _: importlib.import_module("broken")
+    )
     url = "--result-backend=db+postgresql+psycopg2://u:s3cret@h/d"
     shown = one_line(serve(REDIS, url))
     assert shown.startswith("--result-backend: ")
@@ -278,7 +281,7 @@ def test_a_backend_that_does_not_exist_is_one_error() -> None:
 
 def test_sqlalchemy_before_2_imports_its_driver_by_another_name() -> None:
     imported: list[str] = []
-    third_party.import_driver(SimpleNamespace(dbapi=lambda: imported.append("dbapi")))
+    sqlalchemy_internals.import_driver(SimpleNamespace(dbapi=lambda: imported.append("dbapi")))
     assert imported == ["dbapi"]
 
 

@@ -8,8 +8,8 @@ import pytest
 import redis.exceptions
 
 from celery_vitals import Secret, Settings
-from celery_vitals.brokers.base import ConnectRequest
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import ConnectRequest
 from celery_vitals.brokers.redis.kind import RedisKind
 from celery_vitals.brokers.target import target_of
 from celery_vitals.deadline import Deadline

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_vitals.brokers import base
-from celery_vitals.brokers.base import BrokerConnection, ConnectRequest
+from celery_vitals.brokers.connection import BrokerConnection, ConnectRequest
 from celery_vitals.brokers.kinds import KINDS, kind_of
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.writability import PublisherBlock

@@ -17,7 +17,8 @@ from kombu import Connection
 from kombu.transport.virtual import Channel
 from kombu.utils.json import dumps as kombu_dumps
 
-from celery_vitals.brokers.base import BrokerConnection, EventListener
+from celery_vitals.brokers.base import EventListener
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.kombu_message import read_json_body, write
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver

@@ -17,8 +17,7 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Producer, Queue
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.filesystem import FilesystemConnection
 from celery_vitals.brokers.generic.events import GenericReceiver
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
@@ -26,6 +25,7 @@ from celery_vitals.brokers.intake import MAX_REPLY, MAX_ROUND, Intake
 from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS, MAX_READ, ReplyTooLargeError
 from celery_vitals.brokers.writability import PublisherBlock
 from celery_vitals.deadline import Deadline
+from celery_vitals.third_party import kombu_internals, py_amqp
 
 MIB = 1024 * 1024
 
@@ -57,7 +57,7 @@ class TestFrames:
     def handle(self, *bodies: bytes, limit: int = 10) -> list[bytes]:
         taken: list[bytes] = []
         connection = SimpleNamespace(bytes_recv=0)
-        handler = third_party.bounded_frame_handler(limit)(
+        handler = py_amqp.bounded_frame_handler(limit)(
             connection, lambda channel, method, args, message: taken.append(message.body or b"")
         )
         for body in bodies:
@@ -77,9 +77,7 @@ class TestFrames:
         ]
 
     def test_each_frame_of_a_large_body_ends_a_wait(self) -> None:
-        handler = third_party.bounded_frame_handler(10)(
-            SimpleNamespace(bytes_recv=0), lambda *_: None
-        )
+        handler = py_amqp.bounded_frame_handler(10)(SimpleNamespace(bytes_recv=0), lambda *_: None)
         handler((1, 1, pack(">HH", 60, 60)))
         assert handler((2, 1, pack(">HHQH", 60, 0, 12, 0)))
         assert [handler((3, 1, b"part")) for _ in range(3)] == [True] * 3
@@ -213,7 +211,7 @@ def test_a_large_file_is_taken_from_the_folder_without_being_read(tmp_path: Any)
 
 
 def test_a_consumer_still_gets_ordinary_messages(memory: BrokerConnection) -> None:
-    third_party.keep_compressed(memory.channel)
+    kombu_internals.keep_compressed(memory.channel)
     queue = Queue(str(uuid.uuid4()))(memory.channel)
     queue.declare()
     bodies: list[Any] = []

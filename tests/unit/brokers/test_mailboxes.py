@@ -12,10 +12,11 @@ import amqp.exceptions
 import pytest
 from kombu import Connection
 
-from celery_vitals import Secret, Settings, third_party
+from celery_vitals import Secret, Settings
 from celery_vitals.brokers import kombu_message
-from celery_vitals.brokers.base import BrokerConnection, Reply
+from celery_vitals.brokers.base import Reply
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
@@ -25,6 +26,7 @@ from celery_vitals.brokers.target import target_of
 from celery_vitals.brokers.writability import PublisherBlock
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import BlockedError, ProbeError, Reason
+from celery_vitals.third_party import py_amqp
 from tests.support.servers import Broker
 
 MIB = 1024 * 1024
@@ -33,7 +35,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokerConnection]:
     """Inside this process; opened, closed and blocked like one to RabbitMQ."""
-    monkeypatch.setattr(third_party, "on_blocked", lambda *_: None)  # there are no AMQP frames
+    monkeypatch.setattr(py_amqp, "on_blocked", lambda *_: None)  # there are no AMQP frames
     with Connection("memory://", transport_options={"polling_interval": 0.01}) as kombu:
         yield AmqpConnection(kombu, PublisherBlock())
 

@@ -12,6 +12,7 @@ import pytest
 import urllib3
 
 from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
+from celery_vitals.brokers.rabbitmq.management_answers import NodeInfo
 from celery_vitals.deadline import Deadline
 
 QUEUES = b'[{"name": "orders", "type": "quorum", "messages_ready": 3}]'
@@ -59,6 +60,29 @@ def test_unavailable_is_raised_with_its_reason(
     answering(monkeypatch, status, body, name)
     with pytest.raises(ManagementUnavailable, match=reason):
         ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(1))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[1]", b'["x"]', b"[null]", b"[[]]", b"5", b'"x"'])
+def test_an_answer_about_nodes_of_another_form(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    answering(monkeypatch, 200, body, "rabbit@here")
+    with pytest.raises(ManagementUnavailable, match="not one of a management API"):
+        ManagementApi(None, "http://h", 1.0).nodes(connection(), Deadline.after(1))
+
+
+def test_alarms_and_memory_that_are_no_flags_and_numbers_are_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = b'[{"mem_used": "1", "mem_limit": -1, "mem_alarm": "no", "disk_free_alarm": 0}]'
+    answering(monkeypatch, 200, body, "rabbit@here")
+    [node] = ManagementApi(None, "http://h", 1.0).nodes(connection(), Deadline.after(1))
+    assert node == NodeInfo(None, None, None, None)
+
+
+def test_no_time_left_is_not_an_answer_of_another_form() -> None:
+    with pytest.raises(ManagementUnavailable, match="does not respond"):
+        ManagementApi(None, "http://h", 1.0).queues(connection(), Deadline.after(0))
 
 
 def test_an_api_that_is_not_configured_is_not_tried_again_at_once(

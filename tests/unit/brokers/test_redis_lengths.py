@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError
 
 from celery_vitals.brokers.redis.key_layout import KeyLayout
 from celery_vitals.brokers.redis.lengths import QueueLengths
-from celery_vitals.third_party import RedisKeys
+from celery_vitals.third_party.kombu_redis import RedisKeys
 
 NAMES = [f"q{number:03}" for number in range(150)]
 

@@ -10,8 +10,8 @@ import pytest
 import redis.exceptions
 
 from celery_vitals import Secret, Settings
-from celery_vitals.brokers.base import WorkerReports
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.queue_stats import WorkerReports
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.permissions import Refusal, refusal_of
 from celery_vitals.brokers.redis.queues import RedisQueueReader

@@ -6,6 +6,8 @@ import datetime
 import json
 import math
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -141,6 +143,46 @@ def test_a_serializer_of_the_application_that_writes_json() -> None:
 def test_json_in_another_charset() -> None:
     body = json.dumps(EVENT, ensure_ascii=False).encode("utf-16")
     assert json.loads(to_json(body, JSON, "utf-16")) == [EVENT]
+
+
+def shared_tuples(build: bytes, store: bytes) -> bytes:
+    """A pickle of tuples of the one before, twice each: a hash visits 2**60 elements."""
+    body = b"\x80\x04}(K\x01\x85q\x00"
+    for number in range(60):
+        body += b"h%c" % number * 2 + build + store.replace(b"#", b"%c" % (number + 1))
+    return body + b"K\x01u."
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "charset"),
+    [
+        (shared_tuples(b"\x86", b"q#"), PICKLE, "binary"),
+        (shared_tuples(b"\x86", b"\x94"), PICKLE, "binary"),
+        (shared_tuples(b"\x86\x95" + bytes(8), b"q#"), PICKLE, "binary"),
+        (shared_tuples(b"\x86N0", b"q#"), PICKLE, "binary"),
+        (b"{a: 1" + b":1" * 400_000 + b"}", YAML, "utf-8"),
+        (b"{a: !!int '1" + b":1" * 400_000 + b"'}", YAML, "utf-8"),
+        (b"{}-" + b"a" * 1_000_000, JSON, "punycode"),
+        (b"{}-" + b"a" * 1_000_000, JSON, "PUNYCODE"),
+        (b"xn--" + b"a" * 1_000_000, JSON, "idna"),
+    ],
+    ids=["memo", "memoize", "frame", "pop", "base-60", "tagged", "punycode", "case", "idna"],
+)
+def test_no_message_takes_more_than_linear_time(body: bytes, kind: str, charset: str) -> None:
+    code = (
+        "import sys; from celery_vitals.brokers.serialization import *\n"
+        "try: to_json(sys.stdin.buffer.read(), *sys.argv[1:])\n"
+        "except RejectedMessage as error: print(error)"
+    )
+    arguments = [sys.executable, "-c", code, kind, charset]
+    shown = subprocess.run(arguments, input=body, capture_output=True, timeout=20, check=True)
+    assert shown.stdout.decode().strip() in ("undecodable", "pickled_objects")
+
+
+def test_a_tuple_that_a_pickle_refers_to_again_is_decoded() -> None:
+    one = (1, 2)
+    value = {"args": one, "again": [one, one], "name": "x", "names": ["x"] * 100}
+    assert decode(pickle.dumps(value), PICKLE, "binary") == value
 
 
 ALIASES = "a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefg"))

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from celery_vitals.brokers.base import QueueSnapshot, QueueStats
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats
 from celery_vitals.brokers.target import target_of
 from celery_vitals.brokers.writability import UNKNOWN
 from celery_vitals.collectors.base import Dependencies

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from celery_vitals.brokers.base import QueueStats
+from celery_vitals.brokers.queue_stats import QueueStats
 from celery_vitals.events.waiting_tasks import _CONFIRMED_AFTER, _MAX_COMPARED
 from tests.support.scene import WORKER, Scene
 

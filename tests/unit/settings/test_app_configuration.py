@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,8 @@ from kombu import Connection
 from celery_vitals import Secret, Settings
 from celery_vitals.brokers.target import Target, target_of
 from celery_vitals.errors import ConfigError
-from celery_vitals.result_backends import check_backend, open_backend
+from celery_vitals.result_backends.checks import check_backend
+from celery_vitals.result_backends.probes import open_backend
 from celery_vitals.settings.app_configuration import broker_urls, settings_of
 from celery_vitals.settings.celery_app import secrets_of
 from celery_vitals.settings.parsers import task_label
@@ -166,6 +168,53 @@ def test_a_database_without_url_is_one_clear_line(app: Celery | None) -> None:
     settings = Settings(broker_url=Secret("redis://h"), result_backend=Secret("database"))
     with pytest.raises(ConfigError, match="requires --app with the setting database_url"):
         check_backend(target_of(settings, app))
+
+
+def raising(error: BaseException) -> Callable[[], str]:
+    def password() -> str:
+        raise error
+
+    return password
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"broker_password": raising(RuntimeError("vault\nsealed"))}, "RuntimeError: vault sealed"),
+        ({"broker_password": raising(SystemExit(3))}, "SystemExit: 3"),
+        ({"broker_url": 5}, "the URL of the broker must be text, or a list of texts"),
+        ({"broker_url": ["redis://h", None]}, "the URL of the broker must be text, or a list"),
+        ({"broker_transport_options": [1]}, "broker_transport_options must be a mapping, not list"),
+        (
+            {"result_backend_transport_options": "x"},
+            "_transport_options must be a mapping, not str",
+        ),
+        ({"accept_content": [["json"]]}, "unhashable type: 'list'"),
+        ({"task_queues": 5}, "cannot read the configuration of x: TypeError"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_one_line(settings: dict[str, Any], message: str) -> None:
+    app = app_of(**{"broker_url": "redis://h", **settings})
+    with pytest.raises(ConfigError) as raised:
+        (secrets_of(app), target_of(Settings(), app))
+    assert str(raised.value).startswith("--app: ")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_settings_that_raise_when_they_are_read_are_one_line() -> None:
+    class Lazy:
+        broker_url = "redis://h"
+
+        @property
+        def task_queues(self) -> None:
+            raise RuntimeError("QUEUES")
+
+    app = Celery("x", set_as_current=False)
+    app.config_from_object(Lazy())
+    for read in (secrets_of, lambda app: target_of(Settings(), app)):
+        with pytest.raises(ConfigError, match="cannot read the configuration of x: RuntimeError"):
+            read(app)
 
 
 def test_the_probe_never_unpickles_a_result() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from kombu import Consumer, Message, Producer, Queue
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection, EventListener
+from celery_vitals.brokers.base import EventListener
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.serialization import (
     JSON,
     MAX_MESSAGE,
@@ -18,6 +18,7 @@ from celery_vitals.brokers.serialization import (
     to_json,
 )
 from celery_vitals.deadline import Deadline
+from celery_vitals.third_party import celery_internals, kombu_internals
 
 _QUEUE = "celeryev.celery-vitals"
 _OWNER_TIMEOUT = 60.0
@@ -48,7 +49,7 @@ class GenericReceiver:
         owner_timeout: float = _OWNER_TIMEOUT,
     ) -> None:
         self._connection = connection.kombu
-        third_party.keep_compressed(connection.channel)
+        kombu_internals.keep_compressed(connection.channel)
         self._listener = listener
         self._bodies: list[bytes] = []
         self._channel = connection.channel
@@ -59,7 +60,7 @@ class GenericReceiver:
         self._next_removal = time.monotonic() + owner_timeout
         self._queue = Queue(
             _QUEUE if shared_queue else f"{_QUEUE}.{uuid.uuid4()}",
-            third_party.event_exchange(self._connection, exchange),
+            celery_internals.event_exchange(self._connection, exchange),
             routing_key="#",
             durable=False,
             auto_delete=True,
@@ -118,10 +119,10 @@ class GenericReceiver:
         self._owner_seen = {
             name: at for name, at in self._owner_seen.items() if now - at < self._owner_timeout
         }
-        for routing_key, pattern, name in third_party.bindings(self._channel, self._exchange):
+        for routing_key, pattern, name in kombu_internals.bindings(self._channel, self._exchange):
             owned = name == self._queue.name or name in self._owner_seen
             if name.startswith(_QUEUE) and not owned:
-                third_party.delete_bound_queue(
+                kombu_internals.delete_bound_queue(
                     self._channel, name, self._exchange, routing_key, pattern
                 )
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery_vitals.brokers.base import (
-    BrokerConnection,
     BrokerKind,
-    ConnectRequest,
     EventReceiver,
     EventSubscription,
     Mailbox,
@@ -22,6 +20,7 @@ from celery_vitals.brokers.capabilities import (
     observed,
     unobserved,
 )
+from celery_vitals.brokers.connection import BrokerConnection, ConnectRequest
 from celery_vitals.brokers.generic.events import GenericReceiver
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
 from celery_vitals.brokers.generic.queues import GenericQueueReader

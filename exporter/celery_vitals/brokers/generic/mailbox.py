@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection, Reply
+from celery_vitals.brokers.base import Reply
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.serialization import decode, encode
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.third_party import kombu_internals
 
 _SHORTEST_WAIT = 0.001
 
@@ -29,7 +30,7 @@ class KombuMailbox:
         self._serializer = serializer
         self._broker = connection
         self.intake = Intake()
-        third_party.keep_compressed(connection.channel)
+        kombu_internals.keep_compressed(connection.channel)
         self._connection = connection.kombu
         self._undelivered = self._delivering = self._exchange_known = False
         self._sent_tickets: set[str] = set()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats, WorkerReports
+from celery_vitals.brokers.connection import BrokerConnection
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.third_party import kombu_internals
 
 
 class GenericQueueReader:
@@ -22,7 +23,7 @@ class GenericQueueReader:
         for name in self._registry.names() | reports.queues:
             if deadline.passed:
                 raise ProbeError(Reason.TIMEOUT, f"deadline reached after {len(queues)} queues")
-            queues[name] = QueueStats(ready=third_party.queue_size(self._channel, name))
+            queues[name] = QueueStats(ready=kombu_internals.queue_size(self._channel, name))
         return QueueSnapshot(queues)
 
     def close(self) -> None:

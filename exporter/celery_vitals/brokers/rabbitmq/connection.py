@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from kombu import Connection
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.writability import PublisherBlock
 from celery_vitals.errors import BlockedError, Reason
+from celery_vitals.third_party import py_amqp
 
 _NO_WAIT = 0.001
 
@@ -19,7 +19,7 @@ class AmqpConnection(BrokerConnection):
 
     def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
         super().__init__(kombu, block)
-        third_party.on_blocked(kombu.connection, block.begin)
+        py_amqp.on_blocked(kombu.connection, block.begin)
 
     def round_trip(self) -> None:
         """Declare an exchange passively: a publish would end in a socket buffer."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from amqp import exceptions
 
-from celery_vitals import third_party
 from celery_vitals.brokers.base import EventListener
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
@@ -18,6 +17,7 @@ from celery_vitals.brokers.serialization import JSON
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.third_party import py_amqp
 
 QUEUE_PREFIX = "celeryev"
 _TTL = 60_000
@@ -45,7 +45,7 @@ class AmqpReceiver:
         control_exchange: str | None = None,
     ) -> None:
         amqp = connection.kombu.connection
-        frame_max, self._heartbeat = third_party.amqp_limits(amqp)
+        frame_max, self._heartbeat = py_amqp.amqp_limits(amqp)
         self.blocked = False
         self._listener = listener
         self._acks = durable_queue is not None
@@ -62,7 +62,7 @@ class AmqpReceiver:
         bound_key = "#" if durable_queue is None else canary_key
         _subscribe(channel, exchange, self._queue, bound_key, durable_queue)
         self._parser = frames.FrameParser(frame_max, self._on_method, listener.reject)
-        self._socket = SocketReader(third_party.amqp_socket(amqp), max_buffer, _SEND_TIMEOUT)
+        self._socket = SocketReader(py_amqp.amqp_socket(amqp), max_buffer, _SEND_TIMEOUT)
 
     def receive(self, seconds: float) -> None:
         """Deliver what has arrived, one block at most, and acknowledge it.

@@ -10,13 +10,10 @@ from typing import Any
 import amqp
 from kombu import Connection
 
-from celery_vitals import third_party
 from celery_vitals._version import __version__
 from celery_vitals.brokers import tls
 from celery_vitals.brokers.base import (
-    CLIENT_NAME,
     BrokerKind,
-    ConnectRequest,
     EventReceiver,
     EventSubscription,
     Mailbox,
@@ -26,6 +23,7 @@ from celery_vitals.brokers.base import (
     WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.connection import CLIENT_NAME, ConnectRequest
 from celery_vitals.brokers.intake import MAX_REPLY
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
@@ -35,6 +33,7 @@ from celery_vitals.brokers.rabbitmq.queues import RabbitMQQueueReader
 from celery_vitals.brokers.rabbitmq.writability import RabbitMQWritabilityReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.third_party import py_amqp
 
 _HEARTBEAT = 300.0
 """Seconds.  Long, since a connection only has traffic during a scrape.  RabbitMQ's own value (60 by
@@ -83,7 +82,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     def tls_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Accept the parameters of py-amqp, with or without `ssl_`."""
         named = {name.removeprefix("ssl_"): value for name, value in options.items()}
-        return tls.checked(named, third_party.amqp_tls_options())
+        return tls.checked(named, py_amqp.amqp_tls_options())
 
     def unverified_certificate(self, url: str, options: Any) -> tls.UnverifiedCertificate | None:
         """Return the missing check: py-amqp compares names only when it is given one."""
@@ -106,7 +105,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
             "read_timeout": request.io_timeout,
             "write_timeout": request.io_timeout,
             "confirm_publish": False,
-            "frame_handler": third_party.bounded_frame_handler(MAX_REPLY),
+            "frame_handler": py_amqp.bounded_frame_handler(MAX_REPLY),
             "on_blocked": request.block.begin,
             "on_unblocked": request.block.end,
             "client_properties": {

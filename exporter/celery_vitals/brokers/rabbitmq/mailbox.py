@@ -7,9 +7,9 @@ from typing import Any
 import amqp.exceptions
 from kombu import Exchange
 
-from celery_vitals import third_party
 from celery_vitals.brokers.generic.mailbox import KombuMailbox
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
+from celery_vitals.third_party import py_amqp
 
 
 class RabbitMQMailbox(KombuMailbox):
@@ -19,7 +19,7 @@ class RabbitMQMailbox(KombuMailbox):
 
     def __init__(self, connection: AmqpConnection, exchange: str, serializer: str = "json") -> None:
         super().__init__(connection, exchange, serializer)
-        third_party.on_returned_message(connection.channel, self._on_return)
+        py_amqp.on_returned_message(connection.channel, self._on_return)
 
     def find_exchange(self, exchange: Exchange) -> bool:
         """Return whether the exchange exists, without declaring it.

@@ -7,16 +7,22 @@ import math
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
 from kombu import Connection
 
-from celery_vitals import third_party
+from celery_vitals.brokers.rabbitmq.management_answers import (
+    NodeInfo,
+    QueueInfo,
+    completed,
+    node_infos,
+    queue_infos,
+    requires_statistics,
+)
 from celery_vitals.deadline import Deadline
-from celery_vitals.queue_names import is_internal
+from celery_vitals.third_party import py_amqp
 
 _PRESENT = (
     "columns=name,type,exclusive,auto_delete,arguments,messages_ready,"
@@ -40,38 +46,6 @@ _PORTS = {False: 15672, True: 15671}
 
 class ManagementUnavailable(Exception):
     """The queues cannot be listed; the text is the reason, part of a sentence."""
-
-
-@dataclass(frozen=True)
-class QueueInfo:
-    """The API's numbers of a queue, None where it has none yet.
-
-    `ready` and `unacked` of classic queues are of this moment; all others, and those of RabbitMQ
-    before 3.9, are from statistics: usually five seconds old at most, more under load.
-    """
-
-    name: str
-    kind: str
-    """classic, quorum or stream; or empty."""
-    exclusive: bool
-    auto_delete: bool
-    ready: int | None
-    unacked: int | None
-    consumers: int | None
-    head_at: int | None
-    """The producer's timestamp (seconds) of the message at the head, which a worker may hold."""
-    by_priority: bool
-    """Whether a message of a higher priority comes to the head before an older one."""
-
-
-@dataclass(frozen=True)
-class NodeInfo:
-    """The API's numbers of a node: up to five seconds old, None where it has none yet."""
-
-    memory_used: int | None
-    memory_limit: int | None
-    memory_alarm: bool | None
-    disk_alarm: bool | None
 
 
 _T = TypeVar("_T")
@@ -117,20 +91,20 @@ class ManagementApi:
         queue has a number only there.
         """
         path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}"
-        infos = self._ask(f"{path}?{_PRESENT}", _infos, connection, deadline)
+        infos = self._ask(f"{path}?{_PRESENT}", queue_infos, connection, deadline)
         now = time.monotonic()
         expired = now - self._statistics_at > _STATISTICS_FOR
-        if expired or any(map(_requires_statistics, infos.values())):
-            self._statistics = self._ask(f"{path}?{_STATISTICS}", _infos, connection, deadline)
+        if expired or any(map(requires_statistics, infos.values())):
+            self._statistics = self._ask(f"{path}?{_STATISTICS}", queue_infos, connection, deadline)
             self._statistics_at = now
         for name in infos.keys() & self._statistics.keys():
-            infos[name] = _completed(infos[name], self._statistics[name])
+            infos[name] = completed(infos[name], self._statistics[name])
         self.streams = frozenset(name for name, info in infos.items() if info.kind == "stream")
         return infos
 
     def nodes(self, connection: Connection, deadline: Deadline) -> list[NodeInfo]:
         """Return the nodes of the cluster.  Raises ManagementUnavailable."""
-        return self._ask(f"/api/nodes?columns={_NODE_COLUMNS}", _nodes, connection, deadline)
+        return self._ask(f"/api/nodes?columns={_NODE_COLUMNS}", node_infos, connection, deadline)
 
     def _ask(
         self,
@@ -192,7 +166,7 @@ class ManagementApi:
 
         Of two brokers on one host only one can have the default port.
         """
-        ours = third_party.amqp_cluster_name(connection.connection)
+        ours = py_amqp.amqp_cluster_name(connection.connection)
         if not ours or self._same_cluster == (base, ours):
             return ""
         status, body = self._get(f"{base}/api/cluster-name", headers, deadline)
@@ -204,11 +178,14 @@ class ManagementApi:
 
     def _get(self, url: str, headers: dict[str, str], deadline: Deadline) -> tuple[int, bytes]:
         """Return status and body.  urllib3's timeout is per read; the deadline is for all."""
+        seconds = deadline.remaining
+        if not seconds:  # urllib3 rejects it as an argument
+            raise urllib3.exceptions.TimeoutError
         answer = self._pool.request(
             "GET",
             url,
             headers=headers,
-            timeout=urllib3.Timeout(total=deadline.remaining),
+            timeout=urllib3.Timeout(total=seconds),
             preload_content=False,
         )
         body = bytearray()
@@ -226,71 +203,6 @@ class ManagementApi:
             raise
         answer.release_conn()
         return answer.status, bytes(body)
-
-
-def _infos(rows: Any) -> dict[str, QueueInfo]:
-    if not isinstance(rows, list):
-        raise TypeError("not a list of queues")
-    return {info.name: info for info in map(_info, rows)}
-
-
-def _requires_statistics(info: QueueInfo) -> bool:
-    """Return whether a queue has no numbers yet, or a message at its head that no worker holds."""
-    if None in (info.ready, info.unacked):
-        return True
-    waits = bool(info.ready) and info.unacked == 0 and not info.by_priority
-    return waits or info.kind == "stream" or (info.exclusive and not is_internal(info.name))
-
-
-def _completed(info: QueueInfo, statistics: QueueInfo) -> QueueInfo:
-    """Return a queue with the numbers that only statistics have."""
-    ready = statistics.ready if info.ready is None else info.ready
-    unacked = statistics.unacked if info.unacked is None else info.unacked
-    # The head's timestamp is of the time of the statistics; a worker may have held that message,
-    # or hold it now.
-    at_head = ready and unacked == 0 == statistics.unacked
-    return replace(
-        info,
-        ready=ready,
-        unacked=unacked,
-        consumers=statistics.consumers,
-        head_at=statistics.head_at if at_head else None,
-    )
-
-
-def _nodes(rows: Any) -> list[NodeInfo]:
-    if not isinstance(rows, list):
-        raise TypeError("not a list of nodes")
-    return [
-        NodeInfo(
-            memory_used=_number(row, "mem_used"),
-            memory_limit=_number(row, "mem_limit"),
-            memory_alarm=row.get("mem_alarm"),
-            disk_alarm=row.get("disk_free_alarm"),
-        )
-        for row in rows
-    ]
-
-
-def _number(row: Mapping[str, Any], column: str) -> int | None:
-    value = row.get(column)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _info(row: Mapping[str, Any]) -> QueueInfo:
-    name = str(row["name"])
-    arguments = row.get("arguments")
-    return QueueInfo(
-        name=name,
-        kind=str(row.get("type") or ""),
-        exclusive=bool(row.get("exclusive")),
-        auto_delete=bool(row.get("auto_delete")),
-        ready=_number(row, "messages_ready"),
-        unacked=_number(row, "messages_unacknowledged"),
-        consumers=_number(row, "consumers"),
-        head_at=_number(row, "head_message_timestamp"),
-        by_priority=isinstance(arguments, Mapping) and "x-max-priority" in arguments,
-    )
 
 
 def _prefix(path: str) -> str:

@@ -9,20 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import amqp.exceptions
 
-from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.brokers.kombu_message import producer_timestamp
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
-from celery_vitals.brokers.rabbitmq.management import (
-    ManagementApi,
-    ManagementUnavailable,
-    QueueInfo,
-)
+from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
+from celery_vitals.brokers.rabbitmq.management_answers import QueueInfo
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.queue_names import ends_in_uuid, is_control_reply, is_delayed, is_internal
 from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.third_party import py_amqp
 
 log = logging.getLogger(__name__)
 
@@ -167,10 +164,10 @@ class RabbitMQQueueReader:
                 raise ProbeError(Reason.TIMEOUT, f"deadline reached with {unread} queues unread")
             while waiting and len(asked) < (1 if waiting[0] in self._refused else _PIPELINED):
                 asked.append(waiting.popleft())
-                third_party.send_passive_declare(self._channel, asked[-1])
+                py_amqp.send_passive_declare(self._channel, asked[-1])
             name = asked.popleft()
             try:
-                answered, ready, consumers = third_party.receive_declared(self._channel)
+                answered, ready, consumers = py_amqp.receive_declared(self._channel)
             except (
                 amqp.exceptions.NotFound,
                 amqp.exceptions.AccessRefused,

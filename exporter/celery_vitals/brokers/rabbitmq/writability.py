@@ -11,13 +11,9 @@ from typing import Any
 import amqp
 import amqp.exceptions
 
-from celery_vitals import third_party
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
-from celery_vitals.brokers.rabbitmq.management import (
-    ManagementApi,
-    ManagementUnavailable,
-    NodeInfo,
-)
+from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
+from celery_vitals.brokers.rabbitmq.management_answers import NodeInfo
 from celery_vitals.brokers.writability import (
     RefusalReason,
     Writability,
@@ -25,6 +21,7 @@ from celery_vitals.brokers.writability import (
     unknown_because,
 )
 from celery_vitals.deadline import Deadline
+from celery_vitals.third_party import py_amqp
 
 _SETTING = "--rabbitmq-management-url"
 _WAIT = 1.0
@@ -79,7 +76,7 @@ class RabbitMQWritabilityReader:
             return False
         if self._channel is None:
             self._channel = self._connection.kombu.channel()
-            third_party.on_returned_message(self._channel, self._on_return)
+            py_amqp.on_returned_message(self._channel, self._on_return)
         for _ in range(2):
             self._returned = 0
             self._channel.basic_publish(

@@ -8,10 +8,10 @@ from typing import Any
 import redis
 from kombu import Connection
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import BrokerConnection
+from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.writability import PublisherBlock
 from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.third_party import kombu_redis, redis_py
 
 MAX_READ = 16 * 1024 * 1024
 """Bytes of one reply of Redis."""
@@ -30,7 +30,7 @@ CLIENT_OPTIONS: Mapping[str, Any] = {
     "protocol": 2,
     # Enough for every collector, whatever the application allows itself.
     "max_connections": 10,
-    "parser_class": third_party.bounded_redis_parser(MAX_READ, ReplyTooLargeError),
+    "parser_class": redis_py.bounded_redis_parser(MAX_READ, ReplyTooLargeError),
 }
 """Parameters of redis-py for every connection to Redis, in place of the application's."""
 
@@ -40,7 +40,7 @@ class RedisConnection(BrokerConnection):
 
     def __init__(self, kombu: Connection, block: PublisherBlock) -> None:
         super().__init__(kombu, block)
-        third_party.close_consumer_pool(self.channel)
+        kombu_redis.close_consumer_pool(self.channel)
         self._dedicated: list[Any] = []
 
     @property
@@ -50,16 +50,16 @@ class RedisConnection(BrokerConnection):
 
     def redis(self) -> redis.Redis:
         """Return a client that adds no prefix to keys, as kombu's own does for some commands."""
-        return redis.Redis(connection_pool=third_party.redis_pool(self.channel))
+        return redis.Redis(connection_pool=kombu_redis.redis_pool(self.channel))
 
     def dedicated_connection(self) -> Any:
         """Open a connection to the same server, for a reader of its socket.
 
         It is closed with this one and replaces it: the pooled connections are closed.
         """
-        connection = third_party.dedicated_connection(self.channel)
+        connection = kombu_redis.dedicated_connection(self.channel)
         self._dedicated.append(connection)
-        third_party.close_idle_connections(self.channel)
+        kombu_redis.close_idle_connections(self.channel)
         return connection
 
     def round_trip(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import hiredis
 from redis.exceptions import InvalidResponse, ResponseError
 
-from celery_vitals import third_party
 from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import EventListener
 from celery_vitals.brokers.kombu_message import read_json_body
@@ -20,6 +19,7 @@ from celery_vitals.brokers.serialization import JSON, MAX_MESSAGE, RejectedMessa
 from celery_vitals.brokers.socket_reader import SocketReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.third_party import kombu_redis, redis_py
 
 _PIECE = 16 * 1024
 """Bytes passed to hiredis at once: after each message it moves all that it has not parsed yet."""
@@ -41,7 +41,7 @@ class RedisReceiver:
         max_buffer: int,
         deadline: Deadline,
     ) -> None:
-        keys = third_party.redis_keys(connection.channel)
+        keys = kombu_redis.redis_keys(connection.channel)
         self._listener = listener
         self._subscriber = connection.dedicated_connection()
         self._publisher = connection.dedicated_connection()
@@ -51,9 +51,9 @@ class RedisReceiver:
         self._subscribed = False
         self._failure: Exception | None = None
         pattern = _GLOB.sub(r"\\\1", self._prefix + exchange) + ("/*" if self._patterns else "")
-        third_party.send_redis_command(self._subscriber, "PSUBSCRIBE", pattern)
+        redis_py.send_redis_command(self._subscriber, "PSUBSCRIBE", pattern)
         self._socket = SocketReader(
-            third_party.redis_socket(self._subscriber),
+            redis_py.redis_socket(self._subscriber),
             max_buffer,
             connection.channel.socket_timeout,
         )
@@ -82,14 +82,14 @@ class RedisReceiver:
         encoding: str = "utf-8",
     ) -> None:
         """Send PUBLISH on a connection of its own; its reply is read at the next publish."""
-        third_party.discard_redis_replies(self._publisher)
+        redis_py.discard_redis_replies(self._publisher)
         topic = f"{self._prefix}{exchange}"
         if routing_key and self._patterns:
             topic += f"/{routing_key}"
         message = kombu_message.write(
             body, exchange, routing_key, content_type=content_type, encoding=encoding
         )
-        third_party.send_redis_command(self._publisher, "PUBLISH", topic, message)
+        redis_py.send_redis_command(self._publisher, "PUBLISH", topic, message)
 
     def close(self, deadline: Deadline) -> None:
         """Do nothing: a subscription ends with its connection."""

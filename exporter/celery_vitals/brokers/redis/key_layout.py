@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from celery_vitals.third_party import RedisKeys
+from celery_vitals.third_party.kombu_redis import RedisKeys
 
 _PRIORITIES = range(10)
 """kombu limits the priority of a message to 0 to 9, and rounds it to one of the steps."""

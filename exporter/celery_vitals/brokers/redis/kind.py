@@ -13,12 +13,9 @@ from kombu import Connection
 from kombu.transport import redis as redis_transport
 from kombu.utils.scheduling import CYCLE_ALIASES, cycle_by_name
 
-from celery_vitals import third_party
 from celery_vitals.brokers import tls
 from celery_vitals.brokers.base import (
-    CLIENT_NAME,
     BrokerKind,
-    ConnectRequest,
     EventReceiver,
     EventSubscription,
     Mailbox,
@@ -27,6 +24,7 @@ from celery_vitals.brokers.base import (
     WritabilityReaders,
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.connection import CLIENT_NAME, ConnectRequest
 from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS, RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
@@ -41,6 +39,7 @@ from celery_vitals.brokers.transport_options import (
 from celery_vitals.brokers.writability import RefusalReason
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
+from celery_vitals.third_party import kombu_internals, kombu_redis, redis_py
 
 NO_REDELIVERY = 10**9
 """Seconds.  A connection of kombu that consumes redelivers every message that has been
@@ -70,7 +69,7 @@ class RedisKind(BrokerKind[RedisConnection]):
 
     def option_names(self) -> frozenset[str]:
         """Return the options of kombu's channel, and those that its event loop reads."""
-        return third_party.transport_option_names(redis_transport.Transport) | {
+        return kombu_internals.transport_option_names(redis_transport.Transport) | {
             "reauth_check_interval",
             "retry",
             "retry_on_error",
@@ -124,7 +123,7 @@ class RedisKind(BrokerKind[RedisConnection]):
             name if name.startswith("ssl_") else f"ssl_{name}": value
             for name, value in options.items()
         }
-        return tls.checked(named, third_party.redis_tls_options())
+        return tls.checked(named, redis_py.redis_tls_options())
 
     def tls_or_default(self, url: str, options: Any) -> Any:
         """Return kombu's default for rediss:// without options, where kombu logs a warning."""
@@ -145,7 +144,7 @@ class RedisKind(BrokerKind[RedisConnection]):
 
     def prepare(self, kombu: Connection) -> None:
         """Set the parameters of redis-py."""
-        third_party.set_redis_options(kombu, CLIENT_OPTIONS)
+        kombu_redis.set_redis_options(kombu, CLIENT_OPTIONS)
 
     def connection_options(self, request: ConnectRequest) -> dict[str, Any]:
         """Bound each read and write, without retries, and never redeliver messages."""
@@ -170,7 +169,7 @@ class RedisKind(BrokerKind[RedisConnection]):
     ) -> WritabilityReaders[RedisConnection]:
         """Write to a missing key."""
         return lambda connection: RedisWritabilityReader(
-            connection, third_party.redis_keys(connection.channel).prefix
+            connection, kombu_redis.redis_keys(connection.channel).prefix
         )
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[RedisConnection]:

@@ -13,13 +13,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery_vitals import third_party
 from celery_vitals.brokers import kombu_message
 from celery_vitals.brokers.base import Reply
 from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.redis.connection import RedisConnection, ReplyTooLargeError
 from celery_vitals.brokers.serialization import JSON, decode, encode
 from celery_vitals.deadline import Deadline
+from celery_vitals.third_party import kombu_redis
 
 _REGISTRY = "celery-vitals.mailboxes"
 """A sorted set of the mailboxes in use, by the Unix time of their last use: orphans are found by
@@ -46,7 +46,7 @@ class RedisMailbox:
         self, connection: RedisConnection, exchange: str, serializer: str = "json"
     ) -> None:
         self._serializer = serializer
-        keys = third_party.redis_keys(connection.channel)
+        keys = kombu_redis.redis_keys(connection.channel)
         self._redis = connection.redis()
         self._prefix = keys.prefix
         self._topic = f"{keys.fanout_prefix}{exchange}.pidbox"

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import QueueSnapshot, QueueStats, WorkerReports
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.discovery import Discovery
 from celery_vitals.brokers.redis.key_layout import KeyLayout
@@ -20,6 +19,7 @@ from celery_vitals.brokers.redis.permissions import PermissionBlindSpot, refusal
 from celery_vitals.brokers.redis.unacked import UnackedMessages
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.third_party import kombu_redis
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RedisQueueReader:
         self._channel = connection.channel
         self._redis = connection.redis()
         self._registry = registry
-        self._layout = layout = KeyLayout(third_party.redis_keys(connection.channel))
+        self._layout = layout = KeyLayout(kombu_redis.redis_keys(connection.channel))
         # The exporter's own mailbox has no binding: all that are bound belong to others.
         self._replies = f"{layout.own.bindings_prefix}reply.{control_exchange}.pidbox"
         self._oldest = OldestTimestamps(self._redis)
@@ -75,7 +75,7 @@ class RedisQueueReader:
 
     def _use(self, options: Sequence[Mapping[str, Any]]) -> None:
         """Name keys by the options of the workers as well."""
-        workers = dict.fromkeys(third_party.redis_keys(self._channel, one) for one in options)
+        workers = dict.fromkeys(kombu_redis.redis_keys(self._channel, one) for one in options)
         layout = KeyLayout(self._layout.own, tuple(workers))
         if layout != self._layout:
             self._layout = self._discovery.layout = self._unacked.layout = layout

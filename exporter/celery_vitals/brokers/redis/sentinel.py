@@ -9,13 +9,13 @@ from kombu.transport.redis import SentinelTransport
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import ConnectRequest
 from celery_vitals.brokers.capabilities import Capabilities, observed
+from celery_vitals.brokers.connection import ConnectRequest
 from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS
 from celery_vitals.brokers.redis.kind import RedisKind
 from celery_vitals.brokers.transport_options import OPTION
 from celery_vitals.errors import ConfigError
+from celery_vitals.third_party import kombu_internals
 
 
 class SentinelKind(RedisKind):
@@ -39,7 +39,7 @@ class SentinelKind(RedisKind):
 
     def option_names(self) -> frozenset[str]:
         """Add those of Sentinel."""
-        return super().option_names() | third_party.transport_option_names(SentinelTransport)
+        return super().option_names() | kombu_internals.transport_option_names(SentinelTransport)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Require the name of the master."""

@@ -6,18 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from celery_vitals import third_party
-from celery_vitals.brokers.base import (
-    BrokerConnection,
-    ConnectRequest,
-    QueueReaderOptions,
-    QueueReaders,
-)
+from celery_vitals.brokers.base import QueueReaderOptions, QueueReaders
 from celery_vitals.brokers.capabilities import Capabilities, observed, unobserved
+from celery_vitals.brokers.connection import BrokerConnection, ConnectRequest
 from celery_vitals.brokers.generic.kind import GenericKind
 from celery_vitals.brokers.sqs.queues import SqsQueueReader
 from celery_vitals.brokers.transport_options import OPTION
 from celery_vitals.errors import ConfigError
+from celery_vitals.third_party import kombu_sqs
 
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _OPTION_NAMES = frozenset(
@@ -69,7 +65,7 @@ class SqsConnection(BrokerConnection):
         super().abandon()
 
     def _close_clients(self) -> None:
-        for client in third_party.sqs_clients(self.channel):
+        for client in kombu_sqs.sqs_clients(self.channel):
             client.close()
 
 

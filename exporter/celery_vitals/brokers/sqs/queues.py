@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 
-from celery_vitals import third_party
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.brokers.base import BrokerConnection, QueueSnapshot, QueueStats, WorkerReports
+from celery_vitals.brokers.connection import BrokerConnection
+from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason, reason_of
 from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.third_party import kombu_sqs
 
 _READY, _UNACKED, _DELAYED = (
     "ApproximateNumberOfMessages",
@@ -69,7 +70,7 @@ class SqsQueueReader:
         if channel.queue_name_prefix and not names:
             prefix = channel.canonical_queue_name("")
             by_name = {channel.canonical_queue_name(one): one for one in self._registry.names()}
-            listed = third_party.list_sqs_queues(channel, prefix)
+            listed = kombu_sqs.list_sqs_queues(channel, prefix)
             names = [by_name.get(name, name.removeprefix(prefix)) for name in listed]
         self._registry.add(names)
         self._registry.end_scan()
@@ -79,7 +80,7 @@ class SqsQueueReader:
         """Return a queue's numbers; None when it does not exist."""
         channel = self._channel
         name = channel.canonical_queue_name(queue)
-        url = third_party.sqs_queue_url(channel, name)
+        url = kombu_sqs.sqs_queue_url(channel, name)
         if url is None:
             return None
         client = channel.sqs(name)
@@ -89,7 +90,7 @@ class SqsQueueReader:
             )
         except client.exceptions.QueueDoesNotExist:
             if not channel.predefined_queues:
-                third_party.forget_sqs_queue(channel, name)
+                kombu_sqs.forget_sqs_queue(channel, name)
             return None
         numbers = answer.get("Attributes", {})
         return QueueStats(
