@@ -156,7 +156,7 @@ Names that change with each process or pod would add series without end, and use
   has reported it.
 - **`celery@HOST.dq2`**, the direct queue of a worker (`worker_direct`): on task series it counts as
   `queue="C.dq2"`, the exchange of all of them. Its length and its workers have its own name, until
-  the worker is forgotten; `--queue` names one that is to be read for ever.
+  the worker is forgotten; one that `--queue` names is always read.
 - **Celery's own**: events, remote control, replies of the RPC backend, `amq.gen-*` and
   `celery_delayed_N` are not shown. Delayed messages count in `celery_broker_delayed_messages`.
 

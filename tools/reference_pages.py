@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from celery_vitals.errors import Reason
+from celery_vitals.events.rejections import DESCRIPTIONS
 from celery_vitals.metrics.base import MetricDefinition
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.settings.click_options import all_options
@@ -86,6 +87,15 @@ _CHECKS = {
     Reason.UNAVAILABLE: "the server's log: it is starting, read-only, or has no free connection",
     Reason.UNREACHABLE: "routes, firewalls and network policies",
 }
+_REJECTIONS = """\
+## Reasons of rejected events
+
+The values of `reason` of `celery_exporter_events_rejected_total`. All but `unknown_type` are logged
+once, and reported on the status page as the blind spot `rejected_events`, until ten minutes have
+passed without another one.
+
+| Reason | Events are rejected because |
+|---|---|"""
 
 
 def options_markdown() -> str:
@@ -112,7 +122,8 @@ def metrics_markdown() -> str:
             )
         )
     reasons = (f"| `{one.value}` | {one.description} | {_CHECKS[one]} |" for one in Reason)
-    return "\n".join([*parts, "\n".join([_REASONS, *reasons, ""])])
+    rejections = (f"| `{reason}` | {text} |" for reason, text in sorted(DESCRIPTIONS.items()))
+    return "\n".join([*parts, _REASONS, *reasons, "", _REJECTIONS, *rejections, ""])
 
 
 def _metric_row(metric: MetricDefinition) -> str:

@@ -239,6 +239,18 @@ class TestFew:
             assert named_clients(client) == PROBES + EVENTS
             assert exporter.scrape().value("celery_exporter_broker_connections") == PROBES + EVENTS
 
+    def test_connections_to_rabbitmq(
+        self, rabbitmq_broker: Broker, start_worker: StartWorker
+    ) -> None:
+        start_worker(rabbitmq_broker, "solo")
+        with Exporter.of(rabbitmq_broker) as exporter:
+            with ThreadPoolExecutor(20) as pool:
+                scrapes = list(pool.map(lambda _: exporter.scrape(), range(20)))
+            assert all(one.status == 200 for one in scrapes)
+            # One more than on Redis: the message that tests whether the broker is writable.
+            limit = PROBES + EVENTS + 1
+            assert exporter.scrape().value("celery_exporter_broker_connections") == limit
+
     def test_connections_after_the_broker_was_away(self, broker: Broker) -> None:
         with Proxy(broker.server.port) as proxy:
 

@@ -145,7 +145,7 @@ PROBLEMS = (
     ),
     Problem(
         CRITICAL,
-        "The worker replies but consumes no queue, and messages wait",
+        "The worker consumes no queue, and messages wait",
         "worker",
         "workers",
         _delaying("not_consuming"),
@@ -173,7 +173,7 @@ PROBLEMS = (
     ),
     Problem(
         WARNING,
-        "The worker replies but consumes no queue",
+        "The worker consumes no queue",
         "worker",
         "workers",
         _idle("not_consuming"),

@@ -99,14 +99,14 @@ FAILING = stat_panel(
         Description(
             "The share of finished tasks that failed in the last 5 minutes, without retries.",
             "the usual ratio of your tasks.",
-            "orange from 2 %, red from 10 %.",
+            "orange from 25 %, red from 40 %, as the alerts.",
             "select the task in the table and check its exceptions",
         ),
         Requirement.EVENTS,
         decimals=1,
     ),
     Target(_failure_ratio(RECENT)),
-    thresholds=thresholds.ascending(0.02, 0.1),
+    thresholds=thresholds.ascending(0.25, 0.4),
 )
 RETRIED = stat_panel(
     PanelOptions(

@@ -19,7 +19,7 @@ _RECENT = 600.0
 """Seconds after its last event for which a reason is reported; later it is logged again."""
 _NO_LOSS = "unknown_type"
 """Events of an application's own have other types, and none of them is missed."""
-_DESCRIPTIONS: Mapping[str, str] = {
+DESCRIPTIONS: Mapping[str, str] = {
     "content_type": "their serializer is unknown",
     "pickled_objects": "their pickle contains objects, which are not unpickled",
     "undecodable": "their content does not match their content type",
@@ -29,8 +29,10 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "too_large": "they are too large",
     "no_hostname": "they have no hostname",
     "no_uuid": "they have no uuid",
+    _NO_LOSS: "their type is none of Celery's",
     "internal": "the exporter failed to process them",
 }
+"""Why events are rejected, by the reason."""
 
 
 @dataclass
@@ -90,4 +92,4 @@ class Rejections:
 
 
 def _described(reason: str) -> str:
-    return _DESCRIPTIONS.get(reason, reason)
+    return DESCRIPTIONS.get(reason, reason)

@@ -30,6 +30,10 @@ def load_app(name: str) -> Celery:
     try:
         app = find_app(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
+        # Celery imports MODULE:APP as the name of a module where the module has no such attribute.
+        if isinstance(error, ImportError) and ":" in (error.name or ""):
+            module, _, attribute = name.partition(":")
+            raise ConfigError(f"--app: module {module} has no attribute {attribute}") from None
         raise ConfigError(f"--app: cannot import {name}: {_description(error)}") from None
     if not isinstance(app, Celery):
         raise ConfigError(f"--app: {name} must be a Celery app, not {type(app).__name__}")
@@ -99,4 +103,4 @@ def _secrets_of(app: Celery) -> Iterator[Secret]:
 
 def _description(error: BaseException) -> str:
     # The secrets of the settings are redacted where the error is printed.
-    return Redactor()(f"{type(error).__name__}: {error}")
+    return " ".join(Redactor()(f"{type(error).__name__}: {error}").split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -95,20 +95,27 @@ class Option:
     def checked(self, value: Any) -> Any:
         """Validate and convert the value of a field.  Raises ValueError."""
         if self.value_type is ValueType.MAPPING:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"must be a mapping, not {type(value).__name__}")
             return RedactedMapping(dict(self.parse(item) for item in value.items()))
-        if self.value_type is ValueType.LIST:
-            items = (value,) if isinstance(value, str) else value
-            if not items and self.default:
-                raise ValueError("must not be empty")
-            return tuple(self.parse(item) for item in items)
-        if self.value_type is ValueType.SWITCH_SET:
-            for name in sorted(set(value) - set(self.names)):
-                expected = ", ".join(self.names)
-                raise ValueError(f"unknown collector {name!r} (expected one of: {expected})")
-            return frozenset(value)
+        if self.value_type in (ValueType.LIST, ValueType.SWITCH_SET):
+            return self._checked_items((value,) if isinstance(value, str) else value)
         if value is None and self.default is None and self.value_type is ValueType.SINGLE:
             return None
         return self.parse(value)
+
+    def _checked_items(self, items: Any) -> Any:
+        if not isinstance(items, Collection):
+            raise ValueError(f"must be a list, not {type(items).__name__}")  # noqa: TRY004
+        if self.value_type is ValueType.LIST:
+            if not items and self.default:
+                raise ValueError("must not be empty")
+            return tuple(self.parse(item) for item in items)
+        for name in items:
+            if name not in self.names:
+                expected = ", ".join(self.names)
+                raise ValueError(f"unknown collector {name!r} (expected one of: {expected})")
+        return frozenset(items)
 
     @property
     def file_option(self) -> Option:

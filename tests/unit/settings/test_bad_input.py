@@ -80,6 +80,9 @@ def test_bad_configs(path: Path) -> None:
         ),
         (["--app=json:loads"], "--app: json:loads must be a Celery app, not function"),
         (["--app=os"], "--app: cannot import os: AttributeError: "),
+        (["--app=json:nothing"], "--app: module json has no attribute nothing"),
+        (["--app=json:loads.nothing"], "--app: module json has no attribute loads.nothing"),
+        (["--app=nonexistent:app"], "--app: cannot import nonexistent:app: ModuleNotFoundError: "),
     ],
 )
 def test_bad_arguments(args: list[str], message: str) -> None:
