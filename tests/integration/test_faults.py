@@ -128,7 +128,7 @@ def test_every_fault_on_the_way_ends_in_time_and_passes(broker: Broker, fault: F
 def test_a_broker_that_comes_later_is_found_by_the_same_process() -> None:
     port = free_port()
     with Exporter("--broker-url", f"redis://{HOST}:{port}/0") as exporter:
-        scrape = exporter.scrape(timeout=2)
+        scrape = exporter.scrape()
         assert scrape.status == 200
         assert scrape.value("celery_broker_up") == 0
         assert failures(scrape) == {"refused": 1}
@@ -279,7 +279,7 @@ def test_no_secret_is_shown_whatever_goes_wrong(tmp_path: Path) -> None:
         with Exporter(
             "--broker-url", url, "--result-backend", url, "--log.level", "debug"
         ) as exporter:
-            scrape = exporter.scrape(timeout=2)
+            scrape = exporter.scrape()
             page = exporter.get("/")[1]
             assert failures(scrape) == {"authentication": 1}
             shown = "\n".join((scrape.text, page, exporter.log))

@@ -87,7 +87,7 @@ def test_each_round_is_one_broadcast_and_all_are_up(crowd: Crowd, probe: Workers
         probe.measure(Deadline.after(10))
         (*_, messages) = crowd.broadcasts
         assert [message["method"] for message in messages] == (
-            ["stats", "active_queues"] if number == 0 else ["stats"]
+            ["active_queues", "stats"] if number == 0 else ["stats"]
         )
     up = [sample for sample in probe.samples(True) if sample.metric.name == "celery_worker_up"]
     assert len(up) == MANY

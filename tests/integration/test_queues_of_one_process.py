@@ -52,7 +52,9 @@ def test_queues_of_processes_count_under_the_names_that_they_share(
         sent = {"news": 4, "alerts": 4, "C.dq2": 4, "celery": 4}
 
         def all_sent() -> bool:
-            return local.scrape().by("queue", "celery_task_sent_total") == sent
+            found = local.scrape().by("queue", "celery_task_sent_total")
+            assert found == sent
+            return True
 
         wait_for(all_sent)
         direct = {"one@test.dq2", "two@test.dq2"}

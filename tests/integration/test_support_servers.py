@@ -260,5 +260,6 @@ class TestInstall:
             "prometheus-alertmanager",
             "memcached",
             "postgresql",
+            "pgbouncer",
         ]
         assert install.missing_packages() == packages

@@ -67,7 +67,7 @@ class EventProcessor:
         self._index = index
         self._limiter = limiter
         self._lock = limiter.update_lock
-        self._queue_labels = QueueLabels()
+        self._queue_labels = QueueLabels(registry.broadcasts)
         self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker

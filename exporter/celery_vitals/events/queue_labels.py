@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from celery_vitals.queue_names import DIRECT, broadcast_name, is_direct
+from collections.abc import Callable
+
+from celery_vitals.queue_names import DIRECT, broadcast_name, ends_in_uuid, is_direct
 
 _MAX_NAMES = 10_000
 """Names that are remembered, so that they are matched once."""
 
 
 class QueueLabels:
-    """The labels of the queues in events, by the names that events contain.  For one thread."""
+    """The labels of the queues in events, by the names that events contain.  For one thread.
 
-    def __init__(self) -> None:
+    `broadcasts` returns the exchanges that workers consume by a queue of each.
+    """
+
+    def __init__(self, broadcasts: Callable[[], frozenset[str]] = frozenset) -> None:
+        self._current_broadcasts = broadcasts
         self.own: set[str] = set()
         """Names of queues that are known to count under their own names."""
         self._broadcasts: frozenset[str] = frozenset()
@@ -22,14 +28,17 @@ class QueueLabels:
         """The labels that stand for the queues of several processes, and for no one queue."""
         return self._broadcasts.union(self._shared)
 
-    def set_broadcasts(self, exchanges: frozenset[str]) -> None:
-        """Set the exchanges that workers consume by a queue of each."""
+    def update(self) -> None:
+        """Match the names again if the workers consume other exchanges."""
+        exchanges = self._current_broadcasts()
         if exchanges != self._broadcasts:
             self._broadcasts = exchanges
             self.own.clear()
 
     def label(self, queue: str, exchange: str | None = None) -> str:
         """Return the label of a queue to which tasks were sent through this exchange."""
+        if ends_in_uuid(queue):
+            self.update()
         label = (
             DIRECT if is_direct(queue) else broadcast_name(queue, exchange or "", self._broadcasts)
         )

@@ -93,7 +93,7 @@ class WorkerEvents:
         """Exchange the state of the workers with the registry; drop those that it has removed."""
         gone, shared = self._registry.gone_workers(), self._registry.shared_names()
         known = self._registry.names()
-        self._queue_labels.set_broadcasts(self._registry.broadcasts())
+        self._queue_labels.update()
         for name, worker in list(self.workers.items()):
             if worker.registered and name not in known:
                 self._drop(name)

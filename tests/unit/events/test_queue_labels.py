@@ -52,7 +52,6 @@ def test_a_unique_queue_counts_as_its_exchange_where_a_worker_consumes_that() ->
     scene.registry.queues_replied(
         WORKER, [queue_of(f"unique.{uuid.uuid4()}", "alerts"), queue_of("q", "q", "direct")]
     )
-    scene.idle()
     send_each(scene, 5, "unique.{}", exchange="alerts")
     assert scene.task(queue="alerts") == {"sent": 5}
     assert "alerts" not in scene.processor.queues()
