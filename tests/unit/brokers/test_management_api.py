@@ -218,7 +218,8 @@ def test_a_response_over_the_limit_is_unavailable_and_not_read_to_its_end() -> N
     [
         ('"messages_ready": 0, "messages_unacknowledged": 0', 1),
         ('"messages_ready": 9, "messages_unacknowledged": 1', 1),
-        ('"messages_ready": 9, "messages_unacknowledged": 0', 2),
+        ('"messages_ready": 9, "messages_unacknowledged": 0', 1),
+        ('"messages_ready": 9, "messages_unacknowledged": 0, "head_message_timestamp": 1', 2),
         ('"messages_ready": 0, "messages_unacknowledged": 0, "type": "stream"', 2),
         ('"type": "quorum"', 2),
     ],

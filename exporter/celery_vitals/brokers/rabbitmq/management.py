@@ -94,7 +94,8 @@ class ManagementApi:
         infos = self._ask(f"{path}?{_PRESENT}", queue_infos, connection, deadline)
         now = time.monotonic()
         expired = now - self._statistics_at > _STATISTICS_FOR
-        if expired or any(map(requires_statistics, infos.values())):
+        last = self._statistics
+        if expired or any(requires_statistics(one, last.get(one.name)) for one in infos.values()):
             self._statistics = self._ask(f"{path}?{_STATISTICS}", queue_infos, connection, deadline)
             self._statistics_at = now
         for name in infos.keys() & self._statistics.keys():

@@ -48,11 +48,17 @@ def queue_infos(rows: Any) -> dict[str, QueueInfo]:
     return {info.name: info for info in map(_info, rows)}
 
 
-def requires_statistics(info: QueueInfo) -> bool:
-    """Return whether a queue has no numbers yet, or a message at its head that no worker holds."""
+def requires_statistics(info: QueueInfo, last: QueueInfo | None) -> bool:
+    """Return whether a queue has no numbers yet, or a message at its head that no worker holds.
+
+    `last` are its last statistics.  Producers send timestamps or none: where the head had none, the
+    next statistics can wait.
+    """
     if None in (info.ready, info.unacked):
         return True
     waits = bool(info.ready) and info.unacked == 0 and not info.by_priority
+    if waits and last is not None and last.ready and last.head_at is None:
+        waits = False
     return waits or info.kind == "stream" or (info.exclusive and not is_internal(info.name))
 
 
