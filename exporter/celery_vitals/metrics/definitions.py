@@ -409,6 +409,74 @@ TASK_REVOKED = tasks.counter(
     help="Number of tasks revoked, from task-revoked events, by reason: expired, terminated (while"
     " running) or revoked (before the start).",
 )
+TASK_REQUEUED = tasks.counter(
+    "celery_task_requeued_total",
+    "task",
+    "queue",
+    help="Number of tasks rejected with requeue, which the broker delivers again; those of"
+    " celery_task_rejected_total beyond them were discarded.",
+)
+TASK_RETRIES_EXHAUSTED = tasks.counter(
+    "celery_task_retries_exhausted_total",
+    "task",
+    "queue",
+    help="Number of tasks that failed in their last permitted retry (max_retries).",
+)
+TASK_UNREGISTERED = tasks.counter(
+    "celery_task_unregistered_total",
+    "task",
+    "producer",
+    help="Number of messages discarded because the worker has no task of this name; producer is the"
+    " host of the task-sent event, empty without one.",
+)
+TASK_LOST = tasks.counter(
+    "celery_task_lost_total",
+    "task",
+    "queue",
+    "reason",
+    help="Number of executions that started and will not end, by reason: worker_gone,"
+    " worker_restarted, child_killed (also counted as failed, with WorkerLostError) or"
+    " connection_lost.",
+)
+TASK_FOUND = tasks.counter(
+    "celery_task_found_total",
+    "task",
+    "queue",
+    help="Number of executions counted in celery_task_lost_total that ended or were delivered again"
+    " after all.",
+)
+TASK_REDELIVERED = tasks.counter(
+    "celery_task_redelivered_total",
+    "task",
+    "queue",
+    help="Number of executions that ended with their worker and whose message the broker delivered"
+    " again, to an execution that started.",
+)
+TASK_OVERLAPPING = tasks.counter(
+    "celery_task_overlapping_total",
+    "task",
+    "queue",
+    "cause",
+    help="Number of executions that started while another of the same task id was running, by"
+    " cause: visibility_timeout, connection_lost, task_id (sent twice) or unknown.",
+)
+TASK_REPEATED = tasks.counter(
+    "celery_task_repeated_total",
+    "task",
+    "queue",
+    "cause",
+    help="Number of executions that started after another of the same task id and retry had ended,"
+    " by cause: visibility_timeout, connection_lost, task_id (sent twice) or unknown.",
+)
+TASK_END_UNKNOWN = tasks.counter(
+    "celery_task_end_unknown_total",
+    "task",
+    "queue",
+    "reason",
+    help="Number of tasks that are over without an event, by reason: silent (none was missed, as"
+    " after Ignore), missed (events were missed), no_message (the message left its queue) or"
+    " evicted (no longer tracked).",
+)
 TASK_RUNTIME = tasks.histogram(
     "celery_task_runtime_seconds",
     "task",
@@ -437,6 +505,52 @@ TASK_OLDEST_RUNNING = tasks.gauge(
     "celery_task_oldest_running_start_timestamp_seconds",
     "task",
     help="Unix time at which the oldest running execution of the task started, from events.",
+)
+TASK_IN_FLIGHT = tasks.gauge(
+    "celery_task_in_flight",
+    "task",
+    "queue",
+    "state",
+    help="Number of tracked tasks that have not ended, by state: waiting (sent), held (received by"
+    " a worker) or running; those in celery_task_orphaned are not included.",
+)
+TASK_ORPHANED = tasks.gauge(
+    "celery_task_orphaned",
+    "task",
+    "queue",
+    help="Number of executions whose worker is gone and of which it is not known yet whether they"
+    " are lost or delivered again.",
+)
+TASK_WITHOUT_SENT_EVENT = tasks.gauge(
+    "celery_task_without_sent_event",
+    "task",
+    "queue",
+    help="Number of tasks and further deliveries counted since the exporter started whose task-sent"
+    " event has not been received.",
+)
+TASK_OLDEST_ORPHANED = tasks.gauge(
+    "celery_task_oldest_orphaned_timestamp_seconds",
+    "task",
+    "queue",
+    help="Unix time since which the oldest undecided execution is without its worker.",
+)
+TASK_POISON = tasks.gauge(
+    "celery_task_poison",
+    "task",
+    "queue",
+    help="Number of tracked task ids that have started three times or more without an end.",
+)
+TASK_POISON_STARTS = tasks.gauge(
+    "celery_task_poison_max_starts",
+    "task",
+    "queue",
+    help="Largest number of starts without an end of one of these task ids.",
+)
+TASK_REQUIRED_VISIBILITY_TIMEOUT = tasks.gauge(
+    "celery_task_required_visibility_timeout_seconds",
+    "task",
+    help="Longest time in seconds between delivery and end of an execution whose message was"
+    " delivered again because of the visibility timeout, which must be longer.",
 )
 TASK_LAST_SENT = tasks.gauge(
     "celery_task_last_sent_timestamp_seconds",
