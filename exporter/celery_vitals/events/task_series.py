@@ -246,9 +246,7 @@ class TaskSeriesIndex:
         """Return the accounts of all series, and those with executions inside."""
         of_series = {series.account for series in self._series.values()}
         return [
-            account
-            for account in self._accounts.values()
-            if account in of_series or account.inside
+            account for account in self._accounts.values() if account in of_series or account.inside
         ]
 
     def names(self) -> list[TaskName]:
