@@ -35,7 +35,9 @@ from celery_vitals.queue_registry import QueueRegistry, queue_filter
 from celery_vitals.result_backends.checks import certificate_blind_spots, check_backend
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, cluster_status
+from celery_vitals.workers.registered_tasks import tasks_of
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 Outcomes = Mapping[str, Outcome[Any] | None]
 
@@ -77,6 +79,7 @@ class Collector(PrometheusCollector):
             self._queues,
             self._probe_now,
             self.births,
+            TaskSettings(tasks_of(app) if app is not None else {}),
         )
         self._collectors = create_collectors(dependencies)
         self._unsupported = (

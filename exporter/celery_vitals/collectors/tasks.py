@@ -26,6 +26,7 @@ from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 _ENOUGH_RECEIVED = 10
 """Tasks received without a task-sent event, from which on producers are considered to send none."""
@@ -51,7 +52,14 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        created = cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        created = cls(
+            shared.broker,
+            shared.workers,
+            shared.settings,
+            probe_workers,
+            shared.births,
+            shared.task_settings,
+        )
         shared.queue_listeners.append(created._processor.compare_with_broker)
         return created
 
@@ -62,6 +70,7 @@ class TasksCollector(BaseCollector[None]):
         settings: Settings,
         probe_workers: Callable[[], None],
         births: Births | None = None,
+        task_settings: TaskSettings | None = None,
     ) -> None:
         self._enables_events = settings.enable_events
         limiter = CardinalityLimiter(
@@ -88,6 +97,7 @@ class TasksCollector(BaseCollector[None]):
             max_workers=settings.max_workers,
             idle_after=settings.series_forget_after,
             on_new_worker=self._handle_new_worker,
+            task_settings=task_settings,
         )
         self._stream = Stream(
             broker,

@@ -29,6 +29,7 @@ from celery_vitals.metrics.series import ValueSeries
 from celery_vitals.metrics.tables import ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
+from celery_vitals.workers.task_settings import TaskSettings
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""
@@ -61,6 +62,7 @@ class EventProcessor:
         max_workers: int,
         idle_after: float,
         on_new_worker: Callable[[], None],
+        task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tasks = tasks
@@ -71,6 +73,7 @@ class EventProcessor:
         self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
+        self._task_settings = task_settings or TaskSettings()
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
@@ -125,6 +128,8 @@ class EventProcessor:
                 self._expired_at = now
                 self._index.expire(now, self._idle_after)
                 self._workers.expire(now)
+            received = self._index.received()
+        self._task_settings.request(received)
         self._report_new_worker()
 
     def _report_new_worker(self) -> None:
