@@ -10,7 +10,7 @@ import amqp
 import pytest
 from kombu import Connection
 
-from celery_vitals.brokers.rabbitmq import rare_requests
+from celery_vitals.brokers.rabbitmq import management, rare_requests
 from tests.support.scrape import Scrape
 from tests.support.scraping import LocalExporter, local_exporter
 from tests.support.servers import HOST, Broker, RabbitMQServer, publish, wait_for
@@ -82,7 +82,10 @@ def test_arguments_name_the_queue_of_dead_letters(rabbitmq_broker: Broker) -> No
             assert scrape.value("celery_queue_length", queue="dead.orders") == 0
 
 
-def test_policies_and_exchanges_of_every_type(rabbitmq_broker: Broker) -> None:
+def test_policies_and_exchanges_of_every_type(
+    rabbitmq_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management, "_STATISTICS_FOR", 1.0)  # which report policies late
     server, vhost = rabbitmq_broker.server, rabbitmq_broker.namespace
     assert isinstance(server, RabbitMQServer)
     for name, definition in {
