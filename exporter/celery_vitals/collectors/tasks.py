@@ -13,6 +13,7 @@ from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.collectors.base import BaseCollector, Dependencies
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
+from celery_vitals.events.cases import Case, CaseList
 from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.stream import Stream
@@ -143,6 +144,21 @@ class TasksCollector(BaseCollector[None]):
         if self._stream.lag is not None:
             yield definitions.EVENT_LAG(self._stream.lag)
         yield from self._processor.samples()
+
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        return self._processor.cases()
+
+    def case_list(self) -> CaseList:
+        """Return the last cases, and since when events are received."""
+        stream, up = self._stream, self._stream.up
+        return CaseList(
+            dropped=self._processor.dropped_cases,
+            cases=tuple(reversed(self.cases())),
+            stream_up=up,
+            watched_since=stream.live_since,
+            connected_since=stream.connected_since if up else None,
+        )
 
     def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
         """Yield that the stream is down, or what it does not deliver, or cannot use."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.events.cases import Case, Cases
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
@@ -77,6 +78,7 @@ class EventProcessor:
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
+        self._cases = Cases()
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -150,6 +152,16 @@ class EventProcessor:
     def blind_spots(self) -> list[BlindSpot]:
         """Return what is lost by rejected events."""
         return self._rejections.blind_spots()
+
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        with self._lock:
+            return list(self._cases)
+
+    @property
+    def dropped_cases(self) -> int:
+        """Number of older cases that are not kept."""
+        return self._cases.dropped
 
     def names_without_sent_events(self) -> dict[str, int]:
         """Return how many tasks of each name were received, where none has a task-sent event."""
