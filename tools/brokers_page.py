@@ -114,7 +114,8 @@ _TAIL = """\
   (`amq.default`), the alarms of the nodes decide, which need the tag `monitoring`.
 - **Dead letters**: `celery_queue_dead_letter_info` names the queues that receive them, by
   `x-dead-letter-exchange` and `x-dead-letter-routing-key` in arguments and policies, and the
-  bindings of that exchange. Those queues are exported though no worker consumes them; this is how they grow:
+  bindings of that exchange. Those queues are exported though no worker consumes them; this is how
+  they grow:
 
       delta(celery_queue_length[1h]) and on (queue) label_replace(
         celery_queue_dead_letter_info{{dead_letter_queue!=""}},
