@@ -20,6 +20,7 @@ EVENTS: Mapping[str, str] = {
     'celery_worker_task_events{worker="a@shop"}': "1",
     'celery_worker_task_events{worker="b@shop"}': "1",
 }
+STARTED = f"celery_task_started_total{{{MAIL}}}"
 ENTERED: Mapping[str, str] = {
     f"celery_task_sent_total{{{MAIL}}}": "100",
     f"celery_task_without_sent_event{{{MAIL}}}": "20",
@@ -88,7 +89,7 @@ def balance_errors(folder: Path, series: Mapping[str, str], **expected: float) -
     return promtool_errors(folder, series, promql_expr_test=[check])
 
 
-ALL = {**EVENTS, **ENTERED, **LEFT, **INSIDE}
+ALL = {**EVENTS, **ENTERED, **LEFT, **INSIDE, STARTED: "60"}
 
 
 def test_every_column_is_in_the_balance(tmp_path: Path) -> None:
@@ -111,6 +112,7 @@ def test_a_task_that_only_succeeds_is_balanced(tmp_path: Path) -> None:
     series = {
         f"celery_task_without_sent_event{{{MAIL}}}": "7",
         f"celery_task_succeeded_total{{{MAIL}}}": "7",
+        STARTED: "7",
     }
     assert balance_errors(tmp_path, scraped({**EVENTS, **series}), vitals=0) == ""
 
@@ -142,6 +144,31 @@ def test_without_events_the_balance_is_absent(off: Mapping[str, str], tmp_path: 
 def test_a_worker_without_events_leaves_the_balance(tmp_path: Path) -> None:
     one_off = {**ALL, 'celery_worker_task_events{worker="b@shop"}': "0"}
     assert balance_errors(tmp_path, scraped(one_off), vitals=10) == ""
+
+
+def test_with_a_label_of_their_own_tasks_have_no_balance(tmp_path: Path) -> None:
+    """The option --task-label adds it to the counters, and not to the gauges."""
+    own = {
+        name.replace(MAIL, f'{MAIL},customer="x"') if "_total" in name else name: value
+        for name, value in ALL.items()
+    }
+    assert balance_errors(tmp_path, scraped(own)) == ""
+
+
+def test_workers_as_labels_are_added_up(tmp_path: Path) -> None:
+    """The option --task-labels worker adds it to the counters of workers."""
+    by_worker = {
+        f'{name.removesuffix("}")},worker="{worker}"}}': value
+        for name, value in ALL.items()
+        if "_total" in name and "sent_total" not in name
+        for worker in ("a@shop", "b@shop")
+    }
+    rest = {
+        name: value
+        for name, value in ALL.items()
+        if f'{name[:-1]},worker="a@shop"}}' not in by_worker
+    }
+    assert balance_errors(tmp_path, scraped({**rest, **by_worker}), vitals=10 - LEFT_COUNT) == ""
 
 
 def test_other_exporters_have_no_balance(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tools.dashboards import units
 from tools.dashboards.panels import PanelOptions, Target, timeseries_panel
 from tools.dashboards.query import (
@@ -20,8 +22,11 @@ TASK = 'task=~"$task"'
 QUEUE = 'queue=~"$queue"'
 WINDOW = "1h"
 """Losses are rare: a rate per second would not be readable."""
-ENTERED = (("celery_task_sent_total",), ("celery_task_without_sent_event",))
-LEFT = (
+ENTERED: Sequence[Sequence[str]] = (
+    ("celery_task_sent_total",),
+    ("celery_task_without_sent_event",),
+)
+LEFT: Sequence[Sequence[str]] = (
     ("celery_task_succeeded_total",),
     ("celery_task_failed_total",),
     ("celery_task_revoked_total",),
@@ -34,7 +39,7 @@ LEFT = (
     ("celery_task_orphaned",),
 )
 """The executions that have left, and those inside."""
-RETURNED = (("celery_task_requeued_total",), ("celery_task_found_total",))
+RETURNED: Sequence[Sequence[str]] = (("celery_task_requeued_total",), ("celery_task_found_total",))
 """What the columns above count too much."""
 
 

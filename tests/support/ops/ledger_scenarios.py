@@ -64,9 +64,15 @@ def losses() -> Iterator[Scenario]:
         lost(once(20, before=None), "child_killed"),
         29, 31, 381,
     )  # fmt: skip
+    every_ten = counter(lambda minute: float(20 <= minute <= 100 and minute % 10 == 0))
+    yield Scenario(
+        "child processes are killed every ten minutes: their tasks also fail",
+        lost(every_ten, "child_killed"),
+        [(25, NO_ALERTS), (60, [LOST]), (100, [LOST]), (470, NO_ALERTS)],
+    )
     yield Scenario(
         "workers are killed every ten minutes",
-        lost(counter(lambda minute: float(20 <= minute <= 100 and minute % 10 == 0))),
+        lost(every_ten),
         [
             (25, NO_ALERTS),
             (40, [LOST]),
@@ -161,6 +167,17 @@ def changes_of_workers() -> Iterator[Scenario]:
         **redelivered(16),
     }
     yield Scenario("a deployment with cold shutdown, late acknowledgement", cold, throughout(90))
+    timeout = "celery_broker_visibility_timeout_seconds"
+    yield Scenario(
+        "a deployment with cold shutdown, late acknowledgement, on RabbitMQ",
+        {**cold, **orphaned(10, 40), **redelivered(40), timeout: constant(None)},
+        throughout(90),
+    )
+    yield Scenario(
+        "an orphan, and a visibility timeout of 12 hours",
+        {**orphaned(10, 400), timeout: constant(43200)},
+        throughout(400)[::10],
+    )
     yield Scenario(
         "a deployment with cold shutdown, late acknowledgement, on Redis: after an hour",
         {**stopped(A, 10, back=12), **orphaned(10, 72), **redelivered(72)},
