@@ -266,14 +266,19 @@ def test_the_alert_names_the_setting_to_change(
         (
             "celery_broker_unroutable_messages_total{JOB}",
             {"reason": "unroutable"},
-            "2 messages were given up in the last hour. Reason - unroutable.",
+            "30 messages were given up in the last hour. Reason - unroutable.",
         ),
     ],
 )
 def test_the_alert_names_what_was_discarded(
     series: str, labels: Mapping[str, str], text: str, tmp_path: Path
 ) -> None:
-    values = {series.replace("JOB", 'job="vitals",instance="a"'): "0 0 2x20"}
+    target = 'job="vitals",instance="a"'
+    values = {
+        series.replace("JOB", target): "0 0 30x20" if "unroutable" in series else "0 0 2x20",
+        f'celery_worker_up{{worker="a@shop",{target}}}': "1x20",
+        f"celery_exporter_event_stream_up{{{target}}}": "1x20",
+    }
     check = described("CeleryTasksDiscarded", {**labels, "job": "vitals"}, text)
     assert promtool_errors(tmp_path, values, alert_rule_test=[check]) == ""
 

@@ -26,6 +26,7 @@ A, B = WORKERS
 MAIL = 'task="shop.mail",queue="mail"'
 LOST, TWICE, DISCARDED = "CeleryTasksLost", "CeleryTaskRunsTwice", "CeleryTasksDiscarded"
 DEAD = "CeleryDeadLettersGrow"
+UNROUTABLE = "celery_broker_unroutable_messages_total"
 
 
 def once(at: int, count: float = 1, before: float | None = 0) -> Value:
@@ -119,11 +120,10 @@ def discarded() -> Iterator[Scenario]:
     yield fires("a worker does not know a task", DISCARDED, {unregistered: once(20)}, 24, 26, 81)
     rejected = f"celery_task_rejected_total{{{MAIL}}}"
     yield fires("a task is rejected", DISCARDED, {rejected: once(20)}, 24, 26, 81)
-    unroutable = "celery_broker_unroutable_messages_total"
-    yield fires("a message has no queue", DISCARDED, {unroutable: once(20)}, 24, 26, 81)
     for name, series in (
         ("many tasks expire", f'celery_task_revoked_total{{{MAIL},reason="expired"}}'),
         ("many tasks exhaust their retries", f"celery_task_retries_exhausted_total{{{MAIL}}}"),
+        ("many messages have no queue", UNROUTABLE),
     ):
         yield fires(name, DISCARDED, {series: counter(between(20, 60, 1, 0))}, 40, 46, 121)
     # Nothing consumes the queue, so its messages are reported, with the severity info.  They were
@@ -227,6 +227,17 @@ def life_of_tasks() -> Iterator[Scenario]:
         f"celery_task_retries_exhausted_total{{{MAIL}}}": once(20, 3),
     }
     yield Scenario("a few tasks expire, or exhaust their retries", few, throughout(120))
+    idle = {
+        **{
+            name: value
+            for of in ("orders", "mail")
+            for name, value in queue(of, 0, between(10, 80, 0, 2), 0).items()
+        },
+        **stopped(A, 10, back=80),
+        **stopped(B, 10, back=80),
+        UNROUTABLE: counter(between(10, 80, 8, 0)),
+    }
+    yield Scenario("no worker is up to receive commands", idle, throughout(200))
 
 
 def old_losses() -> Iterator[Scenario]:
