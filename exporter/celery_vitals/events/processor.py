@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.events.cases import Case, Cases
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
@@ -29,6 +30,7 @@ from celery_vitals.metrics.series import ValueSeries
 from celery_vitals.metrics.tables import ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
+from celery_vitals.workers.task_settings import TaskSettings
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""
@@ -61,6 +63,7 @@ class EventProcessor:
         max_workers: int,
         idle_after: float,
         on_new_worker: Callable[[], None],
+        task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tasks = tasks
@@ -71,9 +74,11 @@ class EventProcessor:
         self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
+        self._task_settings = task_settings or TaskSettings()
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
+        self._cases = Cases()
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -125,6 +130,8 @@ class EventProcessor:
                 self._expired_at = now
                 self._index.expire(now, self._idle_after)
                 self._workers.expire(now)
+            received = self._index.received()
+        self._task_settings.request(received)
         self._report_new_worker()
 
     def _report_new_worker(self) -> None:
@@ -145,6 +152,16 @@ class EventProcessor:
     def blind_spots(self) -> list[BlindSpot]:
         """Return what is lost by rejected events."""
         return self._rejections.blind_spots()
+
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        with self._lock:
+            return list(self._cases)
+
+    @property
+    def dropped_cases(self) -> int:
+        """Number of older cases that are not kept."""
+        return self._cases.dropped
 
     def names_without_sent_events(self) -> dict[str, int]:
         """Return how many tasks of each name were received, where none has a task-sent event."""

@@ -231,6 +231,10 @@ class TaskSeriesIndex:
         """Return the names of all tasks that are kept."""
         return (name.label for name in self._names.values())
 
+    def received(self) -> list[tuple[str, str]]:
+        """Return the names of tasks that workers have received, and the last worker of each."""
+        return [(name.label, name.receiver) for name in self._names.values() if name.receiver]
+
     def queues(self) -> set[str]:
         """Return the known queues of all series."""
         return {series.labels[1] for series in self._series.values()} - {UNKNOWN, OTHER}

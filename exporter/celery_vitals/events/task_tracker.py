@@ -117,6 +117,7 @@ class TaskTracker:
         elif execution.name is not name and execution.name.label == name.label:
             execution.name = name  # its series have expired
         execution.worker = worker
+        name.receiver = worker.name
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
