@@ -21,12 +21,12 @@ from tests.support.servers import (
     wait_for,
 )
 
-on_redis = pytest.mark.parametrize("scene", [RedisServer], indirect=True, ids=["redis"])
 on_rabbitmq = pytest.mark.parametrize("scene", [RabbitMQServer], indirect=True, ids=["rabbitmq"])
 on_both = pytest.mark.parametrize(
     "scene", [RedisServer, RabbitMQServer], indirect=True, ids=["redis", "rabbitmq"]
 )
-VISIBILITY_TIMEOUT = 4
+SENT_EVENTS = {"task_send_sent_event": True}
+"""Without them, the queue of a task is unknown where its worker consumes several."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,6 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     with ExitStack() as stack:
         server: BrokerServer = stack.enter_context(request.param())
         broker = stack.enter_context(server.namespace())
-        options = {"visibility_timeout": VISIBILITY_TIMEOUT} if server.kind == "redis" else {}
         workers = {
             name: Worker(
                 broker,
@@ -44,14 +43,11 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
                 queues=("celery", name),
                 concurrency=4,
                 events=True,
-                conf={"broker_transport_options": options},
             )
             for name in ("one", "two")
         }
-        # A worker that restarts within seconds is no concern of these tests, and neither is the
-        # oldest message of a timeout of seconds.
         rules = [
-            overrides(scrape_budget_ratio=9, visibility_ratio=1e6),
+            overrides(scrape_budget_ratio=9),
             *short_windows(quick_groups("CeleryExporterCollectorFailing")),
         ]
         yield stack.enter_context(running(broker, workers, rules, "--worker-timeout", "30"))
@@ -68,7 +64,7 @@ def cases(scene: Scene, **wanted: str) -> list[dict[str, Any]]:
 @on_both
 def test_a_worker_is_killed_while_it_runs_a_task(scene: Scene) -> None:
     with (
-        Publisher(scene.broker) as publisher,
+        Publisher(scene.broker, SENT_EVENTS) as publisher,
         scene.one_notification("CeleryTasksLost", "warning") as notification,
     ):
         [uuid] = publisher.send("sleep", 600.0, queue="one")
@@ -82,20 +78,10 @@ def test_a_worker_is_killed_while_it_runs_a_task(scene: Scene) -> None:
         assert case["worker"] == "one@test"
 
 
-@on_redis
-def test_the_visibility_timeout_is_too_short(scene: Scene) -> None:
-    with scene.one_notification("CeleryTaskRunsTwice", "warning") as notification:
-        publish(scene.broker, "late", 3.0 * VISIBILITY_TIMEOUT, queue="celery")
-        text = notification().text
-        assert "project.late in the queue celery" in text
-        assert "visibility_timeout&#34;: " in text or '"visibility_timeout": ' in text
-        assert cases(scene, kind="overlapping", reason="visibility_timeout")
-
-
 @on_rabbitmq
 def test_a_task_id_is_used_twice(scene: Scene) -> None:
     with (
-        Publisher(scene.broker, {"task_send_sent_event": True}) as publisher,
+        Publisher(scene.broker, SENT_EVENTS) as publisher,
         scene.one_notification("CeleryTaskRunsTwice", "warning") as notification,
     ):
         for _ in range(2):
@@ -107,17 +93,8 @@ def test_a_task_id_is_used_twice(scene: Scene) -> None:
 
 
 @on_both
-def test_a_worker_does_not_know_a_task(scene: Scene) -> None:
-    with scene.one_notification("CeleryTasksDiscarded", "warning") as notification:
-        publish(scene.broker, "of_tomorrow", queue="two")
-        text = notification().text
-        assert "project.of_tomorrow" in text
-        assert "Reason - unregistered" in text
-
-
-@on_both
 def test_a_restart_of_workers_sends_no_notification(scene: Scene) -> None:
-    publish(scene.broker, "late", 2.0, queue="two", count=4)
+    publish(scene.broker, "late", 2.0, queue="two", count=4, conf=SENT_EVENTS)
     wait_for(lambda: scene.prometheus.query('celery_task_running{task="project.late"} == 4'))
     scene.workers["two"].stop()
     scene.workers["two"].start()
