@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from celery_vitals.events.kwarg_label import KwargLabel
+from celery_vitals.events.persistence import Persistence
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tables import TaskTables
@@ -58,6 +59,7 @@ class Scene:
         idle_after: float = 3600.0,
         queues_known: bool = True,
         on_new_worker: Callable[[], None] = lambda: None,
+        registry: WorkerRegistry | None = None,
     ) -> None:
         self.now = NOW
         self.limiter = CardinalityLimiter({**CAPS, **(caps or {})}, max_series, threading.Lock())
@@ -68,7 +70,7 @@ class Scene:
         self.tables = TaskTables(self.limiter, lambda _: BUCKETS, lambda _: BUCKETS, extra)
         self.index = TaskSeriesIndex(self.tables, worker_label, kwarg_label, capacity)
         self.tasks = TaskTracker(self.index, max_tasks, forget_after)
-        self.registry = WorkerRegistry(120.0, 3600.0)
+        self.registry = registry or WorkerRegistry(120.0, 3600.0)
         self.processor = EventProcessor(
             self.registry,
             self.tasks,
@@ -79,14 +81,15 @@ class Scene:
             on_new_worker=on_new_worker,
             clock=lambda: self.now,
         )
-        if queues_known:
+        self.sink: EventProcessor | Persistence = self.processor
+        if queues_known and registry is None:
             self.consumes(WORKER, "q", "r")
 
     # Sending events
 
     def feed(self, *bodies: bytes) -> None:
         """Feed the bodies of messages that arrive now."""
-        self.processor.feed(bodies, self.now)
+        self.sink.feed(bodies, self.now)
 
     def event(self, kind: str, uuid: str = "", **fields: Any) -> dict[str, Any]:
         """Return an event with the present time, as a worker sends it."""
@@ -142,7 +145,7 @@ class Scene:
     def idle(self, seconds: float = 0.0) -> None:
         """Let time pass without events."""
         self.now += seconds
-        self.processor.idle()
+        self.sink.idle()
 
     # Reading metrics
 

@@ -66,6 +66,13 @@ class Execution(msgspec.Struct, gc=False, eq=False):
         self.worker, self.started_at = None, 0.0
 
 
+class SavedExecutions(msgspec.Struct):
+    """What is saved of the executions besides each of them."""
+
+    evicted: int = 0
+    repeated: dict[str, float] = {}
+
+
 class Executions:
     """All tracked executions by uuid, in the order of their messages.  For one thread."""
 
@@ -233,6 +240,19 @@ class Executions:
                 if received and one.first_seen <= deadline - _KEEP_RECEIVED:
                     self.remove(one, now)
         self._evict_old(now - forget_after, now)
+
+    def firsts(self) -> list[Execution]:
+        """Return the first execution of each uuid, in their order."""
+        return list(self._first.values())
+
+    def to_state(self) -> SavedExecutions:
+        """Return what is saved besides the executions."""
+        return SavedExecutions(self.evicted, dict(self._repeated))
+
+    def restore(self, state: SavedExecutions) -> None:
+        """Continue from a saved state."""
+        self.evicted = state.evicted
+        self._repeated.update(state.repeated)
 
     def _make_room(self, now: float, reserved: int) -> None:
         self._evict_old(float("inf"), now)

@@ -52,7 +52,7 @@ class TaskTables:
         self.last_sent = ValueTable(definitions.TASK_LAST_SENT, limiter)
         self.last_succeeded = ValueTable(definitions.TASK_LAST_SUCCEEDED, limiter)
         self.last_failed = ValueTable(definitions.TASK_LAST_FAILED, limiter)
-        self._all: tuple[ValueTable | HistogramTable, ...] = (
+        self.all: tuple[ValueTable | HistogramTable, ...] = (
             self.sent, self.received, self.started, self.succeeded, self.retried, self.rejected,
             self.failed, self.revoked, self.runtime, self.failed_runtime, self.wait,
             self.last_sent, self.last_succeeded, self.last_failed,
@@ -60,4 +60,4 @@ class TaskTables:
 
     def families(self) -> Iterator[Metric]:
         """Return the families of all tables, in the order in which the metrics are declared."""
-        return (table.family() for table in self._all)
+        return (table.family() for table in self.all)

@@ -8,20 +8,40 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import msgspec
 
 from celery_vitals.events.decode import Event, parse_eta
-from celery_vitals.events.deferred_events import DeferredEvents, Handler
+from celery_vitals.events.deferred_events import DeferredEvents, Handler, SavedDeferrals
 from celery_vitals.events.exceptions import exception_class
-from celery_vitals.events.executions import OBSERVED, UNKNOWN_ATTEMPT, Execution, Executions
+from celery_vitals.events.executions import (
+    OBSERVED,
+    UNKNOWN_ATTEMPT,
+    Execution,
+    Executions,
+    SavedExecutions,
+)
+from celery_vitals.events.executions_copy import ExecutionsCopy
+from celery_vitals.events.saved import FIELDS, Chunk
 from celery_vitals.events.task_name import TaskName
-from celery_vitals.events.task_series import UNKNOWN, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.task_series import UNKNOWN, SavedIndex, TaskSeries, TaskSeriesIndex
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.metrics.cardinality import FairLock
 from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
+
+
+class SavedTasks(msgspec.Struct):
+    """What is saved of the tracked tasks besides their executions."""
+
+    index: SavedIndex
+    executions: SavedExecutions
+    deferred: SavedDeferrals
+    sent_event_seen: bool
 
 
 class TaskTracker:
@@ -73,6 +93,51 @@ class TaskTracker:
         """Remove executions that ended without an event."""
         for one in executions:
             self._executions.remove(one, now)
+
+    # State
+
+    def copy_executions(self, lock: FairLock) -> ExecutionsCopy:
+        """Begin to copy the executions as they are now."""
+        return ExecutionsCopy(self._executions.firsts(), self._executions.of, lock)
+
+    def to_state(self) -> SavedTasks:
+        """Return what is saved besides the executions."""
+        return SavedTasks(
+            self._index.to_state(),
+            self._executions.to_state(),
+            self.deferred.to_state(),
+            self._sent_event_seen,
+        )
+
+    def restore(self, state: SavedTasks, worker: Callable[[str], WorkerTracker]) -> None:
+        """Continue from a saved state, after the tables; `worker` returns a worker by its name."""
+        self._index.restore(state.index)
+        self._executions.restore(state.executions)
+        self.deferred.restore(state.deferred, self.handlers, worker)
+        self._sent_event_seen = state.sent_event_seen
+
+    def restore_executions(
+        self, chunk: Chunk, worker: Callable[[str], WorkerTracker], now: float
+    ) -> None:
+        """Track the executions of a saved chunk."""
+        names = [self._index.saved_name(name) for name in chunk.names]
+        series = [self._index.saved_series(*saved) for saved in chunk.series]
+        workers = [worker(name) for name in chunk.workers]
+        for saved in chunk.executions:
+            values = dict(zip(chunk.fields, saved.values, strict=True))
+            execution = Execution(
+                name=names[saved.name],
+                series=series[saved.series],
+                worker=workers[saved.worker] if saved.worker >= 0 else None,
+                **{name: values[name] for name in FIELDS if name in values},
+            )
+            self._executions.add(execution, len(self.deferred))
+            if saved.running:
+                execution.worker.running[execution] = None
+            if execution.ended:
+                self._executions.keep_ended(execution, now)
+            elif 0 < execution.sent_at <= execution.first_seen and execution.sent_event_seen:
+                self.waiting.add(execution.series.labels[1], execution)
 
     # Event handlers
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from celery_vitals.events.decode import Event
 from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.task_tracker import TaskTracker
-from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.events.worker_tracker import SavedWorker, WorkerTracker
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
 from celery_vitals.workers.registry import WorkerRegistry
@@ -14,6 +16,13 @@ _CATCH_UP = 30.0
 """Seconds for which a durable queue may deliver old events, unless a fresh one ends it earlier."""
 _FRESH = 2.0
 """Age in seconds up to which an event is a fresh one."""
+
+
+class SavedWorkers(msgspec.Struct):
+    """The workers and producers as they are saved."""
+
+    workers: list[SavedWorker] = []
+    producers: dict[str, tuple[float, float, float, float]] = {}
 
 
 class WorkerEvents:
@@ -80,12 +89,29 @@ class WorkerEvents:
             worker.shift_starts(worker.clock.correction - before)
         self.handlers[event.type](event, worker)
 
-    def events_lost(self, now: float) -> None:
-        """Handle a new connection: lost events show in the workers' next heartbeats.
+    def to_state(self) -> SavedWorkers:
+        """Return its state as it is saved."""
+        return SavedWorkers(
+            [worker.to_state() for worker in self.workers.values()],
+            {machine: one.clock.to_state() for machine, one in self._producers.items()},
+        )
+
+    def restore(self, state: SavedWorkers) -> None:
+        """Continue from a saved state."""
+        for saved in state.workers[: self._max_workers]:
+            self.workers[saved.name] = WorkerTracker.restored(saved)
+        for machine, clock in state.producers.items():
+            self.producer(f"@{machine}").clock.restore(clock)
+
+    def catch_up(self, now: float) -> None:
+        """Handle a new connection.
 
         The events that a durable queue has kept are old, which must not be taken for slow clocks.
         """
         self._catching_up_until = now + _CATCH_UP
+
+    def events_lost(self, now: float) -> None:
+        """Handle a gap in the events: lost ones show in the workers' next heartbeats."""
         for worker in self.workers.values():
             worker.events_lost(now)
 

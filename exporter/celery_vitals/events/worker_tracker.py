@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from celery_vitals.events.clock import Clock
 from celery_vitals.events.executions import Execution
+from celery_vitals.events.saved import restore_attributes, saved_attributes
 
 _EVENTS_OFF_AFTER = 5
 """Consecutive heartbeats that count new task starts, without any task-started event, after which
@@ -17,6 +22,17 @@ _MAX_PREVIOUS_PIDS = 8
 _RESTART_HEARTBEATS = 2
 """Heartbeats of a new process until the one before it is considered ended: were it alive, it would
 have sent a heartbeat, too."""
+
+
+class SavedWorker(msgspec.Struct):
+    """A worker as it is saved."""
+
+    name: str
+    clock: tuple[float, float, float, float]
+    attributes: dict[str, Any]
+
+
+_NOT_SAVED = ("clock", "name", "registered", "running")
 
 
 class WorkerTracker:
@@ -274,3 +290,18 @@ class WorkerTracker:
         """Move the starts of its running tasks, after its clock correction changed by so much."""
         for execution in self.running:
             execution.started_at += seconds
+
+    def to_state(self) -> SavedWorker:
+        """Return its state as it is saved, without the executions that run there."""
+        return SavedWorker(self.name, self.clock.to_state(), saved_attributes(self, _SAVED))
+
+    @classmethod
+    def restored(cls, state: SavedWorker) -> WorkerTracker:
+        """Return a worker with a saved state."""
+        worker = cls(state.name, 0.0)
+        worker.clock.restore(state.clock)
+        restore_attributes(worker, _SAVED, state.attributes)
+        return worker
+
+
+_SAVED = tuple(name for name in WorkerTracker.__slots__ if name not in _NOT_SAVED)
