@@ -182,8 +182,7 @@ class EventProcessor:
                 return known or unknown.setdefault(name, WorkerTracker(name, head.at))
 
             self._tasks.restore(head.tasks, worker)
-            for chunk in chunks:
-                self._tasks.restore_executions(chunk, worker, head.at)
+            self._tasks.restore_executions(chunks, worker, head.at)
 
     def shift_births(self, seconds: float) -> None:
         """Move the times at which series were created."""

@@ -164,6 +164,7 @@ class Stream:
             self._sink.connected()
             self._receive(receiver)
             with suppress(Exception):
+                self._receive_rest(receiver)
                 receiver.close(self._stop_by.within(self._stop_by.remaining / 2))
         finally:
             self._verified = False
@@ -207,6 +208,13 @@ class Stream:
                     Reason.TIMEOUT,
                     f"no message received for {self._silence_timeout:g} s, not even the canary",
                 )
+
+    def _receive_rest(self, receiver: EventReceiver) -> None:
+        """Receive what has arrived before the stop, within a quarter of its time."""
+        end, before = self._stop_by.within(self._stop_by.remaining / 4), 0.0
+        while before != self._listener.last_received and not end.passed:
+            before = self._listener.last_received
+            receiver.receive(0.0)
 
     def _publish_due(self, receiver: EventReceiver) -> None:
         """Publish what is due: the canary, and the command that enables task events."""

@@ -117,9 +117,22 @@ class TaskTracker:
         self._sent_event_seen = state.sent_event_seen
 
     def restore_executions(
-        self, chunk: Chunk, worker: Callable[[str], WorkerTracker], now: float
+        self, chunks: Iterable[Chunk], worker: Callable[[str], WorkerTracker], now: float
     ) -> None:
-        """Track the executions of a saved chunk."""
+        """Track the executions of saved chunks."""
+        waiting: list[Execution] = []
+        for chunk in chunks:
+            self._restore_chunk(chunk, worker, now, waiting)
+        for execution in sorted(waiting, key=lambda one: one.first_seen):
+            self.waiting.add(execution.series.labels[1], execution)
+
+    def _restore_chunk(
+        self,
+        chunk: Chunk,
+        worker: Callable[[str], WorkerTracker],
+        now: float,
+        waiting: list[Execution],
+    ) -> None:
         names = [self._index.saved_name(name) for name in chunk.names]
         series = [self._index.saved_series(*saved) for saved in chunk.series]
         workers = [worker(name) for name in chunk.workers]
@@ -137,7 +150,7 @@ class TaskTracker:
             if execution.ended:
                 self._executions.keep_ended(execution, now)
             elif 0 < execution.sent_at <= execution.first_seen and execution.sent_event_seen:
-                self.waiting.add(execution.series.labels[1], execution)
+                waiting.append(execution)  # those with an ETA are not in their queue
 
     # Event handlers
 
