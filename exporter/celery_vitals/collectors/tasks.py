@@ -13,9 +13,12 @@ from celery_vitals.brokers.base import DURABLE_SECONDS, never
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.target import Target
 from celery_vitals.collectors.base import BaseCollector, Dependencies
+from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
+from celery_vitals.events.cases import Case, CaseList
 from celery_vitals.events.kwarg_label import KwargLabel
+from celery_vitals.events.ledger import Redelivery
 from celery_vitals.events.persistence import Persistence
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.state_file import StateIdentity
@@ -30,6 +33,7 @@ from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 _ENOUGH_RECEIVED = 10
 """Tasks received without a task-sent event, from which on producers are considered to send none."""
@@ -57,7 +61,14 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        created = cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        created = cls(
+            shared.broker,
+            shared.workers,
+            shared.settings,
+            probe_workers,
+            shared.births,
+            shared.task_settings,
+        )
         shared.queue_listeners.append(created._sink.compare_with_broker)
         return created
 
@@ -68,6 +79,7 @@ class TasksCollector(BaseCollector[None]):
         settings: Settings,
         probe_workers: Callable[[], None],
         births: Births | None = None,
+        task_settings: TaskSettings | None = None,
     ) -> None:
         self._enables_events = settings.enable_events
         limiter = CardinalityLimiter(
@@ -85,7 +97,11 @@ class TasksCollector(BaseCollector[None]):
         index = TaskSeriesIndex(
             self._tables, "worker" in settings.task_labels, kwarg_label, settings.max_task_names * 4
         )
-        tasks = TaskTracker(index, settings.max_tasks, settings.task_forget_after)
+        redelivery = Redelivery(
+            partial(visibility_timeout, broker.target, registry),
+            broker.target.kind.redelivers_on_disconnect,
+        )
+        tasks = TaskTracker(index, settings.max_tasks, settings.task_forget_after, redelivery)
         self._processor = EventProcessor(
             registry,
             tasks,
@@ -94,6 +110,8 @@ class TasksCollector(BaseCollector[None]):
             max_workers=settings.max_workers,
             idle_after=settings.series_forget_after,
             on_new_worker=self._handle_new_worker,
+            drain_timeout=settings.worker_drain_timeout,
+            task_settings=task_settings,
         )
         self._persistence = (
             Persistence(
@@ -154,6 +172,21 @@ class TasksCollector(BaseCollector[None]):
         if self._stream.lag is not None:
             yield definitions.EVENT_LAG(self._stream.lag)
         yield from self._processor.samples()
+
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        return self._processor.cases()
+
+    def case_list(self) -> CaseList:
+        """Return the last cases, and since when events are received."""
+        stream, up = self._stream, self._stream.up
+        return CaseList(
+            dropped=self._processor.dropped_cases,
+            cases=tuple(reversed(self.cases())),
+            stream_up=up,
+            watched_since=stream.live_since,
+            connected_since=stream.connected_since if up else None,
+        )
 
     def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
         """Yield that the stream is down, or what it does not deliver, or cannot use."""

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+
+import msgspec
+
+from celery_vitals.blind_spots import BlindSpot
 
 MAX_CASES = 1000
 """Cases that are kept; the oldest are dropped."""
+LIMITING_SUBJECTS = frozenset(
+    {
+        "task_events", "sent_events", "rejected_events",
+        "workers", "worker_names", "worker_replies", "worker_queues",
+        "queues", "queue_length", "queue_discovery", "queue_unacked_messages",
+    }
+)  # fmt: skip
+"""Subjects of the blind spots that can hide a case: no events, no replies of workers, or no proof
+that the broker has no message left."""
 
 
 class CaseKind(str, Enum):
@@ -43,10 +56,41 @@ class Case:
     """Whether a lost execution has ended after all."""
 
 
+@dataclass(frozen=True)
+class CaseList:
+    """The last cases, and what shows whether an empty list means that there were none."""
+
+    cases: tuple[Case, ...] = ()
+    """The newest first."""
+    dropped: int = 0
+    """Number of older cases that are not in the list."""
+    stream_up: bool = False
+    """Whether task events are received now."""
+    watched_since: float | None = None
+    """Unix time from which on task events are received; None before."""
+    connected_since: float | None = None
+    """The same since the last interruption; None during one."""
+    blind_spots: tuple[BlindSpot, ...] = ()
+    """What cannot be observed of executions."""
+
+
+NO_CASES = CaseList()
+"""Where no event is received."""
+
+
+class SavedCases(msgspec.Struct):
+    """The cases as they are saved."""
+
+    cases: list[Case] = []
+    dropped: int = 0
+
+
 class Cases:
     """The last `MAX_CASES` cases, the oldest first.  For one thread."""
 
     def __init__(self) -> None:
+        self.dropped = 0
+        """Number of cases that were dropped."""
         self._cases: deque[Case] = deque(maxlen=MAX_CASES)
 
     def __iter__(self) -> Iterator[Case]:
@@ -57,4 +101,20 @@ class Cases:
 
     def add(self, case: Case) -> None:
         """Add a case."""
+        self.dropped += len(self._cases) == MAX_CASES
         self._cases.append(case)
+
+    def to_state(self) -> SavedCases:
+        """Return what is saved."""
+        return SavedCases(list(self._cases), self.dropped)
+
+    def restore(self, state: SavedCases) -> None:
+        """Continue from a saved state."""
+        self.dropped = state.dropped
+        self._cases.extend(state.cases)
+
+    def mark_found(self, uuid: str, started_at: float) -> None:
+        """Record that a lost execution has ended after all."""
+        for place, case in enumerate(self._cases):
+            if (case.kind, case.uuid, case.started_at) == (CaseKind.LOST, uuid, started_at):
+                self._cases[place] = replace(case, found=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from celery_vitals.events.executions import Execution
+from celery_vitals.events.execution import Execution
 from celery_vitals.events.saved import Chunk, Copied, chunk_of
 from celery_vitals.metrics.cardinality import FairLock
 

@@ -61,7 +61,7 @@ class Released(msgspec.Struct, tag="s", array_like=True, gc=False):
     until: float
 
 
-Record = Union[Messages, Rejected, Tick, Connected, Released]
+Record = Union[Messages, Rejected, Tick, Connected, Released]  # noqa: UP007 - Python 3.9
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 

@@ -97,7 +97,7 @@ class Persistence:
         self._connected = False
         self._failed = ""
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="celery-vitals-state", daemon=True)
 
     def start(self) -> None:
@@ -124,7 +124,7 @@ class Persistence:
 
     def stop(self, deadline: Deadline) -> None:
         """Write the last snapshot, where the time suffices: the journal contains the rest."""
-        self._stopping = True
+        self._stopped.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(deadline.remaining)
@@ -239,7 +239,9 @@ class Persistence:
             if self._copy is None:
                 now = self._last_event = self._clock()
                 self._append(Tick(now))
+                decisions = self._processor.decisions
                 self._processor.idle()
+                self._save_decisions(decisions)
 
     def compare_with_broker(
         self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
@@ -247,7 +249,14 @@ class Persistence:
         """Compare waiting tasks with the broker's messages, except during a snapshot."""
         with self._batch:
             if self._copy is None:
+                decisions = self._processor.decisions
                 self._processor.compare_with_broker(queues, missing, at)
+                self._save_decisions(decisions)
+
+    def _save_decisions(self, before: int) -> None:
+        """Write a snapshot soon if something was decided: the journal has events only."""
+        if self._processor.decisions != before:
+            self._wake.set()
 
     def was_processed(self, body: bytes) -> bool:
         """Return whether a message that is delivered again has been processed, once for each."""
@@ -260,16 +269,21 @@ class Persistence:
     # Snapshots
 
     def _run(self) -> None:
-        next_snapshot = time.monotonic() + self._interval
-        while not self._stopping:
-            self._wake.wait(_SYNC_INTERVAL)
+        earliest = time.monotonic()
+        next_snapshot = earliest + self._interval
+        while not self._stopped.is_set():
+            wanted = self._wake.wait(_SYNC_INTERVAL) or self.journal.size > _MAX_JOURNAL
             started = time.monotonic()
             with suppress(OSError):
                 self.journal.sync()
-            if started >= next_snapshot or self.journal.size > _MAX_JOURNAL:
+            if started >= next_snapshot or (wanted and started >= earliest):
+                self._wake.clear()
                 self.write_snapshot()
                 took = time.monotonic() - started
-                next_snapshot = started + max(self._interval, _SLOWDOWN * took)
+                earliest = started + max(_SYNC_INTERVAL, _SLOWDOWN * took)
+                next_snapshot = max(earliest, started + self._interval)
+            elif wanted:
+                self._stopped.wait(min(_SYNC_INTERVAL, earliest - started))
         self.write_snapshot()
 
     def write_snapshot(self) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.events.cases import Case
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
@@ -24,7 +26,6 @@ from celery_vitals.events.snapshot import Head, ProcessorCopy
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
-from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
@@ -32,6 +33,7 @@ from celery_vitals.metrics.series import ValueSeries
 from celery_vitals.metrics.tables import HistogramTable, ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
+from celery_vitals.workers.task_settings import TaskSettings
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""
@@ -64,6 +66,8 @@ class EventProcessor:
         max_workers: int,
         idle_after: float,
         on_new_worker: Callable[[], None],
+        drain_timeout: float = 3600.0,
+        task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tasks = tasks
@@ -72,9 +76,12 @@ class EventProcessor:
         self.births = limiter.births
         self._lock = limiter.update_lock
         self._queue_labels = QueueLabels(registry.broadcasts)
-        self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
+        self._workers = WorkerEvents(
+            registry, tasks, self._queue_labels, max_workers, drain_timeout
+        )
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
+        self._task_settings = task_settings or TaskSettings()
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
@@ -126,12 +133,16 @@ class EventProcessor:
         """Do what depends on time alone; called about once a second."""
         now = self._clock()
         with self._lock:
+            for name in self._index.names():
+                name.late = self._task_settings.late(name.label)
             self._workers.update(now)
             self._tasks.expire(now)
             if not 0 <= now - self._expired_at <= _EXPIRY_INTERVAL:
                 self._expired_at = now
                 self._index.expire(now, self._idle_after)
                 self._workers.expire(now)
+            received = self._index.received()
+        self._task_settings.request(received)
         self._report_new_worker()
 
     def _report_new_worker(self) -> None:
@@ -139,6 +150,11 @@ class EventProcessor:
         if self._workers.new_worker:
             self._workers.new_worker = False
             self._on_new_worker()
+
+    @property
+    def decisions(self) -> int:
+        """How often the registry or the broker, rather than an event, has changed the state."""
+        return self._workers.changes + self._tasks.ledger.books.counted
 
     def pass_time(self, now: float) -> None:
         """Do what depends on the time alone."""
@@ -148,20 +164,22 @@ class EventProcessor:
     def copy(self) -> ProcessorCopy:
         """Return the state as it is now, and from then on copy the executions."""
         with self._lock:
-            births = self.births
+            births, references = self.births, self._tasks.references()
+            tasks = self._tasks.copy(references, self._lock)
             head = Head(
                 at=self._clock(),
                 births_at=births.now(),
                 released=births.released,
                 tables=[],
                 aggregated=dict(self._limiter.aggregated),
-                workers=self._workers.to_state(),
-                tasks=self._tasks.to_state(),
+                workers=self._workers.to_state(references),
+                tasks=tasks.saved,
             )
             return ProcessorCopy(
                 head,
                 [table.copy() for table in self._tables()],
-                self._tasks.copy_executions(self._lock),
+                tasks,
+                references,
                 self._workers.workers,
                 self._lock,
             )
@@ -175,14 +193,10 @@ class EventProcessor:
                     tables[saved.metric].restore(saved)
             self._limiter.restore_aggregated(head.aggregated)
             self._workers.restore(head.workers)
-            unknown: dict[str, WorkerTracker] = {}
-
-            def worker(name: str) -> WorkerTracker:
-                known = self._workers.workers.get(name)
-                return known or unknown.setdefault(name, WorkerTracker(name, head.at))
-
-            self._tasks.restore(head.tasks, worker)
-            self._tasks.restore_executions(chunks, worker, head.at)
+            worker = partial(self._workers.saved_worker, at=head.at)
+            restorer = self._tasks.restorer(worker, head.at)
+            find = self._tasks.restore(head.tasks, chunks, restorer)
+            self._workers.restore_abandoned(head.workers, find)
 
     def shift_births(self, seconds: float) -> None:
         """Move the times at which series were created."""
@@ -205,6 +219,16 @@ class EventProcessor:
     def blind_spots(self) -> list[BlindSpot]:
         """Return what is lost by rejected events."""
         return self._rejections.blind_spots()
+
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        with self._lock:
+            return list(self._tasks.ledger.books.cases)
+
+    @property
+    def dropped_cases(self) -> int:
+        """Number of older cases that are not kept."""
+        return self._tasks.ledger.books.cases.dropped
 
     def names_without_sent_events(self) -> dict[str, int]:
         """Return how many tasks of each name were received, where none has a task-sent event."""
@@ -237,6 +261,7 @@ class EventProcessor:
         for queue, since in self._tasks.waiting.oldest():
             if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
                 yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+        yield from self._tasks.ledger.samples()
         yield from self._worker_samples()
         yield from self._running_samples()
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from celery_vitals.events.executions import Execution
+from celery_vitals.events.execution import Execution
+
+if TYPE_CHECKING:
+    from celery_vitals.events.task_name import TaskName
+    from celery_vitals.events.task_series import TaskSeries
+    from celery_vitals.events.worker_tracker import WorkerTracker
 
 _REFERENCES = ("name", "series", "worker", "following")
 FIELDS = tuple(
@@ -21,6 +27,23 @@ Reference = tuple[str, int]
 """An execution: its uuid and its place among those of the uuid; or "" and its number among those
 that are not tracked any more."""
 Find = Callable[[Reference], "Execution | None"]
+"""Returns the execution of a reference."""
+
+
+class References:
+    """References to executions; `of` yields the tracked ones of a uuid."""
+
+    def __init__(self, of: Callable[[str], Iterator[Execution]]) -> None:
+        self.untracked: list[Execution] = []
+        self._of = of
+
+    def to(self, execution: Execution) -> Reference:
+        """Return the reference to an execution."""
+        for place, one in enumerate(self._of(execution.uuid)):
+            if one is execution:
+                return execution.uuid, place
+        self.untracked.append(execution)
+        return "", len(self.untracked) - 1
 
 
 class SavedExecution(msgspec.Struct, array_like=True, gc=False):
@@ -39,7 +62,7 @@ class SavedExecution(msgspec.Struct, array_like=True, gc=False):
 class Chunk(msgspec.Struct):
     """Some executions, and what they refer to."""
 
-    fields: tuple[str, ...]
+    fields: tuple[str, ...] = FIELDS
     names: list[str] = []
     series: list[tuple[tuple[str, ...], str]] = []
     """Labels and worker of each series."""
@@ -85,6 +108,39 @@ def chunk_of(executions: Iterable[Copied]) -> Chunk:
         for one in executions
     ]
     return Chunk(FIELDS, list(names), list(series), list(workers)[1:], saved)
+
+
+def copied_chunk(executions: Iterable[Execution]) -> Chunk:
+    """Return executions that do not change as they are saved."""
+    return chunk_of(map(Copied.of, executions))
+
+
+@dataclass
+class Restorer:
+    """Makes executions again from chunks, by what returns what they refer to."""
+
+    name: Callable[[str], TaskName]
+    series: Callable[[tuple[str, ...], str], TaskSeries]
+    worker: Callable[[str], WorkerTracker]
+    at: float
+    """When they were saved."""
+
+    def executions(self, chunk: Chunk) -> Iterator[Execution]:
+        """Yield the executions of a chunk; those that run are added to their workers."""
+        names = [self.name(name) for name in chunk.names]
+        series = [self.series(*saved) for saved in chunk.series]
+        workers = [self.worker(name) for name in chunk.workers]
+        for saved in chunk.executions:
+            values = dict(zip(chunk.fields, saved.values, strict=True))
+            execution = Execution(
+                name=names[saved.name],
+                series=series[saved.series],
+                worker=workers[saved.worker] if saved.worker >= 0 else None,
+                **{name: values[name] for name in FIELDS if name in values},
+            )
+            if saved.running:
+                execution.worker.running[execution] = None
+            yield execution
 
 
 def saved_attributes(one: object, names: Iterable[str]) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from celery_vitals.events.decode import Event
-from celery_vitals.events.executions_copy import ExecutionsCopy
-from celery_vitals.events.saved import Chunk
-from celery_vitals.events.task_tracker import SavedTasks
+from celery_vitals.events.saved import Chunk, References
+from celery_vitals.events.task_tracker import SavedTasks, TasksCopy
 from celery_vitals.events.worker_events import SavedWorkers
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics.base import label_text
@@ -66,7 +65,8 @@ class ProcessorCopy:
 
     head: Head
     tables: list[TableCopy[Any]]
-    executions: ExecutionsCopy
+    tasks: TasksCopy
+    references: References
     workers: dict[str, WorkerTracker]
     lock: FairLock
 
@@ -74,17 +74,18 @@ class ProcessorCopy:
         """Copy what these events are about to change, unless it is copied."""
         with self.lock:
             for event in events:
-                self.executions.preserve((event.uuid,) if event.uuid else ())
+                self.tasks.executions.preserve((event.uuid,) if event.uuid else ())
                 worker = self.workers.get(event.hostname)
                 if worker is not None and (not event.uuid or event.pid != worker.pid):
-                    self.executions.preserve(one.uuid for one in worker.running)
+                    self.tasks.executions.preserve(one.uuid for one in worker.running)
 
     def frames(self, recent: list[tuple[int, int]]) -> Iterator[bytes]:
         """Yield the contents of the frames of a snapshot; `recent` are fingerprints."""
         self.head.recent = recent
         self.head.tables = [table.to_state(self.head.released) for table in self.tables]
+        self.head.tasks = self.tasks.complete(self.references)
         yield _encode(self.head)
-        for chunk in self.executions.chunks():
+        for chunk in self.tasks.executions.chunks():
             yield _encode(chunk)
 
 

@@ -175,7 +175,7 @@ class SnapshotWriter:
         self._write(frame(_END))
         self._file.flush()
         os.fsync(self._file.fileno())
-        os.replace(self._temporary, self._path)
+        self._temporary.replace(self._path)
         self._complete = True
         sync_folder(self._path.parent)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from celery_vitals.events.account import Account
 from celery_vitals.events.decode import Event
+from celery_vitals.events.execution import Execution
 from celery_vitals.events.kwarg_label import MAX_LABEL_LENGTH, KwargLabel
 from celery_vitals.events.task_name import TaskName
 from celery_vitals.events.task_tables import TaskTables
@@ -39,8 +42,8 @@ class TaskSeries:
     """
 
     __slots__ = (
-        "_created", "_failed", "_idle_since", "_revoked", "_sent", "_sent_labels", "_tables",
-        "_total", "expired", "failed_runtime", "labels", "received", "rejected", "retried",
+        "_counters", "_created", "_idle_since", "_sent", "_sent_labels", "_tables", "_total",
+        "account", "expired", "failed_runtime", "labels", "received", "rejected", "retried",
         "runtime", "started", "succeeded", "wait", "worker",
     )  # fmt: skip
 
@@ -50,6 +53,7 @@ class TaskSeries:
         worker: str,
         tables: TaskTables,
         now: float,
+        account: Account,
         sent_only: bool = False,
     ) -> None:
         """`sent_only`: create no counter of a worker, where the worker is a label and unknown."""
@@ -59,6 +63,8 @@ class TaskSeries:
         """The worker whose events it counts, where the worker is a label."""
         self.expired = False
         """Whether it was removed; `TaskSeriesIndex.successor` returns the series to use instead."""
+        self.account = account
+        """Its executions that have not ended, with those of other series of the task and queue."""
         self._tables = tables
         self._created: list[tuple[ValueTable, ValueSeries]] = []
         self._sent: ValueSeries | None = None
@@ -72,8 +78,7 @@ class TaskSeries:
         self.runtime: HistogramSeries | None = None
         self.failed_runtime: HistogramSeries | None = None
         self.wait: HistogramSeries | None = None
-        self._failed: dict[str, ValueSeries] = {}
-        self._revoked: dict[str, ValueSeries] = {}
+        self._counters: dict[tuple[str, ...], ValueSeries] = {}
         self._total = 0.0
         self._idle_since = now
 
@@ -89,22 +94,13 @@ class TaskSeries:
             self._sent = self._create(self._tables.sent, self._sent_labels)
         return self._sent
 
-    def failed(self, exception: str) -> ValueSeries:
-        """Return the counter of failures with this exception."""
-        series = self._failed.get(exception)
+    def counter(self, table: str, *value: str) -> ValueSeries:
+        """Return the counter of a table of `TaskTables`, with a value for a label of its own."""
+        key = (table, *value)
+        series = self._counters.get(key)
         if series is None:
-            series = self._failed[exception] = self._create(
-                self._tables.failed, (*self.labels[:2], exception, *self.labels[2:])
-            )
-        return series
-
-    def revoked(self, reason: str) -> ValueSeries:
-        """Return the counter of revocations for this reason."""
-        series = self._revoked.get(reason)
-        if series is None:
-            series = self._revoked[reason] = self._create(
-                self._tables.revoked, (*self.labels[:2], reason, *self.labels[2:])
-            )
+            labels = (*self.labels[:2], *value, *self.labels[2:])
+            series = self._counters[key] = self._create(getattr(self._tables, table), labels)
         return series
 
     def observe_runtime(self, seconds: float) -> None:
@@ -146,7 +142,7 @@ class TaskSeries:
 
         The counters are compared at this call only, so that counting an event costs nothing more.
         """
-        total = sum(series.value for series in self._counters())
+        total = sum(series.value for _, series in self._created)
         if total != self._total or not self._idle_since:  # changed, or not compared before
             self._total, self._idle_since = total, now
         return now - self._idle_since
@@ -155,12 +151,13 @@ class TaskSeries:
     def held(self) -> bool:
         """Whether a scraper has yet to see the value of a counter."""
         held_after = self._tables.births.held_after
-        return any(series.born > held_after for series in self._counters())
+        return any(series.born > held_after for _, series in self._created)
 
     def expire(self) -> None:
         """Remove its series."""
         self.expired = True
         tables = self._tables
+        self.account.without_sent_event += self._surplus()
         held: list[tuple[Any, Series | None]] = [
             *self._created,
             (tables.runtime, self.runtime),
@@ -177,10 +174,7 @@ class TaskSeries:
             self.labels,
             self.worker,
             self._sent is not None,
-            [
-                *(("failed", exception) for exception in self._failed),
-                *(("revoked", reason) for reason in self._revoked),
-            ],
+            list(self._counters),
             [name for name in _HISTOGRAMS if getattr(self, name) is not None],
         )
 
@@ -188,10 +182,23 @@ class TaskSeries:
         """Adopt its series in the tables."""
         if state.sent:
             _ = self.sent
-        for name, value in state.counters:
-            getattr(self, name)(value)
+        for table, *value in state.counters:
+            if hasattr(self._tables, table):
+                self.counter(table, *value)
         for name in set(state.histograms).intersection(_HISTOGRAMS):
             setattr(self, name, getattr(self._tables, name).series(*self.labels))
+
+    def _surplus(self) -> int:
+        """Return how many more executions its series say to have entered than left."""
+        tables, surplus = self._tables, 0.0
+        for table, series in self._created:
+            if table is tables.lost and series.labels[2] == "child_killed":
+                continue  # counted as failed, too
+            if table is tables.end_unknown and series.labels[2] != "silent":
+                continue
+            if not self._is_shared(series):
+                surplus += tables.signs.get(table.metric.name, 0) * series.value
+        return round(surplus)
 
     def _is_shared(self, series: Series) -> bool:
         """Return whether others count on a series: one aggregated as `_other`.
@@ -205,15 +212,14 @@ class TaskSeries:
         )
         return OTHER in own
 
-    def _counters(self) -> Iterator[ValueSeries]:
-        return (series for _, series in self._created)
-
 
 class SavedIndex(msgspec.Struct):
     """The task names and series as they are saved."""
 
     names: list[tuple[str, dict[str, Any]]] = []
     series: list[SavedTaskSeries] = []
+    without_sent_event: list[tuple[str, str, int]] = []
+    """Of each account, by task and queue."""
 
 
 class TaskSeriesIndex:
@@ -231,6 +237,7 @@ class TaskSeriesIndex:
         self.unknown = TaskName(UNKNOWN, tables)
         self._names: dict[str, TaskName] = {}
         self._series: dict[tuple[str, ...], TaskSeries] = {}
+        self._accounts = WeakValueDictionary[tuple[str, str], Account]()
 
     def name(self, raw: str | None) -> TaskName:
         """Return the name under which a task is counted."""
@@ -269,9 +276,32 @@ class TaskSeriesIndex:
             name, series.labels[1], worker if self.by_worker else "", kwarg_label, now
         )
 
+    def current(self, execution: Execution, worker: str) -> TaskSeries:
+        """Return the series to count an execution of this worker on."""
+        series: TaskSeries = execution.series
+        if series.expired or (series.worker != worker and self.by_worker):
+            series = self.successor(series, execution.name, worker)
+            execution.assign(series)
+        return series
+
+    def accounts(self) -> list[Account]:
+        """Return the accounts of all series, and those with executions inside."""
+        of_series = {series.account for series in self._series.values()}
+        return [
+            account for account in self._accounts.values() if account in of_series or account.inside
+        ]
+
+    def names(self) -> list[TaskName]:
+        """Return the names that are kept."""
+        return list(self._names.values())
+
     def labels(self) -> Iterator[str]:
         """Return the names of all tasks that are kept."""
         return (name.label for name in self._names.values())
+
+    def received(self) -> list[tuple[str, str]]:
+        """Return the names of tasks that workers have received, and the last worker of each."""
+        return [(name.label, name.receiver) for name in self._names.values() if name.receiver]
 
     def queues(self) -> set[str]:
         """Return the known queues of all series."""
@@ -291,7 +321,13 @@ class TaskSeriesIndex:
         return SavedIndex(
             [(raw, name.to_state()) for raw, name in self._names.items()],
             [series.to_state() for series in self._series.values() if not series.aggregated],
+            [(*one.labels, one.without_sent_event) for one in self._accounts.values()],
         )
+
+    def restore_accounts(self, state: SavedIndex) -> None:
+        """Continue the accounts, after the executions."""
+        for task, queue, count in state.without_sent_event:
+            self._account(task, queue).without_sent_event = count
 
     def restore(self, state: SavedIndex) -> None:
         """Continue from a saved state, after the tables."""
@@ -330,9 +366,17 @@ class TaskSeriesIndex:
             if len(self._series) >= self._max_series:
                 self._drop_aggregated()
             sent_only = self.by_worker and not worker
-            series = TaskSeries(labels, worker, self.tables, now, sent_only)
+            account = self._account(name.label, queue)
+            series = TaskSeries(labels, worker, self.tables, now, account, sent_only)
             self._series[labels] = series
         return series
+
+    def _account(self, task: str, queue: str) -> Account:
+        task, queue = self.tables.limit_labels(task, queue)
+        account = self._accounts.get((task, queue))
+        if account is None:
+            account = self._accounts[task, queue] = Account((task, queue))
+        return account
 
     def _drop_aggregated(self) -> None:
         """Remove the entries that share series: a flood of names or queues adds them forever."""

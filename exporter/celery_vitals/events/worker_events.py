@@ -6,6 +6,7 @@ import msgspec
 
 from celery_vitals.events.decode import Event
 from celery_vitals.events.queue_labels import QueueLabels
+from celery_vitals.events.saved import Find, References
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_tracker import SavedWorker, WorkerTracker
 from celery_vitals.metrics.base import label_text
@@ -34,6 +35,7 @@ class WorkerEvents:
         tasks: TaskTracker,
         queue_labels: QueueLabels,
         max_workers: int,
+        drain_timeout: float,
     ) -> None:
         self.workers: dict[str, WorkerTracker] = {}
         self.new_worker = False
@@ -48,8 +50,12 @@ class WorkerEvents:
         self._tasks = tasks
         self._queue_labels = queue_labels
         self._max_workers = max_workers
+        self._drain_timeout = drain_timeout
         self._producers: dict[str, WorkerTracker] = {}
         self._catching_up_until = 0.0
+        self.changes = 0
+        """How often the registry has changed what is known of a worker."""
+        self._dropped: dict[str, WorkerTracker] = {}
 
     def worker(self, name: str, now: float) -> WorkerTracker:
         """Return the tracker of a worker, a new one for a new name."""
@@ -89,10 +95,10 @@ class WorkerEvents:
             worker.shift_starts(worker.clock.correction - before)
         self.handlers[event.type](event, worker)
 
-    def to_state(self) -> SavedWorkers:
+    def to_state(self, references: References) -> SavedWorkers:
         """Return its state as it is saved."""
         return SavedWorkers(
-            [worker.to_state() for worker in self.workers.values()],
+            [worker.to_state(references) for worker in self.workers.values()],
             {machine: one.clock.to_state() for machine, one in self._producers.items()},
         )
 
@@ -103,6 +109,23 @@ class WorkerEvents:
         for machine, clock in state.producers.items():
             self.producer(f"@{machine}").clock.restore(clock)
 
+    def restore_abandoned(self, state: SavedWorkers, find: Find) -> None:
+        """Continue with what ran in processes before the present ones, after the executions."""
+        for saved in state.workers:
+            if saved.name in self.workers:
+                self.workers[saved.name].restore_abandoned(saved, find)
+
+    def saved_worker(self, name: str, at: float) -> WorkerTracker:
+        """Return the worker that an execution refers to; one that was dropped is another object.
+
+        Of such a worker, what has happened to its tasks since is not known.
+        """
+        worker = self.workers.get(name) or self._dropped.get(name)
+        if worker is None:
+            worker = self._dropped[name] = WorkerTracker(name, at)
+            worker.down, worker.events_lost_at = True, at
+        return worker
+
     def catch_up(self, now: float) -> None:
         """Handle a new connection.
 
@@ -112,6 +135,7 @@ class WorkerEvents:
 
     def events_lost(self, now: float) -> None:
         """Handle a gap in the events: lost ones show in the workers' next heartbeats."""
+        self._tasks.ledger.events_lost(now)
         for worker in self.workers.values():
             worker.events_lost(now)
 
@@ -124,6 +148,7 @@ class WorkerEvents:
             if worker.registered and name not in known:
                 self._drop(name)
                 continue
+            before = worker.registered, worker.queue, worker.queues_settled, worker.down
             worker.registered = name in known
             queues = self._queues_of(name)
             worker.set_queues(queues, now)
@@ -132,11 +157,24 @@ class WorkerEvents:
             if worker.sends_task_events is False:
                 self._tasks.waiting.forget(queues or ())
             worker.down = name in gone
+            after = worker.registered, worker.queue, worker.queues_settled, worker.down
+            self.changes += after != before
             if name in shared:
                 worker.mark_shared()
+            self._update_orphans(worker, gone.get(name), now)
             if worker.shutting_down and not worker.running:
                 worker.shutting_down = False
                 self._registry.drained(name)
+
+    def _update_orphans(self, worker: WorkerTracker, is_certain: bool | None, now: float) -> None:
+        """Pass on what ran in a process that is gone; `is_certain` is None if the last is not."""
+        orphans = self._tasks.ledger.orphans
+        drained_by = now + self._drain_timeout
+        orphans.restarted(worker, now, drained_by)
+        if is_certain is None:
+            orphans.alive(worker)
+        elif worker.running:
+            orphans.gone(worker, now, now if is_certain else drained_by)
 
     def expire(self, now: float) -> None:
         """Drop the workers that are silent; limit what the others run."""
@@ -155,15 +193,19 @@ class WorkerEvents:
         return queues and frozenset(map(self._queue_labels.label, queues))
 
     def _drop(self, name: str) -> None:
-        self.workers.pop(name).forget_running()
+        worker = self.workers.pop(name)
+        worker.down = True
+        self._tasks.ledger.orphans.gone(worker, worker.last_event_at, worker.last_event_at)
 
     def _heartbeat(self, event: Event, worker: WorkerTracker) -> None:
         worker.count_missed(event.processed)
         if event.active is not None:
             at = event.timestamp + worker.clock.correction - 1.0
-            self._tasks.remove(worker.reconcile_running(event.active, at), worker.last_event_at)
+            ended, missed = worker.reconcile_running(event.active, at)
+            self._tasks.ledger.reconciled(ended, missed, worker.last_event_at)
+        self._tasks.ledger.heartbeat(event, worker, worker.last_event_at)
         version = label_text(event.sw_ver or "")
-        worker.shutting_down = False
+        worker.shutting_down = worker.reported_idle = False
         new = self._registry.heartbeat(
             label_text(event.hostname),
             version,
@@ -177,5 +219,8 @@ class WorkerEvents:
 
     def _offline(self, event: Event, worker: WorkerTracker) -> None:
         worker.count_missed(event.processed)
+        worker.reported_idle = event.active == 0
+        if event.active:
+            worker.draining_process = worker.process
         worker.shutting_down = 0 < (event.active or 0) <= len(worker.running)
         self._registry.offline(label_text(event.hostname), event.active)

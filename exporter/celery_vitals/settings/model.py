@@ -42,6 +42,8 @@ COLLECTOR_NAMES = (
     "queues",
     "tasks",
 )
+LOST_PATH = "/lost"
+"""Path of the lost and repeated executions."""
 _DAY = 86400.0
 
 
@@ -119,6 +121,12 @@ class Settings:
         "--worker-forget-after",
         "Time without an event or a reply after which a worker's series are removed, in seconds.",
         group=TIMING, parse=parse.seconds(1, 365 * _DAY), metavar="SECONDS", default=3600.0,
+    )
+    worker_drain_timeout: float = option(
+        "--worker-drain-timeout",
+        "Time after a worker's offline event, or after it was silently replaced, within which it"
+        " may complete its running tasks, in seconds; then they count as lost.",
+        group=TIMING, parse=parse.seconds(1, 30 * _DAY), metavar="SECONDS", default=3600.0,
     )
     timeout: float = option(
         "--timeout", "Scrape timeout in seconds "
@@ -268,6 +276,11 @@ class Settings:
         "Exclude the process_ and python_ metrics of the exporter itself.",
         group=WEB,
     )
+    web_lost: bool = switch(
+        "--web.lost",
+        "Serve /lost, and list lost and repeated executions on the status page.",
+        group=WEB, default=True,
+    )
     log_level: str = option(
         "--log.level", "Minimum severity to log: debug, info, warning or error.",
         group=LOGGING, parse=parse.choice("debug", "info", "warning", "error"), metavar="LEVEL",
@@ -290,6 +303,12 @@ class Settings:
             raise ConfigError(
                 "--worker-forget-after: must be greater than --worker-timeout"
                 f" ({self.worker_timeout:g}), not {self.worker_forget_after:g}"
+            )
+
+        if self.web_lost and self.web_telemetry_path == LOST_PATH:
+            raise ConfigError(
+                f"--web.telemetry-path: {LOST_PATH} is the path of lost executions"
+                " (choose another one, or set --no-web.lost)"
             )
 
     def runtime_buckets_of(self, task: str) -> tuple[float, ...]:

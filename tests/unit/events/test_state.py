@@ -17,12 +17,18 @@ from hypothesis import strategies as st
 
 from celery_vitals.events import executions_copy, persistence
 from celery_vitals.events.persistence import Persistence
-from celery_vitals.events.state_file import FrameReader, StateIdentity, frame, start_of
+from celery_vitals.events.state_file import (
+    FrameReader,
+    SnapshotWriter,
+    StateIdentity,
+    frame,
+    start_of,
+)
 from tests.support.scene import WORKER, Scene
 from tests.unit.events.test_fuzz import Fuzz, action
 
 IDENTITY = StateIdentity("one", ())
-NEVER = {"idle_after": 1e9, "forget_after": 1e9}
+NEVER: dict[str, Any] = {"idle_after": 1e9, "forget_after": 1e9}
 relaxed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -102,7 +108,7 @@ def interleaved(
 ) -> None:
     """Write a snapshot, and between its frames let something else happen."""
 
-    class Writer(persistence.SnapshotWriter):
+    class Writer(SnapshotWriter):
         def add(self, content: bytes) -> None:
             super().add(content)
             if during:
@@ -137,10 +143,11 @@ def test_a_snapshot_is_of_one_moment(
             for what, subject in before:
                 one.do(what, subject)
 
-        def both(what: str, subject: Any) -> Callable[[], None]:
-            return lambda: (steady.do(what, subject), restarted.do(what, subject)) and None
+        def both(what: str, subject: Any) -> None:
+            for one in (steady, restarted):
+                one.do(what, subject)
 
-        interleaved(restarts, monkeypatch, [both(*one) for one in during])
+        interleaved(restarts, monkeypatch, [partial(both, *one) for one in during])
         restarts.kill()
         restarted.scene = restarts.scene
         for one in (steady, restarted):
@@ -156,6 +163,11 @@ def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def journal_of(path: Path) -> Path:
+    (journal,) = path.parent.glob("*journal*")
+    return journal
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -177,11 +189,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "other labels": (partial(rewrite, labels=("worker",)), "its task series have other labels"),
     "a newer version": (partial(rewrite, format=2, version="9.0.0"), "written by version 9.0.0"),
     "without its journal": (
-        lambda path: [one.unlink() for one in path.parent.glob("*journal*")],
+        lambda path: journal_of(path).unlink(),
         "a part of its journal is missing",
     ),
     "a damaged journal": (
-        lambda path: [damage(one) for one in path.parent.glob("*journal*")],
+        lambda path: damage(journal_of(path)),
         "it is damaged",
     ),
 }
@@ -211,8 +223,7 @@ def test_a_bad_file_is_not_used(
 def test_a_record_that_was_cut_was_not_processed(tmp_path: Path) -> None:
     with Restarts(tmp_path) as restarts:
         restarts.scene.run("one")
-        (journal,) = tmp_path.glob("*journal*")
-        cut(journal)
+        cut(journal_of(restarts.path))
         restarts.kill()
         assert restarts.scene.total("task_started_total") == 1
         assert restarts.scene.total("task_succeeded_total") == 0
