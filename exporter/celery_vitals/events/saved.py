@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from celery_vitals.events.execution import Execution
-
-if TYPE_CHECKING:
-    from celery_vitals.events.task_name import TaskName
-    from celery_vitals.events.task_series import TaskSeries
-    from celery_vitals.events.worker_tracker import WorkerTracker
 
 _REFERENCES = ("name", "series", "worker", "following")
 FIELDS = tuple(
@@ -117,11 +112,15 @@ def copied_chunk(executions: Iterable[Execution]) -> Chunk:
 
 @dataclass
 class Restorer:
-    """Makes executions again from chunks, by what returns what they refer to."""
+    """Makes executions again from chunks.
 
-    name: Callable[[str], TaskName]
-    series: Callable[[tuple[str, ...], str], TaskSeries]
-    worker: Callable[[str], WorkerTracker]
+    `name`, `series` and `worker` return what they refer to: a `TaskName`, a `TaskSeries` by its
+    labels and worker, and a `WorkerTracker`.
+    """
+
+    name: Callable[[str], Any]
+    series: Callable[[tuple[str, ...], str], Any]
+    worker: Callable[[str], Any]
     at: float
     """When they were saved."""
 
