@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,10 @@ class ProcessorCopy:
             yield _encode(chunk)
 
 
-def decode(frames: list[bytes]) -> tuple[Head, list[Chunk]]:
-    """Return the contents of a snapshot.  Raises msgspec.MsgspecError and IndexError."""
-    return _decode_head(frames[0]), [_decode_chunk(one) for one in frames[1:]]
+def decode(frames: Sequence[bytes]) -> tuple[Head, Iterator[Chunk]]:
+    """Return the contents of a snapshot, its chunks one after the other: a million executions are
+    large.  Raises msgspec.MsgspecError and IndexError for any of them at once."""
+    head, chunks = _decode_head(frames[0]), frames[1:]
+    for chunk in chunks:
+        _decode_chunk(chunk)
+    return head, map(_decode_chunk, chunks)
