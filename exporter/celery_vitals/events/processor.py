@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
-from celery_vitals.events.cases import Case, Cases
+from celery_vitals.events.cases import Case
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
@@ -63,6 +63,7 @@ class EventProcessor:
         max_workers: int,
         idle_after: float,
         on_new_worker: Callable[[], None],
+        drain_timeout: float = 3600.0,
         task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,14 +72,15 @@ class EventProcessor:
         self._limiter = limiter
         self._lock = limiter.update_lock
         self._queue_labels = QueueLabels(registry.broadcasts)
-        self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
+        self._workers = WorkerEvents(
+            registry, tasks, self._queue_labels, max_workers, drain_timeout
+        )
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
         self._task_settings = task_settings or TaskSettings()
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
-        self._cases = Cases()
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -124,6 +126,8 @@ class EventProcessor:
         """Do what depends on time alone; called about once a second."""
         now = self._clock()
         with self._lock:
+            for name in self._index.names():
+                name.late = self._task_settings.late(name.label)
             self._workers.update(now)
             self._tasks.expire(now)
             if not 0 <= now - self._expired_at <= _EXPIRY_INTERVAL:
@@ -156,12 +160,12 @@ class EventProcessor:
     def cases(self) -> list[Case]:
         """Return the last cases, the oldest first."""
         with self._lock:
-            return list(self._cases)
+            return list(self._tasks.ledger.books.cases)
 
     @property
     def dropped_cases(self) -> int:
         """Number of older cases that are not kept."""
-        return self._cases.dropped
+        return self._tasks.ledger.books.cases.dropped
 
     def names_without_sent_events(self) -> dict[str, int]:
         """Return how many tasks of each name were received, where none has a task-sent event."""
@@ -194,6 +198,7 @@ class EventProcessor:
         for queue, since in self._tasks.waiting.oldest():
             if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
                 yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+        yield from self._tasks.ledger.samples()
         yield from self._worker_samples()
         yield from self._running_samples()
 
