@@ -1,4 +1,4 @@
-"""The path /lost of an exporter with a real broker: its cases, and whether executions are observed."""
+"""The path /lost of an exporter with a real broker: cases, and whether tasks are observed."""
 
 from __future__ import annotations
 
