@@ -48,14 +48,14 @@ def test_since_when_executions_are_observed(own_broker: Broker) -> None:
         assert seconds(watching(exporter)["connected_since"]) > seconds(since)
 
 
-def test_task_of_a_killed_worker_is_listed_with_its_id(broker: Broker) -> None:
+def test_task_of_a_killed_worker_is_listed_with_its_id(redis_broker: Broker) -> None:
     with (
-        Worker(broker, "prefork", "other", events=True, queues=("idle",)),
-        Worker(broker, "prefork", "killed", events=True) as worker,
-        Exporter.of(broker, "--worker-timeout", "5", "--app", "project.app:app") as exporter,
+        Worker(redis_broker, "prefork", "other", events=True, queues=("idle",)),
+        Worker(redis_broker, "prefork", "killed", events=True) as worker,
+        Exporter.of(redis_broker, "--worker-timeout", "5", "--app", "project.app:app") as exporter,
     ):
         wait_for(lambda: watching(exporter)["up"])
-        (uuid,) = publish(broker, "sleep", 60)
+        (uuid,) = publish(redis_broker, "sleep", 60)
         wait_for(lambda: exporter.scrape().value("celery_task_running", task="project.sleep") == 1)
         started = time.time()
         worker.kill()
