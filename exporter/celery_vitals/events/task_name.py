@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from celery_vitals.events.saved import restore_attributes, saved_attributes
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.cardinality import OTHER
 from celery_vitals.metrics.series import ValueSeries
 
 _NO_SENT_EVENTS_AFTER = 100
 """Tasks of one name that end without a task-sent event, after which none is expected any more."""
+
+
+_SAVED = (
+    "ended_without_sent", "ends_without_event", "late", "required_visibility_timeout",
+    "sent_event_seen",
+)  # fmt: skip
 
 
 class TaskName:
@@ -69,3 +79,14 @@ class TaskName:
             if OTHER not in series.labels:
                 self._tables[what].remove(series)
         self._last.clear()
+
+    def to_state(self) -> dict[str, Any]:
+        """Return its state as it is saved; the tables have its series."""
+        return saved_attributes(self, _SAVED)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved state, and adopt its series."""
+        restore_attributes(self, _SAVED, state)
+        for what, table in self._tables.items():
+            if table.has(self.label):
+                self._last[what] = table.series(self.label)

@@ -74,7 +74,7 @@ class TaskTables:
             definitions.TASK_END_UNKNOWN.name: -1,
         }
         """Whether a counter adds to the executions that have entered (1) or left (-1)."""
-        self._all: tuple[ValueTable | HistogramTable, ...] = (
+        self.all: tuple[ValueTable | HistogramTable, ...] = (
             self.sent, self.received, self.started, self.succeeded, self.retried, self.rejected,
             self.failed, self.revoked, self.requeued, self.lost, self.found, self.redelivered,
             self.overlapping, self.repeated, self.end_unknown, self.runtime,
@@ -89,4 +89,4 @@ class TaskTables:
 
     def families(self) -> Iterator[Metric]:
         """Return the families of all tables, in the order in which the metrics are declared."""
-        return (table.family() for table in self._all)
+        return (table.family() for table in self.all)

@@ -8,24 +8,68 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import msgspec
 
 from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING, WAITING
 from celery_vitals.events.books import NO_MESSAGE
 from celery_vitals.events.decode import Event, parse_eta
-from celery_vitals.events.deferred_events import DeferredEvents, Handler
+from celery_vitals.events.deferred_events import DeferredEvents, Handler, SavedDeferrals
 from celery_vitals.events.exceptions import exception_class
 from celery_vitals.events.execution import OBSERVED, UNKNOWN_ATTEMPT, Execution
-from celery_vitals.events.executions import Executions
-from celery_vitals.events.ledger import NO_REDELIVERY, Ledger, Redelivery
+from celery_vitals.events.executions import Executions, SavedExecutions
+from celery_vitals.events.executions_copy import ExecutionsCopy
+from celery_vitals.events.ledger import NO_REDELIVERY, Ledger, Redelivery, SavedLedger
+from celery_vitals.events.saved import (
+    Chunk,
+    Find,
+    Reference,
+    References,
+    Restorer,
+    copied_chunk,
+)
 from celery_vitals.events.task_name import TaskName
-from celery_vitals.events.task_series import UNKNOWN, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.task_series import UNKNOWN, SavedIndex, TaskSeries, TaskSeriesIndex
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.metrics.cardinality import FairLock
 from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
+
+
+class SavedTasks(msgspec.Struct):
+    """The tracked tasks as they are saved, besides their executions."""
+
+    index: SavedIndex
+    executions: SavedExecutions
+    deferred: SavedDeferrals
+    ledger: SavedLedger
+    sent_event_seen: bool
+    remembered: tuple[Chunk, Chunk]
+    untracked: Chunk
+    """Executions that others refer to."""
+
+
+@dataclass
+class TasksCopy:
+    """The tracked tasks at one moment."""
+
+    saved: SavedTasks
+    executions: ExecutionsCopy
+    remembered: tuple[list[Execution], list[Execution]]
+    """They have ended, and change no more."""
+
+    def complete(self, references: References) -> SavedTasks:
+        """Return what is saved, the executions that are not tracked included."""
+        new, old = self.remembered
+        self.saved.remembered = copied_chunk(new), copied_chunk(old)
+        self.saved.untracked = copied_chunk(references.untracked)
+        return self.saved
 
 
 class TaskTracker:
@@ -83,6 +127,64 @@ class TaskTracker:
         self.waiting.remove_empty()
         self.ledger.decide(now)
         self._executions.expire(now, self.forget_after)
+
+    # State
+
+    def copy(self, references: References, lock: FairLock) -> TasksCopy:
+        """Return the state as it is now, and begin to copy the executions."""
+        executions = self._executions
+        saved = SavedTasks(
+            self._index.to_state(),
+            executions.to_state(),
+            self.deferred.to_state(),
+            self.ledger.to_state(references),
+            self._sent_event_seen,
+            remembered=(Chunk(), Chunk()),
+            untracked=Chunk(),
+        )
+        return TasksCopy(
+            saved,
+            ExecutionsCopy(executions.firsts(), executions.of, lock),
+            executions.remembered_halves(),
+        )
+
+    def references(self) -> References:
+        """Return an empty set of references to the tracked executions."""
+        return References(self._executions.of)
+
+    def restore(self, state: SavedTasks, chunks: Iterable[Chunk], restorer: Restorer) -> Find:
+        """Continue from a saved state, after the tables; return what finds the executions."""
+        self._index.restore(state.index)
+        waiting: list[Execution] = []
+        for chunk in chunks:
+            for execution in restorer.executions(chunk):
+                self._executions.add(execution, len(self.deferred))
+                if execution.state < ENDED:
+                    execution.series.account.counts[execution.state] += 1
+                else:
+                    self._executions.keep_ended(execution, restorer.at)
+                if _is_in_queue(execution):
+                    waiting.append(execution)
+        for execution in sorted(waiting, key=lambda one: one.seen_at):
+            self.waiting.add(execution.series.labels[1], execution)
+        self._index.restore_accounts(state.index)
+        recent, older = map(restorer.executions, state.remembered)
+        self._executions.restore(state.executions, recent, older)
+        self.deferred.restore(state.deferred, self.handlers, restorer.worker)
+        self._sent_event_seen = state.sent_event_seen
+        untracked = list(restorer.executions(state.untracked))
+
+        def find(reference: Reference) -> Execution | None:
+            uuid, place = reference
+            found = islice(self._executions.of(uuid) if uuid else untracked, place, None)
+            return next(found, None)
+
+        self.ledger.restore(state.ledger, find)
+        return find
+
+    def restorer(self, worker: Callable[[str], WorkerTracker], at: float) -> Restorer:
+        """Return what makes executions again; `at` is when they were saved."""
+        return Restorer(self._index.saved_name, self._index.saved_series, worker, at)
 
     # Event handlers
 
@@ -355,3 +457,12 @@ class TaskTracker:
                     self._new_message(event, worker, name, now)
             if not self.deferred.append(handler, event, worker, at):
                 handler(event, worker, at, now)
+
+
+def _is_in_queue(execution: Execution) -> bool:
+    """Return whether it waits in its queue: one with an ETA is not in its order."""
+    return (
+        execution.sent_event_seen
+        and execution.state <= HELD
+        and 0 < execution.sent_at <= execution.seen_at
+    )
