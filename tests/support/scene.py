@@ -26,7 +26,7 @@ from celery_vitals.workers.task_settings import TaskSettings
 
 NOW = 1_800_000_000.0
 WORKER, PRODUCER = "w@one", "gen1@two"
-CAPS = {"task": 50, "queue": 20, "exception": 20, "worker": 20}
+CAPS = {"task": 50, "queue": 20, "exception": 20, "worker": 20, "producer": 20}
 BUCKETS = (1.0, 10.0, 100.0)
 
 

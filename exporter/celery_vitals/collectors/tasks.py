@@ -242,6 +242,7 @@ def _label_limits(settings: Settings) -> dict[str, int]:
         "queue": settings.max_queue_names,
         "exception": settings.max_exceptions,
         "worker": settings.max_workers,
+        "producer": settings.max_workers,
     }
     if settings.task_label:
         limits[settings.task_label[0]] = settings.max_label_values

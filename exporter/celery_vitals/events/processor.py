@@ -82,6 +82,7 @@ class EventProcessor:
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
         self._task_settings = task_settings or TaskSettings()
+        tasks.max_retries = self._task_settings.max_retries
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
@@ -261,6 +262,9 @@ class EventProcessor:
         for queue, since in self._tasks.waiting.oldest():
             if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
                 yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+        retries = self._tasks.chord_unlocks.max_retries
+        if retries is not None:
+            yield definitions.CHORD_UNLOCK_RETRIES(retries)
         yield from self._tasks.ledger.samples()
         yield from self._worker_samples()
         yield from self._running_samples()

@@ -15,8 +15,8 @@ _NO_SENT_EVENTS_AFTER = 100
 
 
 _SAVED = (
-    "ended_without_sent", "ends_without_event", "late", "required_visibility_timeout",
-    "sent_event_seen",
+    "ended_without_sent", "ends_without_event", "highest_retried", "late", "only_producer",
+    "required_visibility_timeout", "sent_event_seen", "unregistered",
 )  # fmt: skip
 
 
@@ -26,13 +26,18 @@ class TaskName:
     __slots__ = (
         "_last",
         "_tables",
+        "_unregistered",
+        "_unregistered_table",
         "ended_without_sent",
         "ends_without_event",
+        "highest_retried",
         "label",
         "late",
+        "only_producer",
         "receiver",
         "required_visibility_timeout",
         "sent_event_seen",
+        "unregistered",
     )
 
     def __init__(self, label: str, tables: TaskTables) -> None:
@@ -45,10 +50,18 @@ class TaskName:
         """Number of tasks that ended without a task-sent event."""
         self.late: bool | None = None
         """Whether it is acknowledged after its end; None while unknown."""
+        self.highest_retried = -1
+        """Highest number of retries before an execution that was retried once more."""
+        self.only_producer: str | None = None
+        """Host of all its task-sent events; empty where there are several; None before one."""
+        self.unregistered = False
+        """Whether a worker has discarded one since it has no task of this name."""
         self.required_visibility_timeout = 0.0
         """Longest seconds from a delivery to the end, once a visibility timeout was shorter."""
         self.sent_event_seen = False
         """Whether producers send task-sent events for this name, so that waiting for one pays."""
+        self._unregistered_table = tables.unregistered
+        self._unregistered: dict[str, ValueSeries] = {}
         self._tables = {
             "sent": tables.last_sent,
             "succeeded": tables.last_succeeded,
@@ -65,6 +78,14 @@ class TaskName:
         """Record the time from a delivery to its end, where the visibility timeout is too short."""
         self.required_visibility_timeout = max(self.required_visibility_timeout, seconds)
 
+    def count_unregistered(self, producer: str) -> None:
+        """Count a message that a worker has discarded, since it has no task of this name."""
+        series = self._unregistered.get(producer)
+        if series is None:
+            series = self._unregistered_table.series(self.label, producer)
+            self._unregistered[producer] = series
+        series.value += 1
+
     def set_last(self, what: str, at: float) -> None:
         """Record the time of an event, unless a later one is recorded."""
         series = self._last.get(what)
@@ -79,6 +100,10 @@ class TaskName:
             if OTHER not in series.labels:
                 self._tables[what].remove(series)
         self._last.clear()
+        for series in self._unregistered.values():
+            if OTHER not in series.labels:
+                self._unregistered_table.remove(series)
+        self._unregistered.clear()
 
     def to_state(self) -> dict[str, Any]:
         """Return its state as it is saved; the tables have its series."""

@@ -16,6 +16,7 @@ import msgspec
 
 from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING, WAITING
 from celery_vitals.events.books import NO_MESSAGE
+from celery_vitals.events.chord_unlocks import CHORD_UNLOCK, ChordUnlocks
 from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler, SavedDeferrals
 from celery_vitals.events.exceptions import exception_class
@@ -33,6 +34,7 @@ from celery_vitals.events.saved import (
 )
 from celery_vitals.events.task_name import TaskName
 from celery_vitals.events.task_series import UNKNOWN, SavedIndex, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.unregistered_tasks import UnregisteredTasks, unregistered_name
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics.cardinality import FairLock
@@ -40,6 +42,8 @@ from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
+
+_NO_MORE_RETRIES = "MaxRetriesExceededError"
 
 
 class SavedTasks(msgspec.Struct):
@@ -92,6 +96,10 @@ class TaskTracker:
         self.deferred = DeferredEvents()
         """The sender of an event to a handler adds it here instead, if others of its task are."""
         self.waiting = WaitingTasks(self._executions)
+        self.chord_unlocks = ChordUnlocks()
+        self.max_retries: Callable[[str], float | None] = lambda _: None
+        """Returns how often a task is retried: infinite without a limit; None if unknown."""
+        self._unregistered = UnregisteredTasks()
         self._sent_event_seen = False
         self.handlers: dict[str, Handler] = {
             "task-sent": self._sent,
@@ -125,6 +133,8 @@ class TaskTracker:
         while (uuid := self.deferred.pop_due(now)) is not None:
             self._count_deferred(uuid, now, timed_out=True)
         self.waiting.remove_empty()
+        self.chord_unlocks.expire(now - self.forget_after)
+        self._unregistered.expire(now)
         self.ledger.decide(now)
         self._executions.expire(now, self.forget_after)
 
@@ -192,6 +202,10 @@ class TaskTracker:
         name = self._index.name(event.name)
         name.sent_event_seen = self._sent_event_seen = True
         name.set_last("sent", at)
+        if name.only_producer != producer.name:
+            name.only_producer = producer.name if name.only_producer is None else ""
+        if not name.receiver or name.unregistered:
+            self._unregistered.sent(event.uuid, producer.name)
         since = at
         if event.eta:
             since = max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
@@ -285,6 +299,8 @@ class TaskTracker:
         # versions do not.  Only with late acknowledgement its task-rejected event follows.
         rejects = exception == "Reject" and not (event.exception or "").startswith("Reject(")
         started = exception != "NotRegistered"
+        if not (started or self._is_new_discard(event, worker, now)):
+            return
         running = self._executions.running(event.uuid, worker)
         # Where a failure is not acknowledged, it is rejected first, then it fails.
         execution = None
@@ -303,6 +319,8 @@ class TaskTracker:
             return
         execution.state = FAILED
         series.counter("failed", exception).value += 1
+        if exception == _NO_MORE_RETRIES or self._was_last_retry(execution):
+            series.counter("retries_exhausted").value += 1
         if exception == "WorkerLostError":
             self.ledger.child_killed(execution, now)
         execution.name.set_last("failed", at)
@@ -312,7 +330,11 @@ class TaskTracker:
     def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         running = self._executions.running(event.uuid, worker)
         execution = self._end(running, event, worker, now)
-        self._series(execution, worker).retried.value += 1
+        series, name = self._series(execution, worker), execution.name
+        series.retried.value += 1
+        name.highest_retried = max(name.highest_retried, execution.attempt)
+        if name.label == CHORD_UNLOCK:
+            self.chord_unlocks.retried(event.uuid, execution.attempt + 1, now)
 
     def _revoked(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         reason = "terminated" if event.terminated else "expired" if event.expired else "revoked"
@@ -357,7 +379,32 @@ class TaskTracker:
             execution.release()
         return execution
 
+    def _was_last_retry(self, execution: Execution) -> bool:
+        """Return whether an execution was the last retry that the settings of its task permit.
+
+        Not where one with as many was retried: a call of `retry` has another limit.
+        """
+        name, attempt = execution.name, execution.attempt
+        if not name.highest_retried < attempt or attempt <= 0:
+            return False
+        return bool(attempt == self.max_retries(name.label))
+
     # Executions
+
+    def _is_new_discard(self, event: Event, worker: WorkerTracker, now: float) -> bool:
+        """Count a message that was discarded, since its task is not registered.
+
+        Return whether the event is no duplicate.
+        """
+        raw = unregistered_name(event)
+        if raw is None:
+            return True
+        name = self._index.name(raw)
+        if not self._unregistered.discarded(event, name, now):
+            return False
+        if self._executions.last(event.uuid) is None:
+            self._new_message(event, worker, name, now)
+        return True
 
     def _new_message(
         self, event: Event, worker: WorkerTracker, name: TaskName, now: float
@@ -434,6 +481,7 @@ class TaskTracker:
                 self._executions.add(execution, len(self.deferred))
         worker.running.pop(execution, None)
         execution.worker = worker
+        self.chord_unlocks.retries.pop(event.uuid, None)
         if execution.state > RUNNING or execution.starts > 1 or self._pairs:
             self.ledger.ended(execution, event, worker, now)
         execution.move(ENDED)

@@ -73,7 +73,7 @@ class WorkerEvents:
         if producer is None:
             if len(self._producers) >= self._max_workers:
                 self._producers.clear()
-            producer = self._producers[machine] = WorkerTracker("", 0.0)
+            producer = self._producers[machine] = WorkerTracker(label_text(machine), 0.0)
         return producer
 
     def observe_clock(self, sender: WorkerTracker, timestamp: float, arrived: float) -> None:
