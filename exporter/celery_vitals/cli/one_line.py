@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from importlib import import_module
+from typing import IO, Any, cast
 
 import click
 
+from celery_vitals._version import __version__
 from celery_vitals.errors import ConfigError
 from celery_vitals.secrets import Redactor
 from celery_vitals.settings.click_options import ClickOption, usage_message
@@ -15,6 +17,10 @@ from celery_vitals.settings.click_options import ClickOption, usage_message
 PROGRAM = "celery-vitals"
 SECRETS = f"{__name__}.secrets"
 """The key of `Context.meta` under which a command registers the secrets to redact."""
+
+version_option = click.version_option(
+    __version__, prog_name=PROGRAM, message="%(prog)s %(version)s"
+)
 
 
 class OneLineError(click.ClickException):
@@ -84,9 +90,26 @@ class OneLineCommand(click.Command):
 
 
 class OneLineGroup(click.Group):
-    """A group of commands with one-line errors."""
+    """A group of commands with one-line errors, each in a module of its name.
 
-    command_class = OneLineCommand
+    A module is imported when its command is used: they depend on different libraries.
+    """
+
+    def __init__(self, *args: Any, modules: Sequence[str], package: str, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self._modules = tuple(modules)
+        self._package = package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return sorted(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._modules:
+            return None
+        module = import_module(f"{self._package}.{cmd_name}")
+        return cast("click.Command", getattr(module, cmd_name))
 
     def make_context(
         self,

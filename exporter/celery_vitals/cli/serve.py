@@ -10,8 +10,7 @@ from celery import Celery
 from celery.bin.base import CLIContext
 
 from celery_vitals import logging as logs
-from celery_vitals._version import __version__
-from celery_vitals.cli.one_line import PROGRAM, SECRETS, OneLineCommand
+from celery_vitals.cli.one_line import SECRETS, OneLineCommand, version_option
 from celery_vitals.settings import Settings
 from celery_vitals.settings.app_configuration import has_broker
 from celery_vitals.settings.celery_app import load_app, load_configuration, secrets_of
@@ -32,11 +31,6 @@ _EPILOG = (
     f" {ENVIRONMENT_PREFIX}WEB_LISTEN_ADDRESS) and a key of the configuration file"
     " (web.listen-address). Precedence: flag, environment variable, configuration file, Celery app."
 )
-
-version_option = click.version_option(
-    __version__, prog_name=PROGRAM, message="%(prog)s %(version)s"
-)
-
 
 @click.command(
     cls=OneLineCommand,
