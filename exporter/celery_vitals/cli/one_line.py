@@ -1,4 +1,4 @@
-"""Commands whose errors are one line without secrets, with exit code 2."""
+"""Commands whose errors are one line without secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 import click
 
 from celery_vitals._version import __version__
-from celery_vitals.errors import ConfigError
+from celery_vitals.errors import VitalsError
 from celery_vitals.secrets import Redactor
 from celery_vitals.settings.click_options import ClickOption, usage_message
 
@@ -39,17 +39,21 @@ class OneLineError(click.ClickException):
 
 
 @contextmanager
-def _one_line(ctx: click.Context | None = None) -> Iterator[None]:
+def _one_line(
+    kind: type[OneLineError] = OneLineError, ctx: click.Context | None = None
+) -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise OneLineError(usage_message(error), ctx or error.ctx) from None
-    except ConfigError as error:
-        raise OneLineError(str(error), ctx) from None
+        raise kind(usage_message(error), ctx or error.ctx) from None
+    except VitalsError as error:
+        raise kind(str(error), ctx) from None
 
 
 class OneLineCommand(click.Command):
     """A command with one-line errors, whose help shows the options by group."""
+
+    error: type[OneLineError] = OneLineError
 
     def make_context(
         self,
@@ -59,7 +63,7 @@ class OneLineCommand(click.Command):
         **extra: Any,
     ) -> click.Context:
         """Parse the arguments."""
-        with _one_line():
+        with _one_line(self.error):
             return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -73,7 +77,7 @@ class OneLineCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run."""
-        with _one_line(ctx):
+        with _one_line(self.error, ctx):
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -124,5 +128,5 @@ class OneLineGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run."""
-        with _one_line(ctx):
+        with _one_line(ctx=ctx):
             return super().invoke(ctx)
