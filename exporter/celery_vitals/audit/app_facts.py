@@ -10,8 +10,8 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from celery_vitals.audit.evidence import Source
 from celery_vitals.audit.facts import Facts, ScheduleEntry, TaskFacts, number
-from celery_vitals.audit.findings import Source
 from celery_vitals.queue_names import is_internal
 from celery_vitals.secrets import Redactor
 
@@ -29,16 +29,22 @@ def import_tasks(app: Celery) -> str:
     return ""
 
 
+def _own(task: Any, attribute: str, default: Any) -> float | None:
+    """Return a limit of a task; None where it is the one of the settings."""
+    value = getattr(task, attribute, None)
+    return None if value is None or value == default else number(value)
+
+
 def task_facts(app: Celery) -> dict[str, TaskFacts]:
     """Return the tasks of an app, without Celery's own."""
     return {
-        name: _task(name, task)
+        name: _task(name, task, app.conf)
         for name, task in sorted(app.tasks.items())
         if not name.startswith(_BUILT_IN)
     }
 
 
-def _task(name: str, task: Any) -> TaskFacts:
+def _task(name: str, task: Any, conf: Any) -> TaskFacts:
     def value(attribute: str) -> Any:
         return getattr(task, attribute, None)
 
@@ -60,8 +66,8 @@ def _task(name: str, task: Any) -> TaskFacts:
         default_retry_delay=delay,
         retry_backoff_max=number(value("retry_backoff_max") or 600) if backoff else None,
         retries_automatically=bool(value("autoretry_for")),
-        time_limit=number(value("time_limit")),
-        soft_time_limit=number(value("soft_time_limit")),
+        time_limit=_own(task, "time_limit", conf.task_time_limit),
+        soft_time_limit=_own(task, "soft_time_limit", conf.task_soft_time_limit),
         rate_limit=str(value("rate_limit")) if value("rate_limit") else None,
         priority=number(value("priority")),
     )
@@ -96,7 +102,9 @@ def _pairs(table: Any) -> Iterator[tuple[Any, Any]]:
         yield table[0], table[1]
 
 
-def schedule_of(schedule: Any, routes: Mapping[str, str], default: str) -> tuple[ScheduleEntry, ...]:
+def schedule_of(
+    schedule: Any, routes: Mapping[str, str], default: str
+) -> tuple[ScheduleEntry, ...]:
     """Return the entries of a beat schedule; their arguments are not read."""
     entries = schedule.items() if isinstance(schedule, Mapping) else ()
     return tuple(
@@ -131,10 +139,9 @@ def _interval(schedule: Any) -> float | None:
     if isinstance(every, (int, float, timedelta)):
         return number(every)
     minute, hour = getattr(schedule, "minute", None), getattr(schedule, "hour", None)
-    if isinstance(minute, (set, frozenset)) and isinstance(hour, (set, frozenset)):
-        if len(minute) == 60 and len(hour) == 24:  # crontab(): every minute
-            return 60.0
-    return None
+    sets = isinstance(minute, (set, frozenset)) and isinstance(hour, (set, frozenset))
+    every_minute = sets and len(minute or ()) == 60 and len(hour or ()) == 24
+    return 60.0 if every_minute else None
 
 
 def app_part(app: Celery, facts: Facts) -> dict[str, Any]:
@@ -158,5 +165,5 @@ def app_part(app: Celery, facts: Facts) -> dict[str, Any]:
             for name, queue in queues.items()
             if queue.exchange is not None and queue.exchange.type == "direct"
         ),
-        "gaps": {**facts.gaps, **({Source.TASKS: problem} if problem else {})},
+        "gaps": {**facts.gaps, **({Source.ALL_TASKS: problem} if problem else {})},
     }

@@ -63,9 +63,9 @@ def _prefix(settings: Iterable[str]) -> str:
     """Return the prefix of Django's settings, where names with it are among them."""
     old, new = celery_internals.old_setting_names(), celery_internals.celery_defaults()
     for key in settings:
-        if key.startswith(_PREFIX) and key not in old:
-            if key.removeprefix(_PREFIX).lower() in new:
-                return _PREFIX
+        name = key.removeprefix(_PREFIX).lower()
+        if key.startswith(_PREFIX) and key not in old and name in new:
+            return _PREFIX
     return ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from celery_vitals.audit.findings import Evidence, Source
+from celery_vitals.audit.evidence import Evidence, Source
 from celery_vitals.brokers.server_facts import ServerFacts
 
 _NAMES_SHOWN = 3
@@ -46,6 +46,14 @@ class Configuration:
         if self.prefix:
             return f"{self.prefix}{name.upper()} = {value!r}"
         return f"app.conf.{name} = {value!r}"
+
+    def options_line(self, name: str, options: Mapping[str, object]) -> str:
+        """Return the line that sets some options of a setting, and keeps its others."""
+        others = set(self.mapping(name)) - set(options)
+        spelled = f"{self.prefix}{name.upper()}" if self.prefix else f"app.conf.{name}"
+        kept = [f"**{spelled}"] if others else []
+        pairs = [f"{option!r}: {value!r}" for option, value in options.items()]
+        return f"{spelled} = {{{', '.join([*kept, *pairs])}}}"
 
     def evidence(self, *names: str) -> tuple[Evidence, ...]:
         """Return the values of settings as evidence."""
@@ -220,7 +228,14 @@ class Facts:
 
     def line(self, name: str, value: object) -> str:
         """Return the line that sets a setting in this project."""
-        return self.conf.line(name, value) if self.conf else f"app.conf.{name} = {value!r}"
+        return (self.conf or _UNKNOWN).line(name, value)
+
+    def options_line(self, name: str, options: Mapping[str, object]) -> str:
+        """Return the line that sets some options of a setting in this project."""
+        return (self.conf or _UNKNOWN).options_line(name, options)
+
+
+_UNKNOWN = Configuration("", {}, frozenset())
 
 
 def number(value: Any) -> float | None:

@@ -4,64 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from celery_vitals.audit.facts import Facts
+from celery_vitals.audit.evidence import Evidence, Severity, Source
+from celery_vitals.audit.facts import Facts
 
 SETTINGS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/configuration.html"
-
-
-class Severity(str, Enum):
-    """The weight of a finding."""
-
-    ERROR = "error"
-    """Does not work, or loses or repeats tasks."""
-    WARNING = "warning"
-    """Fails under load, at an outage or at an upgrade."""
-    INFO = "info"
-    """A choice that is worth to be made on purpose."""
-
-    @property
-    def rank(self) -> int:
-        """The position in lists: 0 is the worst."""
-        return list(Severity).index(self)
-
-
-class Source(str, Enum):
-    """Where facts come from."""
-
-    SETTINGS = "settings"
-    """Celery's settings: of the app, or of workers."""
-    TASKS = "tasks"
-    """The classes of the tasks."""
-    WORKERS = "workers"
-    """The replies of workers."""
-    VERSIONS = "versions"
-    """The versions that workers report."""
-    BROKER = "broker"
-    """The URL of the broker and its options."""
-    REDIS = "redis"
-    """What INFO returns."""
-    REDIS_CONFIG = "redis_config"
-    """What CONFIG GET returns."""
-    REDIS_ETA = "redis_eta"
-    """The ETAs of messages that workers hold."""
-    RABBITMQ = "rabbitmq"
-    """The version in RabbitMQ's greeting."""
-    MANAGEMENT = "management"
-    """RabbitMQ's management API."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One value that a finding is derived from."""
-
-    name: str
-    value: str
-    source: str
-    """The app, worker, task or server that has the value."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +16,7 @@ class Problem:
     """What a rule finds; its declaration has the rest."""
 
     subject: str
-    """A setting, a task, a queue, a worker or a server: with the code, the identity of a finding."""
+    """A setting, task, queue, worker or server: with the code, the identity of a finding."""
     message: str
     fix: str
     """A line to paste."""
@@ -78,7 +25,7 @@ class Problem:
     """None: that of the rule."""
 
 
-RuleFunction = Callable[["Facts"], Iterable[Problem]]
+RuleFunction = Callable[[Facts], Iterable[Problem]]
 
 
 @dataclass(frozen=True)
@@ -93,6 +40,11 @@ class Rule:
     needs: tuple[Source, ...]
     """The facts without which it cannot be checked."""
     function: RuleFunction
+
+    @property
+    def module(self) -> str:
+        """The module that declares it, without its package."""
+        return self.function.__module__.rpartition(".")[2]
 
     @property
     def title(self) -> str:

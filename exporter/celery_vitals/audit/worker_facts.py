@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,7 @@ COMMANDS = (
     Command("report"),
 )
 CONF = Command("conf")
+VisibilityTimeout = Callable[[Mapping[str, Any]], float | None]
 
 
 def replies_of(answers: Iterable[Answer], method: str) -> dict[str, Any]:
@@ -51,41 +52,37 @@ def replies_of(answers: Iterable[Answer], method: str) -> dict[str, Any]:
     }
 
 
-def workers_of(answers: Iterable[Answer]) -> tuple[WorkerFacts, ...]:
-    """Combine the replies of each worker."""
+def workers_of(
+    answers: Iterable[Answer], visibility_timeout: VisibilityTimeout
+) -> tuple[WorkerFacts, ...]:
+    """Combine the replies of each worker.
+
+    `visibility_timeout` returns the one that transport options cause, if the broker has any.
+    """
     answers = list(answers)
     pids: defaultdict[str, set[int]] = defaultdict(set)
     for one in answers:
-        if one.method == "stats" and isinstance(one.body, dict):
-            if isinstance(one.body.get("pid"), int):
-                pids[label_text(one.worker)].add(one.body["pid"])
+        pid = one.body.get("pid") if isinstance(one.body, dict) else None
+        if one.method == "stats" and isinstance(pid, int):
+            pids[label_text(one.worker)].add(pid)
     queues, tasks = replies_of(answers, "active_queues"), replies_of(answers, "registered")
     reports = replies_of(answers, "report")
     found: list[WorkerFacts] = []
     for name, body in sorted(replies_of(answers, "stats").items()):
-        worker = _of_stats(name, body)
+        worker = _of_stats(name, body, visibility_timeout)
         if worker is not None:
             worker = _with_queues(worker, queues.get(name))
             worker = _with_tasks(worker, tasks.get(name))
-            worker = _with_versions(worker, replies_of_report(answers, name) or reports.get(name))
+            worker = _with_versions(worker, reports.get(name))
             found.append(replace(worker, pids=frozenset(pids[name])))
     return tuple(found)
 
 
-def replies_of_report(answers: Iterable[Answer], worker: str) -> str:
-    """Return the text of a worker's reply to `report`, which has the form of an error or not."""
-    for one in answers:
-        if one.method == "report" and one.worker == worker and isinstance(one.body, dict):
-            return str(one.body.get("ok") or "")
-    return ""
-
-
-def _of_stats(name: str, body: Any) -> WorkerFacts | None:
+def _of_stats(name: str, body: Any, visibility_timeout: VisibilityTimeout) -> WorkerFacts | None:
     stats = Stats.parse(body)
     if stats is None:
         return None
-    pool, broker = body["pool"], body.get("broker")
-    options = broker.get("transport_options") if isinstance(broker, dict) else None
+    pool, options = body["pool"], stats.transport_options
     limits = pool.get("timeouts")
     hard = limits[1] if isinstance(limits, (list, tuple)) and len(limits) == 2 else None
     return WorkerFacts(
@@ -96,9 +93,7 @@ def _of_stats(name: str, body: Any) -> WorkerFacts | None:
         time_limit=number(hard),
         max_tasks_per_child=number(pool.get("max-tasks-per-child")),
         autoscales=isinstance(body.get("autoscaler"), dict),
-        visibility_timeout=number(options.get("visibility_timeout"))
-        if isinstance(options, dict)
-        else None,
+        visibility_timeout=visibility_timeout(options) if options is not None else None,
         accepted=stats.accepted,
     )
 
@@ -132,7 +127,8 @@ def _with_tasks(worker: WorkerFacts, body: Any) -> WorkerFacts:
     return replace(worker, tasks=frozenset(label_text(one["name"]) for one in parsed if one))
 
 
-def _with_versions(worker: WorkerFacts, report: Any) -> WorkerFacts:
+def _with_versions(worker: WorkerFacts, body: Any) -> WorkerFacts:
+    report = body.get("ok") if isinstance(body, dict) else None
     found = _VERSIONS.search(report) if isinstance(report, str) else None
     if found is None:
         return worker

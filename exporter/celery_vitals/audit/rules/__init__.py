@@ -35,3 +35,4 @@ MODULES = (
     security,
     settings,
 )
+MODULE_NAMES = [module.__name__.rpartition(".")[2] for module in MODULES]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Severity, Source
 from celery_vitals.audit.facts import Facts
-from celery_vitals.audit.findings import Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 
 @rule(
     "retry_on_startup_unset",
     Severity.INFO,
     Source.SETTINGS,
-    risk="Celery 6 does not retry the first connection by broker_connection_retry any more: a worker"
-    " that starts before the broker ends.",
+    risk="Celery 6 does not retry the first connection by broker_connection_retry any more: a"
+    " worker that starts before the broker ends.",
     link="broker_connection_retry_on_startup",
 )
 def retry_on_startup_unset(facts: Facts) -> Iterator[Problem]:
@@ -21,9 +22,7 @@ def retry_on_startup_unset(facts: Facts) -> Iterator[Problem]:
     for conf in facts.configurations:
         name = "broker_connection_retry_on_startup"
         if name in conf.values and conf.get(name) is None:
-            yield Problem(
-                name, f"{name} is not set", conf.line(name, True), conf.evidence(name)
-            )
+            yield Problem(name, f"{name} is not set", conf.line(name, True), conf.evidence(name))
 
 
 @rule(

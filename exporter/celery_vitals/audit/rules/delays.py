@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, TaskFacts, names, seconds
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _REDIS_PAGE = (
     "https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html"
@@ -32,19 +33,7 @@ def _longer(value: float) -> int:
 
 
 def _option(facts: Facts, value: int) -> str:
-    conf = facts.conf
-    options = dict(conf.mapping("broker_transport_options")) if conf else {}
-    kept = {
-        name: one
-        for name, one in options.items()
-        if isinstance(one, (int, float, bool)) and name != "visibility_timeout"
-    }
-    more = ", **app.conf.broker_transport_options" if len(options) > len(kept) + 1 else ""
-    body = ", ".join(f"{n!r}: {v!r}" for n, v in {**kept, "visibility_timeout": value}.items())
-    text = f"{{{body}}}"
-    if more:
-        text = "{**app.conf.broker_transport_options, 'visibility_timeout': %d}" % value
-    return facts.line("broker_transport_options", {}).replace("{}", text)
+    return facts.options_line("broker_transport_options", {"visibility_timeout": value})
 
 
 def _timeout_evidence(facts: Facts, timeout: float) -> Evidence:
@@ -292,9 +281,7 @@ def eta_on_quorum_queue(facts: Facts) -> Iterator[Problem]:
         for name, arguments in facts.declared_queues.items()
         if arguments.get("x-queue-type") == "quorum" and name in facts.direct_queues
     }
-    consumed = {
-        name for one in facts.workers for name in one.quorum_queues & one.direct_queues
-    }
+    consumed = {name for one in facts.workers for name in one.quorum_queues & one.direct_queues}
     if not facts.broker or facts.broker.kind != "amqp" or not declared | consumed:
         return
     queue = sorted(declared | consumed)[0]

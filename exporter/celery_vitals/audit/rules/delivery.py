@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, names
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _TRANSIENT = (1, "1", "transient")
 
@@ -99,9 +100,7 @@ def reject_on_worker_lost_unlimited(facts: Facts) -> Iterator[Problem]:
 def reject_without_acks_late(facts: Facts) -> Iterator[Problem]:
     """reject_on_worker_lost is set where messages are acknowledged early."""
     found = [
-        one
-        for one in facts.tasks.values()
-        if one.reject_on_worker_lost and one.acks_late is False
+        one for one in facts.tasks.values() if one.reject_on_worker_lost and one.acks_late is False
     ]
     if found:
         first = min(found, key=lambda one: one.name)
@@ -124,9 +123,7 @@ def reject_without_acks_late(facts: Facts) -> Iterator[Problem]:
 def timeout_requeues(facts: Facts) -> Iterator[Problem]:
     """Tasks with a time limit are requeued when they exceed it."""
     found = [
-        one
-        for one in facts.late_tasks
-        if one.acks_on_timeout is False and facts.time_limit(one)
+        one for one in facts.late_tasks if one.acks_on_timeout is False and facts.time_limit(one)
     ]
     if found:
         first = min(found, key=lambda one: one.name)
@@ -299,6 +296,6 @@ def publishes_not_confirmed(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "broker_transport_options",
                 "confirm_publish is off",
-                conf.line("broker_transport_options", {"confirm_publish": True}),
+                conf.options_line("broker_transport_options", {"confirm_publish": True}),
                 (Evidence("confirm_publish", "False", conf.source),),
             )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, counted, names, seconds
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _LONG = 300.0
 """Seconds: above, a task that waits behind another one inside a worker waits for long."""
@@ -13,9 +14,7 @@ _FEW_SLOTS = 16
 _NO_LIMITS = ("threads", "solo")
 """Pools that cannot interrupt a task."""
 _LIMITS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits"
-_PREFETCH_PAGE = (
-    "https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits"
-)
+_PREFETCH_PAGE = "https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, names
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _PAGE = "https://docs.celeryq.dev/en/stable/userguide/routing.html#rabbitmq-message-priorities"
 _REDIS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities"
@@ -31,8 +32,8 @@ def _uses(facts: Facts) -> Evidence | None:
     Severity.WARNING,
     Source.BROKER,
     Source.SETTINGS,
-    risk="RabbitMQ ignores the priority of a message in a queue without x-max-priority: urgent tasks"
-    " wait behind all others.",
+    risk="RabbitMQ ignores the priority of a message in a queue without x-max-priority: urgent"
+    " tasks wait behind all others.",
     link=_PAGE,
 )
 def priority_without_queue_support(facts: Facts) -> Iterator[Problem]:
@@ -70,7 +71,7 @@ def queue_max_priority_without_effect(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "task_queue_max_priority",
                 f"task_queue_max_priority has no effect on {_kind(facts)}",
-                conf.line(
+                conf.options_line(
                     "broker_transport_options",
                     {"priority_steps": [0, 3, 6, 9], "queue_order_strategy": "priority"},
                 ),
@@ -99,7 +100,7 @@ def redis_priority_order(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "broker_transport_options",
             f"{worker.name} takes from {names(worker.queues or ())} in turn",
-            conf.line("broker_transport_options", {"queue_order_strategy": "priority"}),
+            conf.options_line("broker_transport_options", {"queue_order_strategy": "priority"}),
             (
                 used,
                 Evidence("queue_order_strategy", "round_robin", conf.source),

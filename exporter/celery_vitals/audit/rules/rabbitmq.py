@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, names
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 from celery_vitals.audit.rules.delays import version
 from celery_vitals.brokers.server_facts import DeclaredQueue
 from celery_vitals.queue_names import is_internal

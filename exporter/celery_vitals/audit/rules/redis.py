@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, counted
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _EVICTION_PAGE = (
     "https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html"
@@ -13,7 +14,9 @@ _EVICTION_PAGE = (
 )
 _PERSISTENCE_PAGE = "https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/"
 _ADMIN_PAGE = "https://redis.io/docs/latest/operate/oss_and_stack/management/admin/"
-_CLIENTS_PAGE = "https://redis.io/docs/latest/develop/reference/clients/#maximum-concurrent-connected-clients"
+_CLIENTS_PAGE = (
+    "https://redis.io/docs/latest/develop/reference/clients/#maximum-concurrent-connected-clients"
+)
 _KEEPS = "noeviction"
 _NEAR = 0.8
 _FULL = 0.95
@@ -89,8 +92,8 @@ def redis_memory_near_limit(facts: Facts) -> Iterator[Problem]:
     "redis_memory_unlimited",
     Severity.INFO,
     Source.REDIS,
-    risk="Redis grows until the kernel or the container kills it; without persistence, all tasks are"
-    " lost then.",
+    risk="Redis grows until the kernel or the container kills it; without persistence, all tasks"
+    " are lost then.",
     link=_ADMIN_PAGE,
 )
 def redis_memory_unlimited(facts: Facts) -> Iterator[Problem]:
@@ -134,8 +137,8 @@ def redis_not_persistent(facts: Facts) -> Iterator[Problem]:
     "redis_snapshots_only",
     Severity.INFO,
     Source.REDIS_CONFIG,
-    risk="A crash of Redis loses the tasks of the minutes since the last snapshot, and repeats those"
-    " that were done since.",
+    risk="A crash of Redis loses the tasks of the minutes since the last snapshot, and repeats"
+    " those that were done since.",
     link=_PERSISTENCE_PAGE,
 )
 def redis_snapshots_only(facts: Facts) -> Iterator[Problem]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _BACKENDS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/tasks.html#result-backends"
-_CHORDS_PAGE = (
-    "https://docs.celeryq.dev/en/stable/userguide/canvas.html#chord-important-notes"
-)
+_CHORDS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/canvas.html#chord-important-notes"
 _UNLOCK = "celery.chord_unlock"
 _DATABASES = ("db", "database", "sqlalchemy", "django-db", "django_celery_results.backends")
 _OWN_EXPIRY = ("", "rpc", "amqp", "cache", "memory", "s3", "file", "django-cache")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, names
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _ROUTING_PAGE = "https://docs.celeryq.dev/en/stable/userguide/routing.html"
 
@@ -101,7 +102,7 @@ def route_queue_undeclared(facts: Facts) -> Iterator[Problem]:
     "route_of_unknown_task",
     Severity.INFO,
     Source.SETTINGS,
-    Source.TASKS,
+    Source.ALL_TASKS,
     risk="A route with a misspelled name has no effect: the task goes to the default queue.",
     link="task_routes",
 )
@@ -124,7 +125,7 @@ def route_of_unknown_task(facts: Facts) -> Iterator[Problem]:
     "annotation_of_unknown_task",
     Severity.WARNING,
     Source.SETTINGS,
-    Source.TASKS,
+    Source.ALL_TASKS,
     risk="An annotation with a misspelled name has no effect: the task runs without its limits.",
     link="task_annotations",
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, names, seconds
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 
 _BEAT_PAGE = "https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html#entries"
 _SHORT = 60.0
@@ -16,7 +17,7 @@ _SHORT = 60.0
     "beat_task_unregistered",
     Severity.ERROR,
     Source.SETTINGS,
-    Source.TASKS,
+    Source.ALL_TASKS,
     risk="Every message of the entry is discarded by the worker with a NotRegistered error.",
     link=_BEAT_PAGE,
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 from celery_vitals.third_party.kombu_internals import serializer_name
 
 _SECURITY_PAGE = "https://docs.celeryq.dev/en/stable/userguide/security.html"
@@ -23,8 +24,8 @@ def _serializers(value: object) -> set[str]:
     "pickle_accepted",
     Severity.WARNING,
     Source.SETTINGS,
-    risk="A client that can write to the broker or the result backend can run any code in workers and"
-    " clients.",
+    risk="A client that can write to the broker or the result backend can run any code in workers"
+    " and clients.",
     link=f"{_SECURITY_PAGE}#serializers",
 )
 def pickle_accepted(facts: Facts) -> Iterator[Problem]:
@@ -101,7 +102,7 @@ def password_in_clear_text(facts: Facts) -> Iterator[Problem]:
         fix = (
             facts.line("broker_url", f"{secure}://USER:PASSWORD@{broker.host}")
             if secure
-            else facts.line("broker_use_ssl", {"ssl_cert_reqs": "required"})
+            else facts.options_line("broker_use_ssl", {"ssl_cert_reqs": "required"})
         )
         yield Problem(
             "broker_url",
@@ -171,7 +172,7 @@ def broker_certificate_unverified(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "broker_use_ssl",
             f"the certificate {broker.unverified}",
-            facts.line("broker_use_ssl", option),
+            facts.options_line("broker_use_ssl", option),
             (Evidence("broker_url", broker.address, _source(facts)),),
         )
 
@@ -189,7 +190,7 @@ def backend_certificate_unverified(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "redis_backend_use_ssl",
             f"the certificate of {facts.backend_address} is not verified",
-            facts.line("redis_backend_use_ssl", {"ssl_cert_reqs": "required"}),
+            facts.options_line("redis_backend_use_ssl", {"ssl_cert_reqs": "required"}),
             (Evidence("result_backend", facts.backend_address, _source(facts)),),
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, names
-from celery_vitals.audit.findings import SETTINGS_PAGE, Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import SETTINGS_PAGE, Problem, rule
 from celery_vitals.third_party import celery_internals
 
 _SIMILAR = 0.85
@@ -133,9 +134,7 @@ def setting_deprecated(facts: Facts) -> Iterator[Problem]:
     for conf in facts.configurations:
         for name, (removed, instead) in celery_internals.deprecated_settings().items():
             if name in conf.explicit:
-                fix = " and ".join(
-                    conf.line(one, conf.get(name)) for one in instead.split(" and ")
-                )
+                fix = " and ".join(conf.line(one, conf.get(name)) for one in instead.split(" and "))
                 yield Problem(
                     name,
                     f"{name} is deprecated and will be removed in Celery {removed}",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from celery_vitals.audit.facts import Facts, names
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.evidence import Evidence, Severity, Source
+from celery_vitals.audit.facts import Facts, names, number
+from celery_vitals.audit.findings import Problem, rule
 
-_BROKERS_PAGE = (
-    "https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/index.html"
+_BROKERS_PAGE = "https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/index.html"
+_REDIS_PAGE = (
+    "https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.redis.html"
 )
-_REDIS_PAGE = "https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.redis.html"
 _DATABASES = ("sqla", "sqlalchemy", "django", "mongodb")
 _FILES = ("filesystem",)
 
@@ -44,8 +45,8 @@ def broker_in_files(facts: Facts) -> Iterator[Problem]:
     "broker_in_database",
     Severity.WARNING,
     Source.BROKER,
-    risk="Celery calls this transport experimental: workers poll the database and there is no remote"
-    " control; SQLite admits one writer at a time.",
+    risk="Celery calls this transport experimental: workers poll the database and there is no"
+    " remote control; SQLite admits one writer at a time.",
     link=_BROKERS_PAGE,
 )
 def broker_in_database(facts: Facts) -> Iterator[Problem]:
@@ -103,7 +104,7 @@ def redis_without_connect_timeout(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "broker_transport_options",
                 f"{' and '.join(missing)} not set",
-                conf.line(
+                conf.options_line(
                     "broker_transport_options",
                     {"socket_connect_timeout": 5, "socket_timeout": 30, "socket_keepalive": True},
                 ),
@@ -128,7 +129,7 @@ def redis_health_check_off(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "broker_transport_options",
                 "health_check_interval is 0",
-                conf.line("broker_transport_options", {"health_check_interval": 25}),
+                conf.options_line("broker_transport_options", {"health_check_interval": 25}),
                 (Evidence("health_check_interval", "0", conf.source),),
             )
 
@@ -148,15 +149,15 @@ def redis_socket_timeout_short(facts: Facts) -> Iterator[Problem]:
         return
     for conf in facts.configurations:
         options = conf.mapping("broker_transport_options")
-        timeout, interval = options.get("socket_timeout"), options.get("polling_interval", 1)
-        if isinstance(timeout, (int, float)) and isinstance(interval, (int, float)):
-            if 0 < timeout <= interval:
-                yield Problem(
-                    "broker_transport_options",
-                    f"socket_timeout {timeout:g} s, workers wait {interval:g} s for a message",
-                    conf.line("broker_transport_options", {"socket_timeout": 30}),
-                    (Evidence("socket_timeout", f"{timeout:g}", conf.source),),
-                )
+        timeout = number(options.get("socket_timeout"))
+        interval = number(options.get("polling_interval", 1))
+        if timeout and interval and timeout <= interval:
+            yield Problem(
+                "broker_transport_options",
+                f"socket_timeout {timeout:g} s, workers wait {interval:g} s for a message",
+                conf.options_line("broker_transport_options", {"socket_timeout": 30}),
+                (Evidence("socket_timeout", f"{timeout:g}", conf.source),),
+            )
 
 
 @rule(
@@ -164,8 +165,8 @@ def redis_socket_timeout_short(facts: Facts) -> Iterator[Problem]:
     Severity.ERROR,
     Source.SETTINGS,
     Source.BROKER,
-    risk="Redis keeps no message that a worker has taken: all reserved and running tasks of a worker"
-    " that is killed are lost.",
+    risk="Redis keeps no message that a worker has taken: all reserved and running tasks of a"
+    " worker that is killed are lost.",
     link=_REDIS_PAGE,
 )
 def ack_emulation_off(facts: Facts) -> Iterator[Problem]:
@@ -175,7 +176,7 @@ def ack_emulation_off(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "broker_transport_options",
                 "ack_emulation is off",
-                conf.line("broker_transport_options", {"ack_emulation": True}),
+                conf.options_line("broker_transport_options", {"ack_emulation": True}),
                 (Evidence("ack_emulation", "False", conf.source),),
             )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_vitals.audit.evidence import Evidence, Severity, Source
 from celery_vitals.audit.facts import Facts, counted, names
-from celery_vitals.audit.findings import Evidence, Problem, Severity, Source, rule
+from celery_vitals.audit.findings import Problem, rule
 from celery_vitals.audit.rules.delays import version
 
 _WORKERS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/workers.html"
@@ -98,8 +99,8 @@ def python_versions_mixed(facts: Facts) -> Iterator[Problem]:
     Severity.WARNING,
     Source.VERSIONS,
     Source.REDIS,
-    risk="After a reconnection to Redis the worker may send heartbeats and consume nothing, until it"
-    " is restarted.",
+    risk="After a reconnection to Redis the worker may send heartbeats and consume nothing, until"
+    " it is restarted.",
     link="https://github.com/celery/celery/issues/8030",
 )
 def redis_reconnect_stall(facts: Facts) -> Iterator[Problem]:
@@ -194,7 +195,7 @@ def task_events_off(facts: Facts) -> Iterator[Problem]:
         if conf.get("worker_send_task_events") is False:
             yield Problem(
                 "worker_send_task_events",
-                "the settings switch task events off",
+                "worker_send_task_events is off",
                 conf.line("worker_send_task_events", True),
                 conf.evidence("worker_send_task_events"),
             )
