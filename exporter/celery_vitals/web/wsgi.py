@@ -35,6 +35,7 @@ class WsgiApp:
             lambda _: healthy(),
             lambda _: line("ready", 200),
             self._endpoints.lost,
+            self._health,
             self._metrics,
         )
 
@@ -72,6 +73,11 @@ class WsgiApp:
             return self._endpoints.metrics(scrape, self._scrapes.run_here(scrape))
         except Busy:
             return self._endpoints.busy()
+
+    def _health(self, request: Request) -> Response:
+        if self._endpoints.health.refresh():
+            self._collector.refresh(self._endpoints.health.max_age)
+        return self._endpoints.health.verdict(request.query_params)
 
     def _root(self, _: Request) -> Response:
         try:
