@@ -150,7 +150,7 @@ class BrokerFacts:
     """The broker, by its URL and options.  Without credentials."""
 
     kind: str
-    """redis, amqp, sqs, ..."""
+    """kombu's name of the transport: redis, sentinel, amqp, ..."""
     address: str
     host: str
     has_user: bool = False

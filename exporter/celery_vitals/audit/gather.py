@@ -31,10 +31,9 @@ from celery_vitals.secrets import without_credentials
 
 _REPLIES = 1.0
 """Seconds to wait for the replies of workers."""
-_REDIS = frozenset({Source.REDIS, Source.REDIS_CONFIG, Source.REDIS_ETA})
-_RABBITMQ = frozenset({Source.RABBITMQ, Source.MANAGEMENT})
 _WORKERS = frozenset({Source.WORKERS, Source.VERSIONS})
 _PARTS = {
+    "version": Source.RABBITMQ,
     "info": Source.REDIS,
     "config": Source.REDIS_CONFIG,
     "held": Source.REDIS_ETA,
@@ -80,10 +79,8 @@ def known_before(target: Target, app: Celery | None, name: str) -> Facts:
 
 
 def _inapplicable(target: Target) -> frozenset[Source]:
-    kind = target.kind.driver_type
-    return (frozenset() if kind == "redis" else _REDIS) | (
-        frozenset() if kind == "amqp" else _RABBITMQ
-    )
+    parts = target.kind.server_parts
+    return frozenset(source for part, source in _PARTS.items() if part not in parts)
 
 
 def _broker(target: Target) -> BrokerFacts:
@@ -96,7 +93,7 @@ def _broker(target: Target) -> BrokerFacts:
         address=";".join(map(without_credentials, target.broker_urls)),
         host=_host(url, parts),
         has_password=bool(parts.password) or "password" in options,
-        default_user=target.kind.driver_type == "amqp"
+        default_user=target.transport == "amqp"
         and unquote(parts.username or "guest") == "guest"
         and unquote(parts.password or "guest") == "guest",
         tls=bool(target.broker_ssl) or scheme_of(url) in ("rediss", "amqps"),
@@ -243,7 +240,7 @@ def _of_workers(facts: Facts, conf: Configuration) -> Facts:
 def _gaps(facts: Facts, found: _Cluster) -> Iterator[tuple[Source, str]]:
     yield from facts.gaps.items()
     if found.server_problem:
-        yield from _each(_REDIS | _RABBITMQ, found.server_problem)
+        yield from _each(_PARTS.values(), found.server_problem)
     for part, problem in found.server.problems.items():
         yield _PARTS[part], problem
     workers = found.workers_problem or ("" if facts.workers else "no worker has replied")

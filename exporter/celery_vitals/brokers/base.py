@@ -175,6 +175,8 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     """Whether a broker that accepts no messages stops to read a connection that publishes."""
     redelivers_on_disconnect: ClassVar[bool] = False
     """Whether unacknowledged messages are delivered again when their connection is lost."""
+    server_parts: ClassVar[frozenset[str]] = frozenset()
+    """The fields of `ServerFacts` that `server_facts` fills."""
     durable_events: ClassVar[bool] = False
     """Whether it can keep events while the exporter is not connected (`--event-queue`)."""
 

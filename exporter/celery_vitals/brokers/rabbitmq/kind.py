@@ -75,6 +75,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     driver_type = "amqp"
     aliases = {"amqps": "amqp", "pyamqp": "amqp"}  # noqa: RUF012 - typed in the base class
     connection_class = AmqpConnection
+    server_parts = frozenset({"version", "queues"})
     redelivers_on_disconnect = True
     durable_events = True
     blocks_publishers = True

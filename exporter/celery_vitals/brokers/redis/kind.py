@@ -68,6 +68,7 @@ class RedisKind(BrokerKind[RedisConnection]):
     driver_type = "redis"
     aliases = {"rediss": "redis"}  # noqa: RUF012 - typed in the base class
     connection_class = RedisConnection
+    server_parts = frozenset({"info", "config", "held"})
 
     def option_names(self) -> frozenset[str]:
         """Return the options of kombu's channel, and those that its event loop reads."""
