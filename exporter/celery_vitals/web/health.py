@@ -54,18 +54,21 @@ class Health:
 
     def verdict(self, query: QueryParams) -> Response:
         """Return the verdict; HTTPException when the query is invalid."""
-        strict = _strict(query)
+        strict = strict_of(query)
         verdict = self._collector.verdict()
         if self._last is None or self._last[0] is not verdict:
             self._last = verdict, encoded(self._collector.health())
-        failed = verdict.status is Status.UNHEALTHY or (
-            strict and verdict.status is Status.DEGRADED
-        )
-        return json_response(self._last[1], 503 if failed else 200)
+        return json_response(self._last[1], status_code(verdict.status, strict))
 
 
-def _strict(query: QueryParams) -> bool:
-    """Return whether a degraded cluster counts as a failure."""
+def status_code(status: Status, strict: bool) -> int:
+    """Return the status code of a response with this verdict."""
+    failed = status is Status.UNHEALTHY or (strict and status is Status.DEGRADED)
+    return 503 if failed else 200
+
+
+def strict_of(query: QueryParams) -> bool:
+    """Return whether a degraded cluster counts as a failure; HTTPException for a wrong query."""
     if not set(query) <= {"strict"}:
         raise HTTPException(400, "unknown parameter (expected one of: strict)")
     values = query.getlist("strict")
