@@ -24,6 +24,7 @@ from celery_vitals.collectors.backend import BackendCollector
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
+from celery_vitals.collectors.task_list import TaskList, TaskLists
 from celery_vitals.collectors.tasks import TasksCollector
 from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
@@ -122,6 +123,15 @@ class Collector(PrometheusCollector):
             for name, collector in self._collectors.items()
             if isinstance(collector, ProbingCollector)
         }
+
+        tasks = self._tasks()
+        self._task_lists = TaskLists(
+            self._broker,
+            self._workers,
+            tasks.running if tasks is not None else list,
+            asks_first=WorkersCollector.name not in self._runners,
+            arguments=settings.web_task_arguments,
+        )
 
     def _observed_queues(self) -> Iterator[str]:
         for collector in self._collectors.values():
@@ -257,6 +267,19 @@ class Collector(PrometheusCollector):
         listed = tasks.case_list() if tasks is not None else NO_CASES
         return replace(listed, blind_spots=self._task_blind_spots(cases.LIMITING_SUBJECTS))
 
+    def refresh_task_list(self, max_age: float) -> None:
+        """Ask the workers, within `--timeout`, if `task_list` is older than `max_age` seconds."""
+        deadline = Deadline.after(self._settings.timeout)
+        self.start()
+        runner = self._runners.get(WorkersCollector.name)
+        if runner is not None and not self._workers.answers_commands:
+            runner.wait(runner.start_or_join(deadline, max_age), deadline)
+        self._task_lists.refresh(deadline, max_age)
+
+    def task_list(self) -> TaskList:
+        """Return the running and scheduled tasks of the last round.  Never uses the network."""
+        return self._task_lists.last()
+
     def totals(self) -> TotalsList:
         """Return what has been counted of each task.  Never uses the network."""
         tasks = self._tasks()
@@ -284,6 +307,7 @@ class Collector(PrometheusCollector):
             for name, collector in self._collectors.items():
                 if name not in self._runners or self._runners[name].idle:
                     collector.close(deadline)
+            self._task_lists.close()
 
         thread = threading.Thread(target=close, name="celery-vitals-close", daemon=True)
         thread.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,8 +97,10 @@ class _Round:
 class RemoteControl:
     """Sends commands to the workers, over one mailbox.  For one thread at a time."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, parse: Callable[[Any], Any] = lambda body: body) -> None:
+        """`parse` returns what is kept of the body of a reply."""
         self._mailbox = mailbox
+        self._parse = parse
         self._replies_pending = False
         self.silent: int | None = None
         """Mailboxes that received the last broadcast and did not reply in time; None where the
@@ -170,9 +172,9 @@ class RemoteControl:
         if method is None:
             return
         for worker, body in reply.body.items():
-            answer = Answer(
-                method, worker, body, time.monotonic() - sent, late=not current.issued(reply.ticket)
-            )
+            late = not current.issued(reply.ticket)
+            seconds = time.monotonic() - sent
+            answer = Answer(method, worker, self._parse(body), seconds, late)
             current.take(answer, reply.ticket)
 
     def _message(self, ticket: str, command: Command) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.collectors.task_list import TaskList
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.cases import CaseList
 from celery_vitals.events.task_totals import TotalsList
@@ -60,6 +61,8 @@ class FakeCollector:
         self.refreshed: list[float] = []
         self.counted = TotalsList()
         self.totals_read = 0
+        self.listed = TaskList()
+        self.lists_refreshed: list[float] = []
         self.age: float | None = 0.0
         self.started_refreshes: list[float] = []
         self.monitor = HealthMonitor(HealthLimits())
@@ -95,6 +98,14 @@ class FakeCollector:
 
     def cases(self) -> CaseList:
         return self.state.cases
+
+    def refresh_task_list(self, max_age: float) -> None:
+        self.lists_refreshed.append(max_age)
+        self.started.release()
+        self.go_refresh.wait()
+
+    def task_list(self) -> TaskList:
+        return self.listed
 
     def totals(self) -> TotalsList:
         self.totals_read += 1

@@ -22,6 +22,7 @@ from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.ledger import Redelivery
 from celery_vitals.events.persistence import Persistence
 from celery_vitals.events.processor import EventProcessor
+from celery_vitals.events.running import RunningExecution
 from celery_vitals.events.state_file import StateIdentity
 from celery_vitals.events.stream import Stream
 from celery_vitals.events.task_series import TaskSeriesIndex
@@ -190,6 +191,10 @@ class TasksCollector(BaseCollector[None]):
             watched_since=stream.live_since,
             connected_since=stream.connected_since if up else None,
         )
+
+    def running(self) -> list[RunningExecution]:
+        """Return the executions that run now, by events."""
+        return self._processor.running()
 
     def totals(self) -> TotalsList:
         """Return what has been counted of each task, and since when."""

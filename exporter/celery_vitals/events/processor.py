@@ -21,6 +21,7 @@ from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.rejections import Rejections
+from celery_vitals.events.running import RunningExecution
 from celery_vitals.events.saved import Chunk
 from celery_vitals.events.snapshot import Head, ProcessorCopy
 from celery_vitals.events.task_series import TaskSeriesIndex
@@ -248,6 +249,18 @@ class EventProcessor:
         """Return the queues of all counted tasks, without those that several processes share."""
         with self._lock:
             return self._index.queues() - self._queue_labels.shared
+
+    def running(self) -> list[RunningExecution]:
+        """Return the executions that run now."""
+        with self._lock:
+            return [
+                RunningExecution(
+                    name, one.name.label, one.uuid, one.series.labels[1], one.started_at
+                )
+                for name, worker in self._workers.workers.items()
+                for one in worker.running
+                if one.started_at and not worker.down
+            ]
 
     def totals(self) -> dict[str, TaskTotals]:
         """Return what has been counted of each task, and how many executions are tracked."""

@@ -45,6 +45,8 @@ COLLECTOR_NAMES = (
 )
 LOST_PATH = "/lost"
 """Path of the lost and repeated executions."""
+TASKS_PATH = "/tasks"
+"""Path of the running and scheduled tasks."""
 STATS_PATH = "/stats"
 """Path of the numbers of each task."""
 HEALTH_PATH = "/health"
@@ -328,6 +330,16 @@ class Settings:
         "Serve /lost, and list lost and repeated executions on the status page.",
         group=WEB, default=True,
     )
+    web_tasks: bool = switch(
+        "--web.tasks",
+        "Serve /tasks, the running and scheduled tasks; a request asks the workers.",
+        group=WEB, default=True,
+    )
+    web_task_arguments: bool = switch(
+        "--web.task-arguments",
+        "Include the arguments of tasks in /tasks, shortened; they may be confidential.",
+        group=WEB,
+    )
     web_stats: bool = switch(
         "--web.stats",
         "Serve /stats, the numbers and times of each task.",
@@ -359,6 +371,7 @@ class Settings:
 
         for path, served, content in (
             (LOST_PATH, self.web_lost, "lost executions"),
+            (TASKS_PATH, self.web_tasks, "running and scheduled tasks"),
             (STATS_PATH, self.web_stats, "the numbers of tasks"),
         ):
             if served and self.web_telemetry_path == path:

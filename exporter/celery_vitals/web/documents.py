@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 """Characters that may end the text where a page contains it; in JSON they occur in strings only."""
+_YEAR_10000 = 253402300800.0
+"""A Unix time that cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def check_parameters(query: QueryParams, allowed: Collection[str]) -> None:
 
 def time_or_null(when: float | None) -> str | None:
     """Return a Unix time in UTC; null when it is unknown."""
-    return utc(when) if when else None
+    return utc(when) if when and 0 < when < _YEAR_10000 else None
 
 
 def watching(up: bool, since: float | None, connected_since: float | None) -> dict[str, Any]:

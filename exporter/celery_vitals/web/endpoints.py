@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, STATS_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, STATS_PATH, TASKS_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
 from celery_vitals.web.documents import Document, ValidRequest, json_response
@@ -25,6 +25,7 @@ from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
 from celery_vitals.web.stats import Stats
 from celery_vitals.web.streaming import SlicedResponse
+from celery_vitals.web.tasks import Tasks
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
@@ -72,6 +73,10 @@ class Endpoints:
         documents: dict[str, Document] = {HEALTH_PATH: self._health}
         if self._settings.web_lost:
             documents[LOST_PATH] = self._lost
+        if self._settings.web_tasks:
+            documents[TASKS_PATH] = Tasks(
+                self._collector.task_list, self._collector.refresh_task_list
+            )
         if self._settings.web_stats:
             documents[STATS_PATH] = Stats(self._collector.totals)
         return documents

@@ -214,6 +214,8 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "web.disable-exporter-metrics": "true",
         "web.lost": "false",
         "web.stats": "false",
+        "web.tasks": "false",
+        "web.task-arguments": "true",
         "log.level": "debug",
         "log.format": "json",
     }
@@ -256,6 +258,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
         --web.config.file {os.devnull}
         --web.max-requests 7 --web.disable-exporter-metrics --no-web.lost --no-web.stats
+        --no-web.tasks --web.task-arguments
         --log.level debug --log.format json
     """
     switches = [f"--{'' if on else 'no-'}collector.{name}" for name, on in COLLECTORS.items()]

@@ -40,7 +40,7 @@ def server(start: Start, file: Path) -> Running:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/lost", "/stats", "/nowhere"]
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/lost", "/stats", "/tasks", "/nowhere"]
 )
 def test_every_path_needs_a_user(server: Running, path: str) -> None:
     answer = server.get(path)

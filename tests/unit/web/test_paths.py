@@ -17,7 +17,7 @@ from tests.unit.web.conftest import Start
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/", "/-/healthy", "/-/ready", "/health", "/lost", "/stats"]
+    "path", ["/metrics", "/", "/-/healthy", "/-/ready", "/health", "/lost", "/tasks", "/stats"]
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_only_get_and_head(start: Start, path: str, method: str) -> None:
@@ -28,7 +28,7 @@ def test_only_get_and_head(start: Start, path: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/lost", "/stats"]
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/lost", "/tasks", "/stats"]
 )
 def test_head(start: Start, path: str) -> None:
     answer = start().get(path, "HEAD")
@@ -44,7 +44,7 @@ def test_everything_else_is_not_found(start: Start, path: str) -> None:
     assert answer.status == 404
     assert (
         answer.data
-        == b"Not found (paths: /, /-/healthy, /-/ready, /health, /lost, /stats, /metrics)\n"
+        == b"Not found (paths: /, /-/healthy, /-/ready, /health, /lost, /tasks, /stats, /metrics)\n"
     )
 
 
