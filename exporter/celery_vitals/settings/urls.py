@@ -65,8 +65,8 @@ def backend_url(value: object) -> Secret:
     return Secret(url)
 
 
-def management_url(value: object) -> Secret:
-    """Parse the http or https URL of RabbitMQ's management API."""
+def http_url(value: object) -> Secret:
+    """Parse an http or https URL."""
     url = _text(value)
     if _scheme(url) not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
