@@ -136,8 +136,10 @@ def _source(ctx: click.Context) -> Iterator[Callable[[], Document]]:
     """Return what requests a document: from a running exporter, or from the broker."""
     url: Secret | None = value_of(ctx, _URL)
     settings = settings_of(ctx)
-    ctx.meta[SECRETS] = [*settings.secrets(), *([url] if url else [])]
+    ctx.meta[SECRETS] = list(settings.secrets())
     if url is not None:
+        if "@" in url.reveal():
+            ctx.meta[SECRETS].append(url)
         _reject_options_of_the_cluster(ctx)
         from celery_vitals.web.health_client import request_health
 

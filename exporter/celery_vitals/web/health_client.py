@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from celery_vitals.errors import VitalsError
-from celery_vitals.secrets import Secret
+from celery_vitals.secrets import Secret, without_credentials
 
 HEALTH_PATH = "/health"
 _MAX_BYTES = 16 << 20
@@ -34,7 +34,7 @@ def request_health(url: Secret, timeout: float) -> Mapping[str, Any]:
     User and password of the URL are sent as basic authentication.  Raises NoHealth.
     """
     parts = urlsplit(url.reveal())
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    address = without_credentials(url.reveal())
     try:
         status, body = _get(parts, timeout)
     except ssl.SSLCertVerificationError as error:
@@ -67,14 +67,14 @@ def _get(parts: SplitResult, timeout: float) -> tuple[int, bytes]:
         headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}{HEALTH_PATH}", headers=headers)
-        response = connection.getresponse()
         body = bytearray()
-        while chunk := response.read1(_CHUNK):
-            body += chunk
-            if time.monotonic() > until:
-                raise TimeoutError
-            if len(body) > _MAX_BYTES:
-                raise http.client.HTTPException("response too large")
+        with connection.getresponse() as response:
+            while chunk := response.read1(_CHUNK):
+                body += chunk
+                if time.monotonic() > until:
+                    raise TimeoutError
+                if len(body) > _MAX_BYTES:
+                    raise http.client.HTTPException("response too large")
         return response.status, bytes(body)
     finally:
         connection.close()
