@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,7 +28,11 @@ from celery_vitals.settings.click_options import (
 )
 from celery_vitals.settings.model import CLUSTER, CONFIGURATION, HEALTH
 from celery_vitals.settings.options import Option
+from celery_vitals.settings.terminal import wants_color
 from celery_vitals.settings.urls import http_url
+
+if TYPE_CHECKING:
+    from celery_vitals.exporter import Collector
 
 _EXIT_CODES = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
 _COLORS = {"healthy": "green", "degraded": "yellow", "unhealthy": "red"}
@@ -162,7 +166,7 @@ def _source(ctx: click.Context) -> Iterator[Callable[[], Document]]:
         collector.close(Deadline.after(_CLOSE_SECONDS))
 
 
-def _probe(collector: Any) -> Document:
+def _probe(collector: Collector) -> Document:
     collector.refresh(0)
     return collector.health()
 
@@ -175,7 +179,7 @@ def _reject_options_of_the_cluster(ctx: click.Context) -> None:
 
 
 def _writer(verbose: bool) -> Callable[[Document], None]:
-    style = plain if "NO_COLOR" in os.environ else _style
+    style = _style if wants_color() else plain
 
     def write(document: Document) -> None:
         click.echo("\n".join(lines(document, verbose, style)))

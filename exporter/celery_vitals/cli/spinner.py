@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from celery_vitals.settings.terminal import moves_cursor
 
 _FRAMES = "|/-\\"
 _EVERY = 0.1
@@ -17,7 +18,7 @@ _CLEAR = "\r\x1b[K"
 @contextmanager
 def spinner(text: str) -> Iterator[None]:
     """Show `text` on standard error until the end of the block, if it is a terminal."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
+    if not sys.stderr.isatty() or not moves_cursor():
         yield
         return
     done = threading.Event()

@@ -27,7 +27,6 @@ from celery_vitals.settings.options import (
 from celery_vitals.settings.parsers import Address
 
 CLUSTER = "Cluster"
-HEALTH = "Health"
 TIMING = "Timing"
 EVENTS = "Task events"
 LIMITS = "Limits"

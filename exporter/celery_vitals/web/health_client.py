@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from celery_vitals.errors import VitalsError
 from celery_vitals.secrets import Secret, without_credentials
+from celery_vitals.settings.model import HEALTH_PATH
 
-HEALTH_PATH = "/health"
 _MAX_BYTES = 16 << 20
 _CHUNK = 1 << 16
 _HINTS = {

@@ -66,7 +66,7 @@ def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
             "list": [worker("\x1b]0;x\x07@h")], "omitted": 0,
         },
     )  # fmt: skip
-    shown = list(lines(evil, verbose=True)) + [nagios_line(evil)]
+    shown = [*lines(evil, verbose=True), nagios_line(evil)]
     assert all(line.isprintable() for line in shown)
 
 
