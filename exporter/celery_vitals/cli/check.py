@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from celery_vitals.cli.one_line import PROGRAM, SECRETS, OneLineCommand, OneLineError
+from celery_vitals import logging as logs
+from celery_vitals.cli.one_line import PROGRAM, SECRETS, VerdictCommand
 from celery_vitals.cli.spinner import spinner
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError, VitalsError
@@ -47,18 +49,6 @@ _WITH_URL = ("timeout",)
 """The parameters of Settings that apply to a running exporter."""
 
 Document = Mapping[str, Any]
-
-
-class NoVerdict(OneLineError):
-    """There is no verdict.  2 is the exit code of an unhealthy cluster."""
-
-    exit_code = 3
-
-
-class VerdictCommand(OneLineCommand):
-    """A command whose exit code is a verdict."""
-
-    error = NoVerdict
 
 
 def _options() -> Iterator[ClickOption]:
@@ -100,6 +90,10 @@ def check(
     if as_json and nagios:
         raise click.UsageError("--json and --nagios are mutually exclusive")
     write = _write_json if as_json else _write_nagios if nagios else _writer(verbose)
+    if verbose:
+        logs.set_up(settings_of(ctx))
+    else:  # the findings have the reasons
+        logging.getLogger("celery_vitals").addHandler(logging.NullHandler())
     with _source(ctx) as request:
         document = _checked(request, write)
         if watch is not None:

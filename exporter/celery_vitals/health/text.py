@@ -9,6 +9,8 @@ Document = Mapping[str, Any]
 Style = Callable[[str, str], str]
 """Returns a text in the style of a status: healthy, degraded, unhealthy, unknown or info."""
 _UNKNOWN = "-"
+_RECENT = 15.0
+"""Seconds; the age of older results is shown."""
 
 
 def plain(text: str, _: str) -> str:
@@ -35,7 +37,7 @@ def _headline(document: Document) -> str:
     findings = len(document["findings"])
     text = f"{document['status']}: {_count(findings, 'finding')}"
     age = document["age_seconds"]
-    return text if age is None or age < 1 else f"{text}, {age:.0f} s ago"
+    return text if age is None or age < _RECENT else f"{text}, {age:.0f} s ago"
 
 
 def _finding(finding: Mapping[str, Any], style: Style) -> Iterator[str]:
@@ -60,14 +62,13 @@ def _summary(area: str, document: Document) -> str:
     facts = document.get(area) or {}
     if area in ("broker", "backend"):
         return " ".join(filter(None, (facts.get("address"), facts.get("reason"))))
+    if facts.get("count") is None:
+        return ""
     if area == "workers":
-        text = f"{_number(facts.get('up'))} of {_number(facts.get('count'))} up"
-        return f"{text} (minimum {facts['minimum']})" if facts.get("minimum") else text
-    if area == "queues":
-        known = [row["length"] for row in facts.get("list", ()) if row["length"] is not None]
-        waiting = f", {_count(sum(known), 'message')} waiting" if known else ""
-        return f"{_count(facts.get('count', 0), 'queue')}{waiting}"
-    return ""
+        return f"{facts['up']} of {facts['count']} up (minimum {facts['minimum']})"
+    known = [row["length"] for row in facts["list"] if row["length"] is not None]
+    waiting = f", {_count(sum(known), 'message')} waiting" if known else ""
+    return f"{_count(facts['count'], 'queue')}{waiting}"
 
 
 def _details(document: Document) -> Iterator[str]:
@@ -113,10 +114,6 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 def _cell(value: Any) -> str:
     return _UNKNOWN if value in (None, "") else printable(str(value))
-
-
-def _number(value: int | None) -> str:
-    return _UNKNOWN if value is None else str(value)
 
 
 def _count(number: int, noun: str) -> str:

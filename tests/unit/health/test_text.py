@@ -70,6 +70,13 @@ def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
     assert all(line.isprintable() for line in shown)
 
 
+def test_unknown_counts_are_not_shown() -> None:
+    nothing = {"count": None, "up": None, "minimum": 1, "names": [], "list": [], "omitted": 0}
+    shown = list(lines(document(workers=nothing, queues=nothing)))
+    assert "workers  healthy" in shown
+    assert "queues   healthy" in shown
+
+
 def test_nagios_line_has_the_findings_and_the_known_values() -> None:
     line = nagios_line(document("unhealthy", findings=[finding()]))
     assert line == (
