@@ -182,7 +182,7 @@ def _writer(verbose: bool) -> Callable[[Document], None]:
 
 
 def _style(text: str, status: str) -> str:
-    return click.style(text, fg=_COLORS.get(status), bold=status != "healthy")
+    return click.style(text, fg=_COLORS[status]) if status in _COLORS else text
 
 
 def _write_json(document: Document) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from celery_vitals.settings.terminal import moves_cursor
 
 _FRAMES = "|/-\\"
+_DELAY = 0.2
 _EVERY = 0.1
 _CLEAR = "\r\x1b[K"
 
@@ -32,11 +33,13 @@ def spinner(text: str) -> Iterator[None]:
 
 
 def _spin(text: str, done: threading.Event) -> None:
+    # A command that is quick shows nothing.
+    if done.wait(_DELAY):
+        return
     for frame in itertools.cycle(_FRAMES):
-        # A command that is quick shows nothing.
-        if done.wait(_EVERY):
-            break
         sys.stderr.write(f"{_CLEAR}{frame} {text}")
         sys.stderr.flush()
+        if done.wait(_EVERY):
+            break
     sys.stderr.write(_CLEAR)
     sys.stderr.flush()
