@@ -71,7 +71,14 @@ def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
 
 
 def test_unknown_counts_are_not_shown() -> None:
-    nothing = {"count": None, "up": None, "minimum": 1, "names": [], "list": [], "omitted": 0}
+    nothing: dict[str, object] = {
+        "count": None,
+        "up": None,
+        "minimum": 1,
+        "names": [],
+        "list": [],
+        "omitted": 0,
+    }
     shown = list(lines(document(workers=nothing, queues=nothing)))
     assert "workers  healthy" in shown
     assert "queues   healthy" in shown
