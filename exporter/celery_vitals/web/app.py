@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -12,8 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from celery_vitals.web.endpoints import Endpoints, healthy, line
+from celery_vitals.settings.model import HEALTH_PATH
+from celery_vitals.web.endpoints import Endpoints, healthy, is_prefix, line
 from celery_vitals.web.headers import DefaultHeaders
+from celery_vitals.web.health import LIVE_PATH, QUEUE_PREFIX, READY_PATH, WORKER_PREFIX, live
 from celery_vitals.web.scrapes import Busy, Scrapes, Stopping
 
 if TYPE_CHECKING:
@@ -35,10 +38,24 @@ class App:
         self._endpoints = Endpoints(collector, settings)
         self.clients = self._endpoints.clients
         routes = self._endpoints.routes(
-            self._root, self._healthy, self._ready, self._lost, self._health, self._metrics
+            self._root,
+            self._healthy,
+            self._ready,
+            self._lost,
+            {
+                HEALTH_PATH: self._verdict,
+                LIVE_PATH: self._live,
+                READY_PATH: self._health_ready,
+                WORKER_PREFIX: self._worker,
+                QUEUE_PREFIX: self._queue,
+            },
+            self._metrics,
         )
         self.asgi = Starlette(
-            routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
+            routes=[
+                Route(f"{path}{{name:path}}" if is_prefix(path) else path, handler, methods=["GET"])
+                for path, handler in routes.items()
+            ],
             exception_handlers={HTTPException: self._http_error},
             middleware=[Middleware(DefaultHeaders)],
             lifespan=lifespan,
@@ -69,10 +86,38 @@ class App:
     async def _lost(self, request: Request) -> Response:
         return self._endpoints.lost(request)
 
-    async def _health(self, request: Request) -> Response:
-        if self._endpoints.health.refresh():
-            await self._scrapes.refresh(self._endpoints.health.max_age)
-        return self._endpoints.health.verdict(request.query_params)
+    async def _verdict(self, request: Request) -> Response:
+        health = self._endpoints.health
+        return await self._assess(health.max_age, lambda: health.verdict(request.query_params))
+
+    async def _worker(self, request: Request) -> Response:
+        health, name = self._endpoints.health, request.path_params["name"]
+        return await self._assess(
+            health.worker_max_age, lambda: health.worker(name, request.query_params)
+        )
+
+    async def _queue(self, request: Request) -> Response:
+        health, name = self._endpoints.health, request.path_params["name"]
+        return await self._assess(
+            health.queue_max_age, lambda: health.queue(name, request.query_params)
+        )
+
+    async def _assess(self, max_age: float, respond: Callable[[], Response]) -> Response:
+        """Respond from results up to `max_age` seconds old, or from the last ones."""
+        try:
+            if self._endpoints.health.refresh(max_age):
+                await self._scrapes.refresh(max_age)
+            return respond()
+        except HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - its text may quote a secret
+            return self._endpoints.health_failed(error)
+
+    async def _live(self, request: Request) -> Response:
+        return live(request.query_params)
+
+    async def _health_ready(self, request: Request) -> Response:
+        return self._endpoints.health.ready(request.query_params, self._scrapes.stopping)
 
     async def _healthy(self, _: Request) -> Response:
         # No thread, lock or broker: this must respond when everything else hangs.
@@ -81,6 +126,6 @@ class App:
     async def _ready(self, _: Request) -> Response:
         return line("stopping", 503) if self._scrapes.stopping else line("ready", 200)
 
-    async def _http_error(self, _: Request, error: Exception) -> Response:
+    async def _http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
-        return self._endpoints.error(error)
+        return self._endpoints.error(request, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -13,10 +13,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, QUEUE_PATH, WORKER_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
-from celery_vitals.web.health import Health
+from celery_vitals.web.health import Health, encoded, json_response
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from celery_vitals.settings import Settings
 
 Handler = TypeVar("Handler")
+
+_JSON_PATHS = tuple(f"{path}/" for path in (HEALTH_PATH, WORKER_PATH, QUEUE_PATH))
+"""Prefixes of paths whose errors are JSON."""
 
 _logger = logging.getLogger(__name__)
 
@@ -51,15 +54,18 @@ class Endpoints:
         healthy: Handler,
         ready: Handler,
         lost: Handler,
-        health: Handler,
+        health: Mapping[str, Handler],
         metrics: Handler,
     ) -> dict[str, Handler]:
-        """Return the handlers by path; with the path `/` the metrics replace the page."""
-        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready, HEALTH_PATH: health}
+        """Return the handlers by path; with the path `/` the metrics replace the page.
+
+        `health` are those of the verdict.  A path that ends with `/` is the prefix of a name.
+        """
+        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready, **health}
         if self._settings.web_lost:
             routes[LOST_PATH] = lost
         routes[self._settings.web_telemetry_path] = metrics
-        self._paths = tuple(routes)
+        self._paths = tuple(f"{path}NAME" if is_prefix(path) else path for path in routes)
         return routes
 
     def scrape_request(self, request: Request) -> ScrapeRequest:
@@ -134,14 +140,32 @@ class Endpoints:
             "Cannot render the status page (see the log). The metrics are not affected.", 500
         )
 
-    def error(self, error: HTTPException) -> Response:
-        """Return an error as one line."""
+    def health_failed(self, error: Exception) -> Response:
+        """Return that there is no verdict, and log the type of the error only."""
+        _logger.error("cannot assess the health: %s", type(error).__name__)
+        return json_response(encoded({"error": "cannot assess the health (see the log)"}), 500)
+
+    def error(self, request: Request, error: HTTPException) -> Response:
+        """Return an error as one line, or as JSON where it is expected."""
         texts = {
             404: f"Not found (paths: {', '.join(self._paths)})",
             405: "Method not allowed (allowed: GET, HEAD)",
         }
         headers = {"Allow": "GET, HEAD"} if error.status_code == 405 else None
-        return line(texts.get(error.status_code, error.detail), error.status_code, headers)
+        text = texts.get(error.status_code, error.detail)
+        path = f"{request.scope['path'].removeprefix(request.scope.get('root_path', ''))}/"
+        if path.startswith(_JSON_PATHS) or negotiation.prefers_json(
+            request.headers.get("accept", "")
+        ):
+            answer = json_response(encoded({"error": text}), error.status_code)
+            answer.headers.update(headers or {})
+            return answer
+        return line(text, error.status_code, headers)
+
+
+def is_prefix(path: str) -> bool:
+    """Return whether a path is the prefix of a name."""
+    return path.endswith("/") and path != "/"
 
 
 def healthy() -> Response:

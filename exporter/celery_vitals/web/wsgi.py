@@ -10,8 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from celery_vitals.web.endpoints import Endpoints, healthy, line
+from celery_vitals.settings.model import HEALTH_PATH
+from celery_vitals.web.endpoints import Endpoints, healthy, is_prefix, line
 from celery_vitals.web.headers import SECURITY
+from celery_vitals.web.health import LIVE_PATH, QUEUE_PREFIX, READY_PATH, WORKER_PREFIX, live
 from celery_vitals.web.scrapes import Busy, Scrapes
 from celery_vitals.web.streaming import SlicedResponse, slices
 
@@ -30,12 +32,18 @@ class WsgiApp:
         self._collector = collector
         self._scrapes = Scrapes(collector, settings)
         self._endpoints = Endpoints(collector, settings)
-        self._routes = self._endpoints.routes(
+        self._routes: dict[str, Callable[[Request], Response]] = self._endpoints.routes(
             self._root,
             lambda _: healthy(),
             lambda _: line("ready", 200),
             self._endpoints.lost,
-            self._health,
+            {
+                HEALTH_PATH: self._verdict,
+                LIVE_PATH: self._live,
+                READY_PATH: self._ready,
+                WORKER_PREFIX: self._worker,
+                QUEUE_PREFIX: self._queue,
+            },
             self._metrics,
         )
 
@@ -59,13 +67,24 @@ class WsgiApp:
             location = f"{request.scope['root_path']}/"
             return line(f"Moved: {location}", 307, {"Location": location})
         try:
-            if path not in self._routes:
-                raise HTTPException(404)
+            handler = self._routes[self._route(request)]
             if request.method not in ("GET", "HEAD"):
                 raise HTTPException(405)
-            return self._routes[path](request)
+            return handler(request)
         except HTTPException as error:
-            return self._endpoints.error(error)
+            return self._endpoints.error(request, error)
+
+    def _route(self, request: Request) -> str:
+        """Return the route of a request, whose name becomes a parameter.  Raises HTTPException."""
+        path: str = request.scope["path"]
+        if path in self._routes and not is_prefix(path):
+            return path
+        for route in filter(is_prefix, self._routes):
+            if path.startswith(route):
+                name = path.removeprefix(route)
+                request.scope["path_params"] = {"name": name}
+                return route
+        raise HTTPException(404)
 
     def _metrics(self, request: Request) -> Response:
         scrape = self._endpoints.scrape_request(request)
@@ -74,10 +93,36 @@ class WsgiApp:
         except Busy:
             return self._endpoints.busy()
 
-    def _health(self, request: Request) -> Response:
-        if self._endpoints.health.refresh():
-            self._collector.refresh(self._endpoints.health.max_age)
-        return self._endpoints.health.verdict(request.query_params)
+    def _verdict(self, request: Request) -> Response:
+        health = self._endpoints.health
+        return self._assess(health.max_age, lambda: health.verdict(request.query_params))
+
+    def _live(self, request: Request) -> Response:
+        return live(request.query_params)
+
+    def _ready(self, request: Request) -> Response:
+        return self._endpoints.health.ready(request.query_params, stopping=False)
+
+    def _worker(self, request: Request) -> Response:
+        health, name = self._endpoints.health, request.path_params["name"]
+        return self._assess(
+            health.worker_max_age, lambda: health.worker(name, request.query_params)
+        )
+
+    def _queue(self, request: Request) -> Response:
+        health, name = self._endpoints.health, request.path_params["name"]
+        return self._assess(health.queue_max_age, lambda: health.queue(name, request.query_params))
+
+    def _assess(self, max_age: float, respond: Callable[[], Response]) -> Response:
+        """Respond from results up to `max_age` seconds old, or from the last ones."""
+        try:
+            if self._endpoints.health.refresh(max_age):
+                self._collector.refresh(max_age)
+            return respond()
+        except HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - its text may quote a secret
+            return self._endpoints.health_failed(error)
 
     def _root(self, _: Request) -> Response:
         try:
@@ -98,7 +143,8 @@ def _scope(env: Environ) -> dict[str, object]:
     return {
         "type": "http",
         "method": env["REQUEST_METHOD"],
-        "path": env.get("PATH_INFO", ""),
+        # WSGI passes the bytes of the path as Latin-1 (PEP 3333).
+        "path": env.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace"),
         "root_path": env.get("SCRIPT_NAME", ""),
         "query_string": env.get("QUERY_STRING", "").encode("latin-1"),
         "headers": headers,
