@@ -25,14 +25,14 @@ class Verdict:
     areas: Mapping[Area, Status]
     findings: tuple[Finding, ...]
     """The worst first."""
-    unobserved: frozenset[Area]
-    """The areas that are unknown, even if they have findings."""
     unknown: tuple[BlindSpot, ...]
     """What is not observed, so that a finding may be missing."""
     at: float
     """Unix time of the verdict."""
     age: float | None
     """Seconds since the oldest of the results; None before the first ones."""
+    unobserved: frozenset[Area] = frozenset()
+    """The areas that are unknown, even if they have findings."""
 
 
 def assess(cluster: ClusterStatus, limits: HealthLimits, now: float) -> Verdict:

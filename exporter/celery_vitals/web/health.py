@@ -66,16 +66,15 @@ class Health:
 
     def verdict(self, query: QueryParams) -> Response:
         """Return the verdict; HTTPException when the query is invalid."""
-        strict = _strict(query)
+        strict = strict_of(query)
         verdict = self._collector.verdict()
         if self._last is None or self._last[0] is not verdict:
             self._last = verdict, encoded(self._collector.health())
-        good = verdict.status is Status.HEALTHY if strict else _passes(verdict.status)
-        return json_response(self._last[1], 200 if good else 503)
+        return json_response(self._last[1], status_code(verdict.status, strict))
 
     def worker(self, name: str, query: QueryParams) -> Response:
         """Return the verdict on a worker, from what is known."""
-        strict = _strict(query)
+        strict = strict_of(query)
         observed = self._collector.observe(_MAX_AGE)
         try:
             found = worker_verdict(label_text(name), observed.verdict, observed.status)
@@ -85,7 +84,7 @@ class Health:
 
     def queue(self, name: str, query: QueryParams) -> Response:
         """Return the verdict on a queue, from what is known."""
-        strict = _strict(query)
+        strict = strict_of(query)
         observed, limits = self._collector.observe(_MAX_AGE), self._collector.health_limits
         try:
             found = queue_verdict(label_text(name), observed.verdict, observed.status, limits)
@@ -117,16 +116,18 @@ def _part(status: Status, document: Document, strict: bool) -> Response:
 
     Unknown passes even if strict: probes restart what fails, which helps nothing unknown.
     """
-    good = _passes(status) and not (strict and status is Status.DEGRADED)
-    return json_response(encoded(document), 200 if good else 503)
+    code = 200 if status is Status.UNKNOWN else status_code(status, strict)
+    return json_response(encoded(document), code)
 
 
-def _passes(status: Status) -> bool:
-    return status is not Status.UNHEALTHY
+def status_code(status: Status, strict: bool) -> int:
+    """Return the status code of a response with this verdict."""
+    passes = status is Status.HEALTHY if strict else status is not Status.UNHEALTHY
+    return 200 if passes else 503
 
 
-def _strict(query: QueryParams) -> bool:
-    """Return whether a degraded cluster counts as a failure."""
+def strict_of(query: QueryParams) -> bool:
+    """Return whether only a healthy cluster passes; HTTPException for a wrong query."""
     if not set(query) <= {"strict"}:
         raise HTTPException(400, "unknown parameter (expected one of: strict)")
     values = query.getlist("strict")

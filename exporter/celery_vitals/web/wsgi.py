@@ -49,16 +49,7 @@ class WsgiApp:
 
     def __call__(self, env: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
         """Respond to one request."""
-        response = self._respond(Request(_scope(env)))
-        for name, value in SECURITY.items():
-            response.headers.setdefault(name, value)
-        status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
-        headers = [(key.decode(), value.decode("latin-1")) for key, value in response.raw_headers]
-        start_response(status, headers)
-        if env["REQUEST_METHOD"] == "HEAD":
-            return ()
-        parts = response.parts if isinstance(response, SlicedResponse) else [bytes(response.body)]
-        return slices(parts)
+        return send_response(self._respond(request_of(env)), env, start_response)
 
     def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
@@ -132,15 +123,30 @@ class WsgiApp:
             return self._endpoints.page_failed(error)
 
 
-def _scope(env: Environ) -> dict[str, object]:
-    """Return the part of an ASGI scope that the endpoints read."""
+def send_response(
+    response: Response, env: Environ, start_response: Callable[..., object]
+) -> Iterable[bytes]:
+    """Send the headers, with those of SECURITY; return the parts of the body."""
+    for name, value in SECURITY.items():
+        response.headers.setdefault(name, value)
+    status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
+    headers = [(key.decode(), value.decode("latin-1")) for key, value in response.raw_headers]
+    start_response(status, headers)
+    if env["REQUEST_METHOD"] == "HEAD":
+        return ()
+    parts = response.parts if isinstance(response, SlicedResponse) else [bytes(response.body)]
+    return slices(parts)
+
+
+def request_of(env: Environ) -> Request:
+    """Return the request, with the part of an ASGI scope that the endpoints read."""
     headers = [
         (name.removeprefix("HTTP_").replace("_", "-").lower().encode(), value.encode("latin-1"))
         for name, value in env.items()
         if name.startswith("HTTP_")
     ]
     address = env.get("REMOTE_ADDR")
-    return {
+    scope = {
         "type": "http",
         "method": env["REQUEST_METHOD"],
         # WSGI passes the bytes of the path as Latin-1 (PEP 3333).
@@ -150,3 +156,4 @@ def _scope(env: Environ) -> dict[str, object]:
         "headers": headers,
         "client": (address, 0) if address else None,
     }
+    return Request(scope)
