@@ -36,6 +36,6 @@ def case_list(*cases: Case, **parts: Any) -> CaseList:
     return CaseList(cases, **{**given, **parts})
 
 
-def valid(body: bytes | str) -> dict[str, Any]:
+def valid(body: bytes | str, schema_name: str = "lost") -> dict[str, Any]:
     """Return the content of a response, which must be strict JSON and follow the schema."""
-    return valid_json(body, "lost")
+    return valid_json(body, schema_name)

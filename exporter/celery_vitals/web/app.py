@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Hashable
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,15 +13,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from celery_vitals.settings.model import HEALTH_PATH
+from celery_vitals.web.documents import Document, NamedDocument, ValidRequest
 from celery_vitals.web.endpoints import Endpoints, healthy, is_prefix, line
 from celery_vitals.web.headers import DefaultHeaders
-from celery_vitals.web.health import LIVE_PATH, QUEUE_PREFIX, READY_PATH, WORKER_PREFIX, live
 from celery_vitals.web.scrapes import Busy, Scrapes, Stopping
 
 if TYPE_CHECKING:
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
+
+Responder = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class App:
@@ -38,18 +39,7 @@ class App:
         self._endpoints = Endpoints(collector, settings)
         self.clients = self._endpoints.clients
         routes = self._endpoints.routes(
-            self._root,
-            self._healthy,
-            self._ready,
-            self._lost,
-            {
-                HEALTH_PATH: self._verdict,
-                LIVE_PATH: self._live,
-                READY_PATH: self._health_ready,
-                WORKER_PREFIX: self._worker,
-                QUEUE_PREFIX: self._queue,
-            },
-            self._metrics,
+            self._root, self._healthy, self._ready, self._document, self._named, self._metrics
         )
         self.asgi = Starlette(
             routes=[
@@ -65,6 +55,7 @@ class App:
 
     async def stop(self, grace: float) -> None:
         """Report not ready; scrapes that take longer than `grace` seconds are answered with 503."""
+        self._endpoints.health.stopping = True
         await self._scrapes.stop(grace)
 
     async def _metrics(self, request: Request) -> Response:
@@ -83,41 +74,28 @@ class App:
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
             return self._endpoints.page_failed(error)
 
-    async def _lost(self, request: Request) -> Response:
-        return self._endpoints.lost(request)
+    def _document(self, document: Document) -> Responder:
+        async def respond(request: Request) -> Response:
+            return await self._respond(request, document(request.query_params), document)
 
-    async def _verdict(self, request: Request) -> Response:
-        health = self._endpoints.health
-        return await self._assess(health.max_age, lambda: health.verdict(request.query_params))
+        return respond
 
-    async def _worker(self, request: Request) -> Response:
-        health, name = self._endpoints.health, request.path_params["name"]
-        return await self._assess(
-            health.worker_max_age, lambda: health.worker(name, request.query_params)
-        )
+    def _named(self, document: NamedDocument) -> Responder:
+        async def respond(request: Request) -> Response:
+            valid = document(request.path_params["name"], request.query_params)
+            return await self._respond(request, valid, document)
 
-    async def _queue(self, request: Request) -> Response:
-        health, name = self._endpoints.health, request.path_params["name"]
-        return await self._assess(
-            health.queue_max_age, lambda: health.queue(name, request.query_params)
-        )
+        return respond
 
-    async def _assess(self, max_age: float, respond: Callable[[], Response]) -> Response:
-        """Respond from results up to `max_age` seconds old, or from the last ones."""
+    async def _respond(self, request: Request, valid: ValidRequest, key: Hashable) -> Response:
         try:
-            if self._endpoints.health.refresh(max_age):
-                await self._scrapes.refresh(max_age)
-            return respond()
+            if valid.refresh is not None:
+                await self._scrapes.share(key, valid.refresh)
+            return valid.respond()
         except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
-            return self._endpoints.health_failed(error)
-
-    async def _live(self, request: Request) -> Response:
-        return live(request.query_params)
-
-    async def _health_ready(self, request: Request) -> Response:
-        return self._endpoints.health.ready(request.query_params, self._scrapes.stopping)
+            return self._endpoints.document_failed(request, error)
 
     async def _healthy(self, _: Request) -> Response:
         # No thread, lock or broker: this must respond when everything else hangs.

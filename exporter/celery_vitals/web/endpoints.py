@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -13,17 +14,27 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, QUEUE_PATH, WORKER_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, QUEUE_PATH, STATS_PATH, WORKER_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
-from celery_vitals.web.health import Health, encoded, json_response
+from celery_vitals.web.documents import (
+    Document,
+    NamedDocument,
+    ValidRequest,
+    encoded,
+    json_response,
+)
+from celery_vitals.web.health import Health
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
+from celery_vitals.web.stats import Stats
 from celery_vitals.web.streaming import SlicedResponse
 
 if TYPE_CHECKING:
+    from starlette.datastructures import QueryParams
+
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
@@ -53,20 +64,29 @@ class Endpoints:
         page: Handler,
         healthy: Handler,
         ready: Handler,
-        lost: Handler,
-        health: Mapping[str, Handler],
+        document: Callable[[Document], Handler],
+        named: Callable[[NamedDocument], Handler],
         metrics: Handler,
     ) -> dict[str, Handler]:
         """Return the handlers by path; with the path `/` the metrics replace the page.
 
-        `health` are those of the verdict.  A path that ends with `/` is the prefix of a name.
+        `document` returns the handler of a document, `named` that of the documents of a prefix: a
+        path that ends with `/`.
         """
-        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready, **health}
-        if self._settings.web_lost:
-            routes[LOST_PATH] = lost
+        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
+        routes.update((path, document(one)) for path, one in self._documents().items())
+        routes.update((path, named(one)) for path, one in self.health.named_documents().items())
         routes[self._settings.web_telemetry_path] = metrics
         self._paths = tuple(f"{path}NAME" if is_prefix(path) else path for path in routes)
         return routes
+
+    def _documents(self) -> dict[str, Document]:
+        documents = self.health.documents()
+        if self._settings.web_lost:
+            documents[LOST_PATH] = self._lost
+        if self._settings.web_stats:
+            documents[STATS_PATH] = Stats(self._collector.totals)
+        return documents
 
     def scrape_request(self, request: Request) -> ScrapeRequest:
         """Return what a request for the metrics asks for; HTTPException when it is invalid."""
@@ -121,10 +141,9 @@ class Endpoints:
         limit = self._settings.web_max_requests
         return line(f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503)
 
-    def lost(self, request: Request) -> Response:
-        """Return the lost and repeated executions; HTTPException when the query is invalid."""
-        body = lost_executions(self._collector.cases(), request.query_params)
-        return Response(body, media_type="application/json")
+    def _lost(self, query: QueryParams) -> ValidRequest:
+        body = lost_executions(self._collector.cases(), query)
+        return ValidRequest(partial(json_response, body))
 
     def page(self) -> Response:
         """Return the status page, of the results of the last probes."""
@@ -140,10 +159,12 @@ class Endpoints:
             "Cannot render the status page (see the log). The metrics are not affected.", 500
         )
 
-    def health_failed(self, error: Exception) -> Response:
-        """Return that there is no verdict, and log the type of the error only."""
-        _logger.error("cannot assess the health: %s", type(error).__name__)
-        return json_response(encoded({"error": "cannot assess the health (see the log)"}), 500)
+    def document_failed(self, request: Request, error: Exception) -> Response:
+        """Return that there is no document, and log the type of the error only."""
+        path = request.scope["path"]
+        _logger.error("cannot render %s: %s", path, type(error).__name__)
+        text = f"Cannot render {path} (see the log). The metrics are not affected."
+        return self.error(request, HTTPException(500, text))
 
     def error(self, request: Request, error: HTTPException) -> Response:
         """Return an error as one line, or as JSON where it is expected."""

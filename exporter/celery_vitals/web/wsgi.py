@@ -10,10 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from celery_vitals.settings.model import HEALTH_PATH
+from celery_vitals.web.documents import Document, NamedDocument, ValidRequest
 from celery_vitals.web.endpoints import Endpoints, healthy, is_prefix, line
 from celery_vitals.web.headers import SECURITY
-from celery_vitals.web.health import LIVE_PATH, QUEUE_PREFIX, READY_PATH, WORKER_PREFIX, live
 from celery_vitals.web.scrapes import Busy, Scrapes
 from celery_vitals.web.streaming import SlicedResponse, slices
 
@@ -36,14 +35,8 @@ class WsgiApp:
             self._root,
             lambda _: healthy(),
             lambda _: line("ready", 200),
-            self._endpoints.lost,
-            {
-                HEALTH_PATH: self._verdict,
-                LIVE_PATH: self._live,
-                READY_PATH: self._ready,
-                WORKER_PREFIX: self._worker,
-                QUEUE_PREFIX: self._queue,
-            },
+            self._document,
+            self._named,
             self._metrics,
         )
 
@@ -58,24 +51,12 @@ class WsgiApp:
             location = f"{request.scope['root_path']}/"
             return line(f"Moved: {location}", 307, {"Location": location})
         try:
-            handler = self._routes[self._route(request)]
+            handler = self._handler(request)
             if request.method not in ("GET", "HEAD"):
                 raise HTTPException(405)
             return handler(request)
         except HTTPException as error:
             return self._endpoints.error(request, error)
-
-    def _route(self, request: Request) -> str:
-        """Return the route of a request, whose name becomes a parameter.  Raises HTTPException."""
-        path: str = request.scope["path"]
-        if path in self._routes and not is_prefix(path):
-            return path
-        for route in filter(is_prefix, self._routes):
-            if path.startswith(route):
-                name = path.removeprefix(route)
-                request.scope["path_params"] = {"name": name}
-                return route
-        raise HTTPException(404)
 
     def _metrics(self, request: Request) -> Response:
         scrape = self._endpoints.scrape_request(request)
@@ -84,36 +65,34 @@ class WsgiApp:
         except Busy:
             return self._endpoints.busy()
 
-    def _verdict(self, request: Request) -> Response:
-        health = self._endpoints.health
-        return self._assess(health.max_age, lambda: health.verdict(request.query_params))
+    def _handler(self, request: Request) -> Callable[[Request], Response]:
+        """Return the handler of a path, whose name becomes a parameter.  Raises HTTPException."""
+        path: str = request.scope["path"]
+        if path in self._routes and not is_prefix(path):
+            return self._routes[path]
+        for prefix in filter(is_prefix, self._routes):
+            if path.startswith(prefix):
+                request.scope["path_params"] = {"name": path.removeprefix(prefix)}
+                return self._routes[prefix]
+        raise HTTPException(404)
 
-    def _live(self, request: Request) -> Response:
-        return live(request.query_params)
+    def _document(self, document: Document) -> Callable[[Request], Response]:
+        return lambda request: self._answer(request, document(request.query_params))
 
-    def _ready(self, request: Request) -> Response:
-        return self._endpoints.health.ready(request.query_params, stopping=False)
-
-    def _worker(self, request: Request) -> Response:
-        health, name = self._endpoints.health, request.path_params["name"]
-        return self._assess(
-            health.worker_max_age, lambda: health.worker(name, request.query_params)
+    def _named(self, document: NamedDocument) -> Callable[[Request], Response]:
+        return lambda request: self._answer(
+            request, document(request.path_params["name"], request.query_params)
         )
 
-    def _queue(self, request: Request) -> Response:
-        health, name = self._endpoints.health, request.path_params["name"]
-        return self._assess(health.queue_max_age, lambda: health.queue(name, request.query_params))
-
-    def _assess(self, max_age: float, respond: Callable[[], Response]) -> Response:
-        """Respond from results up to `max_age` seconds old, or from the last ones."""
+    def _answer(self, request: Request, valid: ValidRequest) -> Response:
         try:
-            if self._endpoints.health.refresh(max_age):
-                self._collector.refresh(max_age)
-            return respond()
+            if valid.refresh is not None:
+                valid.refresh()
+            return valid.respond()
         except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
-            return self._endpoints.health_failed(error)
+            return self._endpoints.document_failed(request, error)
 
     def _root(self, _: Request) -> Response:
         try:

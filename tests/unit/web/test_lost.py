@@ -241,7 +241,7 @@ def test_disabled_list_is_neither_served_nor_on_the_page(start: Start) -> None:
     answer = server.get("/lost")
     assert answer.status == 404
     assert b"/lost" not in answer.data
-    assert b"/metrics)" in answer.data
+    assert b"/stats, /worker/NAME" in answer.data
     page = server.get("/").data
     assert b"lost" not in page
     assert b"id-0" not in page
