@@ -59,7 +59,7 @@ def run_retries(broker: Broker, size: Size, seed: int) -> list[str]:
 
 def run_deploys(broker: Broker, size: Size, seed: int) -> list[str]:
     """Warm shutdowns, replaced pool processes, autoscaling, terminated tasks."""
-    arguments = ("--drain-timeout", f"{DRAIN_TIMEOUT:g}")
+    arguments = ("--worker-drain-timeout", f"{DRAIN_TIMEOUT:g}")
     with scene(broker, seed, *arguments, kinds=DEPLOY_KINDS, visibility_timeout=HOUR) as one:
         deploys(one)
         return _report(one, quiet=True)
@@ -67,7 +67,7 @@ def run_deploys(broker: Broker, size: Size, seed: int) -> list[str]:
 
 def run_draining(broker: Broker, size: Size, seed: int) -> list[str]:
     """A warm shutdown that ends with SIGKILL."""
-    arguments = ("--drain-timeout", f"{DRAIN_TIMEOUT:g}")
+    arguments = ("--worker-drain-timeout", f"{DRAIN_TIMEOUT:g}")
     with scene(broker, seed, *arguments, kinds=(Kind("prefork", 2),)) as one:
         killed_while_draining(one, one.farm.members[0])
         return []
