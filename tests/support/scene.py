@@ -21,6 +21,7 @@ from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 NOW = 1_800_000_000.0
 WORKER, PRODUCER = "w@one", "gen1@two"
@@ -37,6 +38,17 @@ class _Registry(CollectorRegistry):
 
     def collect(self) -> Any:
         return self._families
+
+
+class _Settings(TaskSettings):
+    """The settings of any task, all with the same acknowledgement."""
+
+    def __init__(self, late: bool | None) -> None:
+        super().__init__()
+        self._late = late
+
+    def late(self, name: str) -> bool | None:
+        return self._late
 
 
 class Scene:
@@ -82,7 +94,7 @@ class Scene:
             max_workers=max_workers,
             idle_after=idle_after,
             on_new_worker=on_new_worker,
-            late=lambda _: late,
+            task_settings=_Settings(late),
             clock=lambda: self.now,
         )
         if queues_known:

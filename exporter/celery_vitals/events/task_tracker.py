@@ -131,6 +131,7 @@ class TaskTracker:
             execution.name = name  # its series have expired
         execution.worker, execution.seen_at = worker, now
         execution.move(HELD)
+        name.receiver = worker.name
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
