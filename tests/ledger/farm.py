@@ -27,6 +27,7 @@ from .recorder import Process, Recorder
 QUEUES = ("celery", "late")
 SETTINGS = {"include": ["project.tasks", "project.ledger"], "task_send_sent_event": True}
 FAST = ("--heartbeat-interval", "1", "-l", "WARNING")
+"""Arguments of workers with heartbeats; their log would be long."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Member:
         self.revive_at = 0.0
         """When to start it again; 0 while it runs."""
         self.started_at = 0.0
+        self._starts = 0
         self.worker = farm.new_worker(kind)
 
     @property
@@ -79,13 +81,16 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """Whether it has sent an event."""
+        """Whether it has sent an event; without heartbeats, whether it has logged that it is."""
+        if not self.kind.heartbeat:
+            return self.worker.log.count(self.worker.ready_line) >= self._starts
         return self.worker.alive and self.process.last_seen > 0
 
     def start(self, new_name: bool = False) -> None:
         """Start it, under its old name or a new one."""
         if new_name:
-            self.worker = self._farm.new_worker(self.kind)
+            self.worker, self._starts = self._farm.new_worker(self.kind), 0
+        self._starts += 1
         self.revive_at, self.started_at = 0.0, time.time()
         self.worker.launch()
         self._farm.mains.add(self.worker.pid)
@@ -149,7 +154,7 @@ class Farm:
             events=True,
             heartbeat=kind.heartbeat,
             conf=SETTINGS | self._conf,
-            args=(*FAST, *kind.arguments),
+            args=(*(FAST if kind.heartbeat else ()), *kind.arguments),
             env={"LEDGER_FOLDER": str(self.folder)},
             python=python_of(kind.series),
         )

@@ -54,14 +54,13 @@ class Observer:
     def _run(self) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            with suppress(OSError, urllib3.exceptions.HTTPError):
+            with suppress(OSError, ValueError, urllib3.exceptions.HTTPError):
                 self._look()
             self._stopping.wait(max(0.05, EVERY - (time.monotonic() - began)))
 
     def _look(self) -> None:
         scrape = self._exporter.scrape()
-        status, body = self._exporter.get("/lost")
-        listed: dict[str, Any] = json.loads(body) if status == 200 else {"cases": []}  # TODO
+        listed = json.loads(self._exporter.get("/lost")[1])
         for one in listed["cases"]:
             self._keep(one)
         self.up = scrape.value("celery_exporter_event_stream_up") == 1

@@ -13,6 +13,7 @@ from tests.support.servers import wait_for
 
 from .farm import Kind, Member
 from .torture import Scene, settle
+from .truth import WORKER_TIMEOUT
 
 RETRY_KINDS = (Kind("prefork", 2), Kind("threads", 4), Kind("gevent", 8))
 DEPLOY_KINDS = (
@@ -79,10 +80,10 @@ def busy(scene: Scene, tasks: int = 40) -> None:
     wait_for(lambda: scene.recorder.ended > ended + 5, 30.0, what="tasks ended")
 
 
-def terminate_some(scene: Scene, count: int = 3) -> None:
+def terminate_some(scene: Scene, count: int = 6) -> None:
     """Revoke running tasks with terminate."""
     app = Celery("terminating", broker=scene.broker.url, set_as_current=False)
-    uuids = [scene.traffic.send_one("logged_early", 20.0, queue="celery") for _ in range(count)]
+    uuids = [scene.traffic.send_one("logged_early", 10.0, queue="celery") for _ in range(count)]
     prefork = {one.worker.name for one in scene.farm.members if one.kind.pool == "prefork"}
 
     def started() -> bool:
@@ -106,13 +107,18 @@ def terminate_some(scene: Scene, count: int = 3) -> None:
 def killed_while_draining(scene: Scene, member: Member) -> None:
     """Kill a worker during its warm shutdown, in which an early acknowledged task runs."""
     observer = scene.observer
+    scene.traffic.send("logged_early", 0.0, queue="celery")
+    wait_for(lambda: observer.total("task_succeeded_total") == 1, what="a task ended")
+    observer.look_again()  # it requests the settings of that task from the worker
     uuid = scene.traffic.send_one("logged_early", 60.0, queue="celery")
     wait_for(lambda: uuid in scene.recorder.tasks, what="the task started")
     member.worker.child.send_signal(signal.SIGTERM)
     before = scene.recorder.kinds["worker-offline"]
     wait_for(lambda: scene.recorder.kinds["worker-offline"] > before, what="the offline event")
     member.kill()
-    wait_for(lambda: observer.total("task_orphaned") == 1, 5.0, what="the task orphaned")
+    wait_for(
+        lambda: observer.total("task_orphaned") == 1, WORKER_TIMEOUT + 10.0, what="the task orphaned"
+    )
     assert observer.total("task_lost_total") == 0
     offline = time.monotonic()
     wait_for(

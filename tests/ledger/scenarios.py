@@ -45,7 +45,9 @@ def run_torture(broker: Broker, size: Size, seed: int) -> list[str]:
     with scene(broker, seed) as one:
         torture(one, size.tasks, size.kills, size.restarts)
         wrong = _report(one)
+        one.wrong.clear()
         new = healthy(one, size.minutes * 60.0)
+        wrong += one.wrong
         print(f"healthy for {size.minutes:g} minutes: {dict(new) or 'no case'}", flush=True)
         return wrong + [f"{count} new cases {kind} while healthy" for kind, count in new.items()]
 
@@ -100,7 +102,7 @@ def _report(one: Scene, quiet: bool = False) -> list[str]:
     print(dict(one.done))
     print(comparison.table())
     print(" ".join(f"{name} {value:g}" for name, value in books(one.observer).items()), flush=True)
-    wrong = [*comparison.wrong, *check_counters(one.observer)]
+    wrong = [*one.wrong, *comparison.wrong, *check_counters(one.observer)]
     if quiet:
         wrong += [f"{case.kind}: {case.uuid}, {case.evidence}" for case in one.observer.cases]
     return wrong

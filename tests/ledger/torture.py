@@ -43,6 +43,8 @@ class Scene:
     revoked: set[str] = field(default_factory=set)
     """Ids of tasks that were terminated: their log ends without an end."""
     done: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    """What the comparison does not show."""
 
     def truths(self) -> dict[str, Truth]:
         """Return what the log shows so far."""
@@ -154,7 +156,10 @@ def settle(scene: Scene) -> None:
     scene.farm.wait_ready()
     timeout = VISIBILITY_TIMEOUT + WORKER_TIMEOUT + 60.0
     wait_empty(scene.broker, timeout)
-    scene.observer.wait_settled(SETTLE)
+    try:
+        scene.observer.wait_settled(SETTLE)
+    except AssertionError as exc:
+        scene.wrong.append(str(exc))
 
 
 def healthy(scene: Scene, seconds: float) -> Counter[str]:
