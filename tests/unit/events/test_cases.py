@@ -43,7 +43,8 @@ def exporter_of(url: str = "memory://", **options: object) -> Collector:
 
 
 def kept_by(tasks: TasksCollector) -> Cases:
-    return tasks.__tasks.ledger.books.cases
+    cases: Cases = tasks._processor._tasks.ledger.books.cases
+    return cases
 
 
 def test_the_newest_case_is_first(tasks: TasksCollector) -> None:
