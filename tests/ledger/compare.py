@@ -100,6 +100,16 @@ LEFT = (
 INSIDE = ("task_in_flight", "task_orphaned")
 
 
+def undecided(truths: Mapping[str, Truth], cases: Iterable[SeenCase]) -> list[str]:
+    """Return the executions without an end for which the exporter has no case."""
+    known = {case.uuid for case in cases}
+    return [
+        f"{uuid} has no case: {truth.runs}"
+        for uuid, truth in truths.items()
+        if uuid not in known and any(run.ended is None and not run.end_event for run in truth.runs)
+    ]
+
+
 def books(observer: Observer) -> dict[str, float]:
     """Return what entered, left and is inside, and the balance less the ends known as unknown."""
     total = observer.total

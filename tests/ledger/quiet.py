@@ -116,9 +116,8 @@ def killed_while_draining(scene: Scene, member: Member) -> None:
     before = scene.recorder.kinds["worker-offline"]
     wait_for(lambda: scene.recorder.kinds["worker-offline"] > before, what="the offline event")
     member.kill()
-    wait_for(
-        lambda: observer.total("task_orphaned") == 1, WORKER_TIMEOUT + 10.0, what="the task orphaned"
-    )
+    found_gone = WORKER_TIMEOUT + 10.0
+    wait_for(lambda: observer.total("task_orphaned") == 1, found_gone, what="the task orphaned")
     assert observer.total("task_lost_total") == 0
     offline = time.monotonic()
     wait_for(

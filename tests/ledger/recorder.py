@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -40,8 +40,8 @@ class Process:
 
     last_seen: float = 0.0
     last_start: float = 0.0
-    processed: list[tuple[float, int, int]] = field(default_factory=list)
-    """Time, `processed` and `active` of each heartbeat."""
+    active: int = 0
+    """Tasks that run, by its last heartbeat."""
 
 
 class Recorder(ABC):
@@ -80,9 +80,7 @@ class Recorder(ABC):
         if kind.startswith("worker-"):
             process = self.processes.setdefault((worker, pid), Process())
             process.last_seen = time.time()
-            if event.get("processed") is not None:
-                row = (event["timestamp"], event["processed"], event["active"])
-                process.processed.append(row)
+            process.active = event.get("active") or 0
         elif kind == "task-started" or kind in ENDS:
             at, requeue = event["timestamp"], bool(event.get("requeue"))
             one = TaskEvent(kind, worker, pid, at, requeue)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.support.servers import Broker
 
-from .compare import books, check_counters
+from .compare import books, check_counters, undecided
 from .farm import Kind
 from .quiet import (
     DEPLOY_KINDS,
@@ -103,6 +103,8 @@ def _report(one: Scene, quiet: bool = False) -> list[str]:
     print(comparison.table())
     print(" ".join(f"{name} {value:g}" for name, value in books(one.observer).items()), flush=True)
     wrong = [*one.wrong, *comparison.wrong, *check_counters(one.observer)]
+    if one.wrong:
+        wrong += undecided(one.truths(), one.observer.cases)
     if quiet:
         wrong += [f"{case.kind}: {case.uuid}, {case.evidence}" for case in one.observer.cases]
     return wrong
