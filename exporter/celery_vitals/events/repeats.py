@@ -81,7 +81,7 @@ class Repeats:
                 self._held[one] = None
             elif one.ended and one.started_at:
                 ended = one
-        remembered = self._executions.remembered.get(execution.uuid)
+        remembered = self._executions.remembered(execution.uuid)
         if remembered is not None and remembered.delivers_again(execution):
             ended = ended or remembered
         pair = _Pair(execution, at, running, ended)
@@ -129,7 +129,7 @@ class Repeats:
             if one.started_at and one.delivers_again(execution):
                 return one
             one = one.following
-        ended = self._executions.remembered.get(execution.uuid)
+        ended = self._executions.remembered(execution.uuid)
         if ended is not None and ended.delivers_again(execution):
             return ended if ended.seen_at >= execution.seen_at else None
         return None
