@@ -1,4 +1,4 @@
-"""The path /lost of an exporter with a real broker: whether executions are observed."""
+"""The path /lost of an exporter with a real broker: cases, and whether tasks are observed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.cases import valid
 from tests.support.exporter import Exporter
-from tests.support.servers import Broker, wait_for
+from tests.support.servers import Broker, Worker, publish, wait_for
 
 
 def watching(exporter: Exporter) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def watching(exporter: Exporter) -> dict[str, Any]:
     return found
 
 
-def lost(exporter: Exporter) -> dict[str, Any]:
-    status, text = exporter.get("/lost")
+def lost(exporter: Exporter, query: str = "") -> dict[str, Any]:
+    status, text = exporter.get(f"/lost{query}")
     assert status == 200
     return valid(text)
 
@@ -46,6 +46,27 @@ def test_since_when_executions_are_observed(own_broker: Broker) -> None:
         wait_for(lambda: watching(exporter)["up"], 30)
         assert watching(exporter)["since"] == since
         assert seconds(watching(exporter)["connected_since"]) > seconds(since)
+
+
+def test_task_of_a_killed_worker_is_listed_with_its_id(redis_broker: Broker) -> None:
+    with (
+        Worker(redis_broker, "prefork", "other", events=True, queues=("idle",)),
+        Worker(redis_broker, "prefork", "killed", events=True) as worker,
+        Exporter.of(redis_broker, "--worker-timeout", "5", "--app", "project.app:app") as exporter,
+    ):
+        wait_for(lambda: watching(exporter)["up"])
+        (uuid,) = publish(redis_broker, "sleep", 60)
+        wait_for(lambda: exporter.scrape().value("celery_task_running", task="project.sleep") == 1)
+        started = time.time()
+        worker.kill()
+        wait_for(lambda: lost(exporter)["cases"], 40)
+        (found,) = lost(exporter)["cases"]
+        assert (found["kind"], found["id"], found["task"]) == ("lost", uuid, "project.sleep")
+        assert (found["worker"], found["reason"]) == ("killed@test", "worker_gone")
+        assert abs(seconds(found["started"]) - started) < 30
+        assert not found["found"]
+        assert f">{uuid}<" in exporter.get("/")[1]
+        assert lost(exporter, "?kind=poison")["cases"] == []
 
 
 def test_nothing_is_observed_without_the_collector(redis_broker: Broker) -> None:

@@ -55,6 +55,8 @@ def inhibited(server: AlertmanagerServer, alerts: list[dict[str, str]]) -> list[
         ("CeleryResultBackendDown", "CeleryTaskFailureRatio"),
         ("CeleryNoWorkers", "CeleryQueueOldestMessage"),
         ("CeleryTasksFailing", "CeleryTaskAlwaysFails"),
+        ("CeleryBrokerDown", "CeleryTasksLost"),
+        ("CeleryNoWorkers", "CeleryTaskOrphaned"),
     ],
 )
 def test_alert_inhibits_its_consequence_in_the_same_cluster_only(
@@ -110,6 +112,58 @@ def test_backend_down_does_not_inhibit_a_queue_without_consumers(
         for alert in ("CeleryResultBackendDown", "CeleryQueueWaitHigh", "CeleryQueueUnserved")
     )
     assert inhibited(alertmanager, [lost, unserved, slow]) == [slow]
+
+
+@pytest.mark.parametrize("alert", ["CeleryTaskFailureRatio", "CeleryTaskPoison"])
+def test_failing_task_inhibits_its_losses_of_child_processes_only(
+    alertmanager: AlertmanagerServer, alert: str
+) -> None:
+    here = {**SHOP, "cluster": f"losses of {alert}"}
+    lost = {**here, "alertname": "CeleryTasksLost", "queue": "mail"}
+    killed, gone, other = (
+        {**lost, "task": task, "reason": reason}
+        for task, reason in (
+            ("shop.mail", "child_killed"),
+            ("shop.mail", "worker_gone"),
+            ("shop.order", "child_killed"),
+        )
+    )
+    failing = {**here, "alertname": alert, "task": "shop.mail"}
+    assert inhibited(alertmanager, [failing, gone, other, killed]) == [killed]
+
+
+def test_task_that_runs_twice_inhibits_the_prediction(alertmanager: AlertmanagerServer) -> None:
+    near, other = (
+        {**SHOP, "alertname": "CeleryUnackedNearVisibilityTimeout", "cluster": cluster}
+        for cluster in ("twice", "once")
+    )
+    twice = {**near, "alertname": "CeleryTaskRunsTwice", "task": "shop.mail"}
+    repeated = {**twice, "cluster": "once", "cause": "task_id"}
+    timeout = {**twice, "cause": "visibility_timeout"}
+    assert inhibited(alertmanager, [timeout, repeated, other, near]) == [near]
+
+
+def test_dead_letters_inhibit_the_length_of_their_queue(alertmanager: AlertmanagerServer) -> None:
+    here = {**SHOP, "cluster": "dead"}
+    grows, own, other = (
+        {**here, "alertname": alert, "queue": queue}
+        for alert, queue in (
+            ("CeleryDeadLettersGrow", "mail.dead"),
+            ("CeleryQueueGrowing", "mail.dead"),
+            ("CeleryQueueGrowing", "mail"),
+        )
+    )
+    assert inhibited(alertmanager, [grows, other, own]) == [own]
+
+
+@pytest.mark.parametrize("source", ["CeleryResultBackendDown", "CeleryNoWorkers"])
+def test_discarded_messages_are_not_inhibited(
+    alertmanager: AlertmanagerServer, source: str
+) -> None:
+    here = {**SHOP, "cluster": f"discarded with {source}"}
+    gone = {**here, "alertname": "CeleryTasksDiscarded", "reason": "unroutable"}
+    growing = {**here, "alertname": "CeleryQueueGrowing", "queue": "mail"}
+    assert inhibited(alertmanager, [{**here, "alertname": source}, gone, growing]) == [growing]
 
 
 def test_title_contains_the_cluster_labels(tmp_path: Path) -> None:

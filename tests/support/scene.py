@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 
 from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.ledger import Redelivery
+from celery_vitals.events.persistence import Persistence
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tables import TaskTables
@@ -25,7 +26,7 @@ from celery_vitals.workers.task_settings import TaskSettings
 
 NOW = 1_800_000_000.0
 WORKER, PRODUCER = "w@one", "gen1@two"
-CAPS = {"task": 50, "queue": 20, "exception": 20, "worker": 20}
+CAPS = {"task": 50, "queue": 20, "exception": 20, "worker": 20, "producer": 20}
 BUCKETS = (1.0, 10.0, 100.0)
 
 
@@ -71,6 +72,7 @@ class Scene:
         idle_after: float = 3600.0,
         queues_known: bool = True,
         on_new_worker: Callable[[], None] = lambda: None,
+        registry: WorkerRegistry | None = None,
         late: bool | None = None,
         visibility_timeout: float | None = None,
         redelivers: bool = False,
@@ -85,7 +87,7 @@ class Scene:
         self.index = TaskSeriesIndex(self.tables, worker_label, kwarg_label, capacity)
         redelivery = Redelivery(lambda: visibility_timeout, redelivers)
         self.tasks = TaskTracker(self.index, max_tasks, forget_after, redelivery)
-        self.registry = WorkerRegistry(120.0, 3600.0)
+        self.registry = registry or WorkerRegistry(120.0, 3600.0)
         self.processor = EventProcessor(
             self.registry,
             self.tasks,
@@ -97,7 +99,8 @@ class Scene:
             task_settings=_Settings(late),
             clock=lambda: self.now,
         )
-        if queues_known:
+        self.sink: EventProcessor | Persistence = self.processor
+        if queues_known and registry is None:
             self.consumes(WORKER, "q", "r")
 
     def missing(self) -> float:
@@ -132,7 +135,7 @@ class Scene:
 
     def feed(self, *bodies: bytes) -> None:
         """Feed the bodies of messages that arrive now."""
-        self.processor.feed(bodies, self.now)
+        self.sink.feed(bodies, self.now)
 
     def event(self, kind: str, uuid: str = "", **fields: Any) -> dict[str, Any]:
         """Return an event with the present time, as a worker sends it."""
@@ -188,7 +191,7 @@ class Scene:
     def idle(self, seconds: float = 0.0) -> None:
         """Let time pass without events."""
         self.now += seconds
-        self.processor.idle()
+        self.sink.idle()
 
     # Reading metrics
 

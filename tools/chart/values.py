@@ -108,7 +108,7 @@ OPEN = (
 # Values that each entry of `clusters` may override.
 OVERRIDABLE = (
     "broker", "resultBackend", "rabbitmqManagement", "brokerTls", "app", "queues", "enableEvents",
-    "eventQueue", "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout",
+    "eventQueue", "state", "disabledCollectors", "workerTimeout", "workerForgetAfter", "timeout",
     "runtimeBuckets", "waitBuckets", "logLevel", "logFormat", "config", "extraArgs", "extraEnv",
     "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "resources", "web", "scrape",
     "replicaCount",

@@ -97,11 +97,13 @@ def timeseries_panel(
     stacked: bool = False,
     thresholds: Thresholds = (),
     colors: Mapping[str, str] | None = None,
+    minimum: float | None = 0,
     maximum: float | None = None,
 ) -> model.Panel:
     """Draw lines over time.
 
-    `thresholds` are drawn as dashed lines; `colors` sets fixed colours by legend.
+    `thresholds` are drawn as dashed lines; `colors` sets fixed colours by legend; `minimum` and
+    `maximum` limit the axis.
     """
     counted = panel.unit.startswith(COUNT_PREFIX) and panel.unit != CORES
     custom = timeseries.FieldConfig(
@@ -124,7 +126,7 @@ def timeseries_panel(
         axis_soft_max=1 if panel.unit == RATIO or counted else None,
     )
     defaults = _defaults(panel, thresholds)
-    defaults.min_val, defaults.max_val, defaults.custom = 0, maximum, custom
+    defaults.min_val, defaults.max_val, defaults.custom = minimum, maximum, custom
     defaults.color = model.FieldColor(mode=model.FieldColorModeId.PALETTE_CLASSIC)
     overrides = [
         _override(legend, color={"mode": "fixed", "fixedColor": color})

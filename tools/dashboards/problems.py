@@ -74,7 +74,12 @@ MEMORY_RATIO = (
 EVICTS = f"""max ({gauge("celery_broker_eviction_policy_info", 'policy!="noeviction"')})"""
 EVICTS_QUEUES = f"""max ({gauge("celery_broker_eviction_policy_info", 'policy=~"allkeys-.+"')})"""
 SLOTS = sum_by(gauge("celery_worker_pool_slots"))
-
+LOST = sum_by(increase("celery_task_lost_total", over="1h"), "task")
+FOUND = sum_by(increase("celery_task_found_total", over="1h"), "task")
+TWICE = " or ".join(
+    f"({sum_by(increase(f'celery_task_{name}_total', over='1h'), 'task')} > 0)"
+    for name in ("overlapping", "repeated")
+)
 
 NO_WORKER = f"sum ({gauge('celery_worker_up')}) == 0"
 EVIDENCE = max_by(
@@ -198,6 +203,28 @@ PROBLEMS = (
         "task",
         "tasks",
         f"(({FAILURE_RATIO} > 0.05) < 0.25) and ({ENOUGH_FAILURES})",
+    ),
+    Problem(
+        WARNING,
+        "Executions of the task were lost in the last hour",
+        "task",
+        "tasks",
+        # Half an execution: increases are extrapolated.
+        f"({LOST} - ({FOUND} or 0 * {LOST})) > 0.5",
+    ),
+    Problem(
+        WARNING,
+        "The task ran twice in the last hour",
+        "task",
+        "tasks",
+        TWICE,
+    ),
+    Problem(
+        WARNING,
+        "A message of the task starts again and again, without an end",
+        "task",
+        "tasks",
+        f"{max_by(gauge('celery_task_poison'), 'task')} > 0",
     ),
     Problem(
         WARNING,

@@ -336,6 +336,28 @@ UNACKED_AND_DELAYED = timeseries_panel(
     Target(sum_by(gauge("celery_broker_unacked_messages")), "all queues (Redis)"),
     Target(sum_by(gauge("celery_broker_delayed_messages")), "delayed (RabbitMQ)"),
 )
+DEAD_LETTER_QUEUES = max_by(gauge("celery_queue_dead_letter_info", QUEUE), "dead_letter_queue")
+DEAD_LETTERS = timeseries_panel(
+    PanelOptions(
+        "Dead letters",
+        units.MESSAGES,
+        Description(
+            "Messages in the dead-letter queues of the selected queues.",
+            "flat, and known.",
+            "rising: tasks are rejected, expire in the broker, or reach a delivery limit.",
+            "read the header x-death of a message in RabbitMQ's management interface",
+        ),
+        NoData("No queue has a dead-letter queue (RabbitMQ with its management API only)"),
+        "tasks",
+    ),
+    Target(
+        topk(
+            f"{sum_by(gauge('celery_queue_length'), 'queue')} and on (queue) "
+            f'label_replace({DEAD_LETTER_QUEUES}, "queue", "$1", "dead_letter_queue", "(.+)")'
+        ),
+        "{{queue}}",
+    ),
+)
 CONSUMERS = timeseries_panel(
     PanelOptions(
         "Consumers by queue",
@@ -359,7 +381,7 @@ CONSUMERS = timeseries_panel(
 DASHBOARD = Dashboard(
     "queues",
     "Queues",
-    "Length, drain time, consumers and limits, by queue.",
+    "Length, drain time, consumers, limits and dead letters, by queue.",
     (
         Row(
             "",
@@ -382,7 +404,11 @@ DASHBOARD = Dashboard(
             8,
             ((WORKERS_BY_QUEUE, 8), (CONSUMERS, 8), (DRAIN_TIMES, 8)),
         ),
-        Row("Limits and unacknowledged messages", 8, ((LIMITS, 12), (UNACKED_AND_DELAYED, 12))),
+        Row(
+            "Limits, unacknowledged messages and dead letters",
+            8,
+            ((LIMITS, 8), (UNACKED_AND_DELAYED, 8), (DEAD_LETTERS, 8)),
+        ),
     ),
     (Variable("queue", "celery_queue_length"),),
 )

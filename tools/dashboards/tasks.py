@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from tools.dashboards import mappings, thresholds, units
+from tools.dashboards import ledger, mappings, thresholds, units
 from tools.dashboards.dashboard import Dashboard, Row, Variable
 from tools.dashboards.panels import (
     LINK_PARAMETERS,
@@ -391,7 +391,7 @@ OVERDUE = timeseries_panel(
 DASHBOARD = Dashboard(
     "tasks",
     "Tasks",
-    "Failures, runtime, queue wait time, retries and overdue tasks, by task.",
+    "Failures, runtime, queue wait time, retries, overdue, lost and repeated tasks, by task.",
     (
         Row(
             "",
@@ -424,6 +424,7 @@ DASHBOARD = Dashboard(
             8,
             ((RETRIES, 8), (RUNNING_BY_TASK, 8), (OVERDUE, 8)),
         ),
+        Row("Lost and repeated", 8, tuple((panel, 8) for panel in ledger.PANELS)),
     ),
     (
         Variable("queue", "celery_task_started_total"),

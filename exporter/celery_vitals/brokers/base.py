@@ -91,6 +91,17 @@ class Mailbox(Protocol):
         """Remove the mailbox from the broker; workers may still reply if `replies_pending`."""
 
 
+def never(_: bytes) -> bool:
+    """Return that a message has not been processed before."""
+    return False
+
+
+DURABLE_SECONDS = 600.0
+"""Seconds for which a durable queue keeps the events while the exporter is not connected."""
+MAX_UNACKNOWLEDGED = 2000
+"""Messages of a durable queue that are delivered and not acknowledged: as many may come again."""
+
+
 class EventListener(Protocol):
     """Takes the messages of a receiver."""
 
@@ -139,6 +150,8 @@ class EventSubscription:
     """Name of a queue that keeps events while the exporter is not connected."""
     control_exchange: str | None = None
     """Exchange that commands will be sent to."""
+    was_processed: Callable[[bytes], bool] = never
+    """Returns whether a body that a durable queue delivers again is left out."""
 
 
 class BrokerKind(ABC, Generic[ConnectionT]):

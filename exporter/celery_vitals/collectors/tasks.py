@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.brokers.base import DURABLE_SECONDS, never
 from celery_vitals.brokers.client import BrokerClient
+from celery_vitals.brokers.target import Target
 from celery_vitals.collectors.base import BaseCollector, Dependencies
 from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
@@ -17,7 +19,9 @@ from celery_vitals.deadline import Deadline
 from celery_vitals.events.cases import Case, CaseList
 from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.ledger import Redelivery
+from celery_vitals.events.persistence import Persistence
 from celery_vitals.events.processor import EventProcessor
+from celery_vitals.events.state_file import StateIdentity
 from celery_vitals.events.stream import Stream
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tables import TaskTables
@@ -33,6 +37,8 @@ from celery_vitals.workers.task_settings import TaskSettings
 
 _ENOUGH_RECEIVED = 10
 """Tasks received without a task-sent event, from which on producers are considered to send none."""
+_PREFIXES = ("global_keyprefix", "fanout_prefix")
+"""Transport options that separate clusters on one Redis."""
 _NOT_CONNECTED = "The event stream is not connected yet."
 
 
@@ -63,7 +69,7 @@ class TasksCollector(BaseCollector[None]):
             shared.births,
             shared.task_settings,
         )
-        shared.queue_listeners.append(created._processor.compare_with_broker)
+        shared.queue_listeners.append(created._sink.compare_with_broker)
         return created
 
     def __init__(
@@ -107,10 +113,23 @@ class TasksCollector(BaseCollector[None]):
             drain_timeout=settings.worker_drain_timeout,
             task_settings=task_settings,
         )
+        self._persistence = (
+            Persistence(
+                self._processor,
+                settings.state_file,
+                _identity(broker.target, extra),
+                durable_seconds=DURABLE_SECONDS if settings.event_queue else 0.0,
+                max_age=settings.task_forget_after,
+            )
+            if settings.state_file
+            else None
+        )
+        self._sink = self._persistence or self._processor
         self._stream = Stream(
             broker,
-            self._processor,
+            self._sink,
             durable_queue=settings.event_queue,
+            was_processed=self._persistence.was_processed if self._persistence else never,
             enable_events=settings.enable_events,
             # A command that workers refuse is an error in their logs: `workers` finds out.
             accepts_commands=lambda: (
@@ -126,6 +145,8 @@ class TasksCollector(BaseCollector[None]):
         with self._starting:
             if not self._started:
                 self._started = True
+                if self._persistence is not None:
+                    self._persistence.start()
                 self._stream.start()
 
     def _handle_new_worker(self) -> None:
@@ -190,6 +211,8 @@ class TasksCollector(BaseCollector[None]):
         """Stop, and remove from the broker what was declared there."""
         if self._started:
             self._stream.stop(deadline)
+            if self._persistence is not None:
+                self._persistence.stop(deadline)
 
 
 def _without_sent_events(received: Mapping[str, int]) -> BlindSpot | None:
@@ -207,12 +230,19 @@ def _without_sent_events(received: Mapping[str, int]) -> BlindSpot | None:
     return BlindSpot("sent_events", text, "task_send_sent_event = True")
 
 
+def _identity(target: Target, labels: Sequence[str]) -> StateIdentity:
+    prefixes = (str(target.broker_options.get(name, "")) for name in _PREFIXES)
+    names = (target.transport, target.event_exchange, *prefixes)
+    return StateIdentity.of(target.broker_urls, names, tuple(labels))
+
+
 def _label_limits(settings: Settings) -> dict[str, int]:
     limits = {
         "task": settings.max_task_names,
         "queue": settings.max_queue_names,
         "exception": settings.max_exceptions,
         "worker": settings.max_workers,
+        "producer": settings.max_workers,
     }
     if settings.task_label:
         limits[settings.task_label[0]] = settings.max_label_values

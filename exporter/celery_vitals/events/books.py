@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
+
 from celery_vitals.events.account import ENDED, LOST
-from celery_vitals.events.cases import Case, CaseKind, Cases
+from celery_vitals.events.cases import Case, CaseKind, Cases, SavedCases
 from celery_vitals.events.execution import Execution
+from celery_vitals.events.saved import Find, Reference, References
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -29,11 +32,20 @@ _EVIDENCE = {
 }
 
 
+class SavedBooks(msgspec.Struct):
+    """The cases and the poison as they are saved; the tables have the counters."""
+
+    cases: SavedCases
+    poison: list[Reference] = []
+
+
 class Books:
     """The counters of the ledger, and its cases.  For one thread."""
 
     def __init__(self, index: TaskSeriesIndex) -> None:
         self.cases = Cases()
+        self.counted = 0
+        """How often something was counted here."""
         self._index = index
         self._poison: dict[str, Execution] = {}
 
@@ -99,6 +111,18 @@ class Books:
         """Record the end of a message that had started several times."""
         self._poison.pop(execution.uuid, None)
 
+    def to_state(self, references: References) -> SavedBooks:
+        """Return what is saved."""
+        poison = [references.to(one) for one in self._poison.values()]
+        return SavedBooks(self.cases.to_state(), poison)
+
+    def restore(self, state: SavedBooks, find: Find) -> None:
+        """Continue from a saved state."""
+        self.cases.restore(state.cases)
+        for execution in map(find, state.poison):
+            if execution is not None:
+                self._poison[execution.uuid] = execution
+
     def samples(self) -> Iterator[Sample]:
         """Yield the number of poisonous messages, and the largest number of starts of one."""
         counts, largest = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -111,6 +135,7 @@ class Books:
             yield definitions.TASK_POISON_STARTS(largest[labels], *labels)
 
     def _count(self, execution: Execution, table: str, *value: str) -> None:
+        self.counted += 1
         worker = execution.worker.name if execution.worker is not None else ""
         self._index.current(execution, worker).counter(table, *value).value += 1
 

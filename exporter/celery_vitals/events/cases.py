@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import msgspec
+
 from celery_vitals.blind_spots import BlindSpot
 
 MAX_CASES = 1000
@@ -76,6 +78,13 @@ NO_CASES = CaseList()
 """Where no event is received."""
 
 
+class SavedCases(msgspec.Struct):
+    """The cases as they are saved."""
+
+    cases: list[Case] = []
+    dropped: int = 0
+
+
 class Cases:
     """The last `MAX_CASES` cases, the oldest first.  For one thread."""
 
@@ -94,6 +103,15 @@ class Cases:
         """Add a case."""
         self.dropped += len(self._cases) == MAX_CASES
         self._cases.append(case)
+
+    def to_state(self) -> SavedCases:
+        """Return what is saved."""
+        return SavedCases(list(self._cases), self.dropped)
+
+    def restore(self, state: SavedCases) -> None:
+        """Continue from a saved state."""
+        self.dropped = state.dropped
+        self._cases.extend(state.cases)
 
     def mark_found(self, uuid: str, started_at: float) -> None:
         """Record that a lost execution has ended after all."""

@@ -39,3 +39,11 @@ class Clock:
             return
         behind = self.behind
         self.correction = behind if abs(behind) > _SKEW else 0.0
+
+    def to_state(self) -> tuple[float, float, float, float]:
+        """Return its state as it is saved."""
+        return self._before, self._now, self._since, self.correction
+
+    def restore(self, state: tuple[float, float, float, float]) -> None:
+        """Continue from a saved state."""
+        self._before, self._now, self._since, self.correction = state

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from celery_vitals.events.decode import Event
 from celery_vitals.events.executions import is_due
@@ -19,6 +21,13 @@ _TIMEOUT = 2.0
 """Seconds for which the events of a task are deferred until its queue is known: from its task-sent
 event, where producers are known to send one (it may arrive last), or from a new worker, which is
 asked at once which queues it consumes."""
+
+
+class SavedDeferrals(msgspec.Struct):
+    """The deferred events as they are saved: each with the name of its worker and its time."""
+
+    deadlines: list[tuple[float, str]] = []
+    events: list[tuple[Event, str, float]] = []
 
 
 class DeferredEvents(dict[str, list[DeferredEvent]]):
@@ -46,3 +55,22 @@ class DeferredEvents(dict[str, list[DeferredEvent]]):
         if self._deadlines and is_due(self._deadlines[0][0], now, _TIMEOUT):
             return self._deadlines.popleft()[1]
         return None
+
+    def to_state(self) -> SavedDeferrals:
+        """Return its state as it is saved."""
+        return SavedDeferrals(
+            list(self._deadlines),
+            [(event, worker.name, at) for one in self.values() for _, event, worker, at in one],
+        )
+
+    def restore(
+        self,
+        state: SavedDeferrals,
+        handlers: Mapping[str, Handler],
+        worker: Callable[[str], WorkerTracker],
+    ) -> None:
+        """Continue from a saved state."""
+        self._deadlines.extend(state.deadlines)
+        for event, name, at in state.events:
+            if handler := handlers.get(event.type):
+                self.setdefault(event.uuid, []).append((handler, event, worker(name), at))

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
 from typing import Any
 
+import msgspec
+
 from celery_vitals.events.account import (
     ENDED,
     FAILED,
@@ -36,6 +38,14 @@ _MAX_REMEMBERED = 10_000
 is checked once a second."""
 _MAX_PER_UUID = 1000
 _BATCH = 1024
+
+
+class SavedExecutions(msgspec.Struct):
+    """What is saved of the executions besides each of them."""
+
+    evicted: int = 0
+    repeated: dict[str, float] = {}
+    remembered_since: float = 0.0
 
 
 class Executions:
@@ -145,6 +155,19 @@ class Executions:
             execution = execution.following
         return found
 
+    def last_attempt(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the execution that runs on this worker; of several attempts, the last: the others
+        end with a retry, whose event may arrive later."""
+        first = found = self.running(uuid, worker)
+        while found is not None and found.following is not None:
+            one = found.following
+            if first is None or one.state != RUNNING or one.worker is not worker:
+                break
+            if one.name is not first.name or one.attempt <= found.attempt:
+                break
+            found = one
+        return found
+
     def orphaned(self, uuid: str, worker: str) -> Execution | None:
         """Return the undecided or lost execution of a worker that was forgotten meanwhile."""
         for one in self.of(uuid):
@@ -251,6 +274,28 @@ class Executions:
                     self._leave(one)
                     self.remove(one, now)
         self._evict_old(now - forget_after, now)
+
+    def firsts(self) -> list[Execution]:
+        """Return the first execution of each uuid, in their order."""
+        return list(self._first.values())
+
+    def to_state(self) -> SavedExecutions:
+        """Return what is saved besides the executions."""
+        return SavedExecutions(self.evicted, dict(self._repeated), self._recent_since)
+
+    def remembered_halves(self) -> tuple[list[Execution], list[Execution]]:
+        """Return the remembered executions, the newer and the older half."""
+        return list(self._recent.values()), list(self._older.values())
+
+    def restore(
+        self, state: SavedExecutions, recent: Iterable[Execution], older: Iterable[Execution]
+    ) -> None:
+        """Continue from a saved state, with these remembered executions."""
+        self._recent = {one.uuid: one for one in recent}
+        self._older = {one.uuid: one for one in older}
+        self.evicted = state.evicted
+        self._repeated.update(state.repeated)
+        self._recent_since = state.remembered_since
 
     def all(self) -> Iterator[Execution]:
         """Yield those that are tracked now, also while they change."""

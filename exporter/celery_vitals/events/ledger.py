@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
+
 from celery_vitals.events.account import ENDED, HELD, ORPHANED, WAITING, Account
-from celery_vitals.events.books import MISSED, NO_MESSAGE, SILENT, Books
+from celery_vitals.events.books import MISSED, NO_MESSAGE, SILENT, Books, SavedBooks
 from celery_vitals.events.decode import Event
 from celery_vitals.events.execution import Execution
 from celery_vitals.events.executions import Executions
-from celery_vitals.events.orphans import Orphans
-from celery_vitals.events.repeats import Repeats
+from celery_vitals.events.orphans import Orphans, SavedOrphans
+from celery_vitals.events.repeats import Repeats, SavedRepeats
+from celery_vitals.events.saved import Find, References
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics import definitions
@@ -39,6 +42,15 @@ class Redelivery:
 
 
 NO_REDELIVERY = Redelivery(lambda: None, False)
+
+
+class SavedLedger(msgspec.Struct):
+    """The ledger as it is saved."""
+
+    books: SavedBooks
+    orphans: SavedOrphans
+    repeats: SavedRepeats
+    gap_at: float = 0.0
 
 
 class Ledger:
@@ -135,6 +147,22 @@ class Ledger:
         idle = self.orphans.idle_since(execution.series.account.labels[1])
         if idle is not None and execution.seen_at < idle - _TRANSIT:
             self.left((execution,), MISSED if execution.seen_at < self._gap_at else NO_MESSAGE, now)
+
+    def to_state(self, references: References) -> SavedLedger:
+        """Return what is saved."""
+        return SavedLedger(
+            self.books.to_state(references),
+            self.orphans.to_state(references),
+            self.repeats.to_state(references),
+            self._gap_at,
+        )
+
+    def restore(self, state: SavedLedger, find: Find) -> None:
+        """Continue from a saved state, after the executions."""
+        self.books.restore(state.books, find)
+        self.orphans.restore(state.orphans, find)
+        self.repeats.restore(state.repeats, find)
+        self._gap_at = state.gap_at
 
     def samples(self) -> Iterator[Sample]:
         """Yield what is inside the accounts, and what is undecided."""

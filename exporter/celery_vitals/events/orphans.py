@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+
+import msgspec
 
 from celery_vitals.events.account import HELD, LOST, ORPHANED, RUNNING
 from celery_vitals.events.books import (
@@ -26,6 +28,7 @@ from celery_vitals.events.books import (
 from celery_vitals.events.execution import Execution
 from celery_vitals.events.executions import Executions
 from celery_vitals.events.repeats import Repeats
+from celery_vitals.events.saved import Find, Reference, References
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -50,6 +53,14 @@ class _Orphan:
     """`WorkerTracker.process` of the one in which it ran."""
     idle: bool = False
     """Whether its process reported, before it was gone, that no task was running."""
+
+
+class SavedOrphans(msgspec.Struct):
+    """The undecided and the lost executions as they are saved."""
+
+    orphans: list[tuple[Reference, _Orphan]] = []
+    lost: list[Reference] = []
+    idle: dict[str, tuple[float, float]] = {}
 
 
 class Orphans:
@@ -191,6 +202,23 @@ class Orphans:
             old = self._lost.popleft()
             if old.state == LOST:
                 self._executions.remove(old, now)
+
+    def to_state(self, references: References) -> SavedOrphans:
+        """Return what is saved."""
+        return SavedOrphans(
+            [(references.to(one), replace(orphan)) for one, orphan in self._orphans.items()],
+            [references.to(one) for one in self._lost if one.state == LOST],
+            dict(self._idle),
+        )
+
+    def restore(self, state: SavedOrphans, find: Find) -> None:
+        """Continue from a saved state."""
+        for reference, orphan in state.orphans:
+            execution = find(reference)
+            if execution is not None:
+                self._orphans[execution] = orphan
+        self._lost.extend(one for one in map(find, state.lost) if one is not None)
+        self._idle.update(state.idle)
 
     def samples(self) -> Iterator[Sample]:
         """Yield since when the oldest execution of each task and queue is undecided."""

@@ -9,8 +9,9 @@ The order of all locks is in docs/architecture.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client.core import Metric
 
@@ -20,6 +21,8 @@ from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.rejections import Rejections
+from celery_vitals.events.saved import Chunk
+from celery_vitals.events.snapshot import Head, ProcessorCopy
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
@@ -27,7 +30,7 @@ from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.series import ValueSeries
-from celery_vitals.metrics.tables import ValueTable
+from celery_vitals.metrics.tables import HistogramTable, ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
 from celery_vitals.workers.task_settings import TaskSettings
@@ -70,6 +73,7 @@ class EventProcessor:
         self._tasks = tasks
         self._index = index
         self._limiter = limiter
+        self.births = limiter.births
         self._lock = limiter.update_lock
         self._queue_labels = QueueLabels(registry.broadcasts)
         self._workers = WorkerEvents(
@@ -78,6 +82,7 @@ class EventProcessor:
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
         self._task_settings = task_settings or TaskSettings()
+        tasks.max_retries = self._task_settings.max_retries
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
@@ -109,11 +114,14 @@ class EventProcessor:
             self._rejections.add(reason, count)
         self._rejections.log_new()
 
-    def connected(self) -> None:
-        """Handle a new connection: events may have been lost."""
+    def connected(self, gap: bool = True, at: float | None = None) -> None:
+        """Handle a new connection; `gap`: whether events may have been lost."""
+        now = self._clock() if at is None else at
         with self._lock:
-            self._tasks.waiting.forget()
-            self._workers.events_lost(self._clock())
+            self._workers.catch_up(now)
+            if gap:
+                self._tasks.waiting.forget()
+                self._workers.events_lost(now)
 
     def compare_with_broker(
         self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
@@ -143,6 +151,62 @@ class EventProcessor:
         if self._workers.new_worker:
             self._workers.new_worker = False
             self._on_new_worker()
+
+    @property
+    def decisions(self) -> int:
+        """How often the registry or the broker, rather than an event, has changed the state."""
+        return self._workers.changes + self._tasks.ledger.books.counted
+
+    def pass_time(self, now: float) -> None:
+        """Do what depends on the time alone."""
+        with self._lock:
+            self._tasks.expire(now)
+
+    def copy(self) -> ProcessorCopy:
+        """Return the state as it is now, and from then on copy the executions."""
+        with self._lock:
+            births, references = self.births, self._tasks.references()
+            tasks = self._tasks.copy(references, self._lock)
+            head = Head(
+                at=self._clock(),
+                births_at=births.now(),
+                released=births.released,
+                tables=[],
+                aggregated=dict(self._limiter.aggregated),
+                workers=self._workers.to_state(references),
+                tasks=tasks.saved,
+            )
+            return ProcessorCopy(
+                head,
+                [table.copy() for table in self._tables()],
+                tasks,
+                references,
+                self._workers.workers,
+                self._lock,
+            )
+
+    def restore(self, head: Head, chunks: Iterable[Chunk]) -> None:
+        """Continue from a saved state, before the first event."""
+        with self._lock:
+            tables = {table.metric.name: table for table in self._tables()}
+            for saved in head.tables:
+                if saved.metric in tables:
+                    tables[saved.metric].restore(saved)
+            self._limiter.restore_aggregated(head.aggregated)
+            self._workers.restore(head.workers)
+            worker = partial(self._workers.saved_worker, at=head.at)
+            restorer = self._tasks.restorer(worker, head.at)
+            find = self._tasks.restore(head.tasks, chunks, restorer)
+            self._workers.restore_abandoned(head.workers, find)
+
+    def shift_births(self, seconds: float) -> None:
+        """Move the times at which series were created."""
+        with self._lock:
+            for table in self._tables():
+                table.shift_births(seconds)
+
+    def _tables(self) -> tuple[ValueTable | HistogramTable, ...]:
+        return (*self._index.tables.all, self._received, self._rejections.table)
 
     def workers_without_task_events(self) -> list[str]:
         """Return the workers that run tasks and send no task events."""
@@ -198,6 +262,9 @@ class EventProcessor:
         for queue, since in self._tasks.waiting.oldest():
             if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
                 yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+        retries = self._tasks.chord_unlocks.max_retries
+        if retries is not None:
+            yield definitions.CHORD_UNLOCK_RETRIES(retries)
         yield from self._tasks.ledger.samples()
         yield from self._worker_samples()
         yield from self._running_samples()

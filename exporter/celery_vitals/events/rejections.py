@@ -48,13 +48,13 @@ class Rejections:
     """Counts rejected events.  `add` and `family` are for the holder of the event lock."""
 
     def __init__(self, limiter: CardinalityLimiter, clock: Callable[[], float]) -> None:
-        self._table = ValueTable(definitions.EVENTS_REJECTED, limiter)
+        self.table = ValueTable(definitions.EVENTS_REJECTED, limiter)
         self._clock = clock
         self._recent: dict[str, _Recent] = {}
 
     def add(self, reason: str, count: int = 1) -> None:
         """Count events, or messages that could not be opened."""
-        self._table.series(reason).value += count
+        self.table.series(reason).value += count
         if reason == _NO_LOSS:
             return
         now, recent = self._clock(), self._recent.get(reason)
@@ -88,7 +88,7 @@ class Rejections:
 
     def family(self) -> Metric:
         """Return the family of the counter."""
-        return self._table.family()
+        return self.table.family()
 
 
 def _described(reason: str) -> str:

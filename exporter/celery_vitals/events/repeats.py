@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Optional
+
+import msgspec
 
 from celery_vitals.events.account import HELD, LOST, ORPHANED, RUNNING
 from celery_vitals.events.books import Books
 from celery_vitals.events.execution import Execution
 from celery_vitals.events.executions import Executions, is_abandoned
+from celery_vitals.events.saved import Find, Reference, References
 from celery_vitals.events.worker_tracker import WorkerTracker
 
 _SIGNS_OF_LIFE = 2
@@ -39,6 +43,23 @@ class _Pair:
     signs_of_life: dict[Execution, int] = field(default_factory=dict)
 
 
+class SavedPair(msgspec.Struct, array_like=True):
+    """A pair as it is saved."""
+
+    again: Reference
+    at: float
+    running: list[tuple[Reference, int]]
+    """With the signs of life of each."""
+    ended: Optional[Reference]  # noqa: UP045 - resolved at runtime, on Python 3.9 too
+
+
+class SavedRepeats(msgspec.Struct):
+    """The undecided executions as they are saved."""
+
+    pairs: list[SavedPair] = []
+    held: list[Reference] = []
+
+
 class Repeats:
     """The pairs that are undecided.  For one thread.
 
@@ -61,6 +82,36 @@ class Repeats:
         """The undecided pairs of each execution that another one has followed."""
         self._held: dict[Execution, None] = {}
         """Deliveries that have not started, of messages that another one has started."""
+
+    def to_state(self, references: References) -> SavedRepeats:
+        """Return what is saved."""
+        to = references.to
+        pairs = {id(pair): pair for pairs in self.pairs.values() for pair in pairs}
+        return SavedRepeats(
+            [
+                SavedPair(
+                    to(pair.again),
+                    pair.at,
+                    [(to(one), pair.signs_of_life.get(one, 0)) for one in pair.running],
+                    to(pair.ended) if pair.ended is not None else None,
+                )
+                for pair in pairs.values()
+            ],
+            [to(one) for one in self._held],
+        )
+
+    def restore(self, state: SavedRepeats, find: Find) -> None:
+        """Continue from a saved state."""
+        for saved in state.pairs:
+            again = find(saved.again)
+            found = [(find(reference), signs) for reference, signs in saved.running]
+            signs_of_life = {one: signs for one, signs in found if one is not None}
+            if again is not None:
+                ended = find(saved.ended) if saved.ended is not None else None
+                pair = _Pair(again, saved.at, list(signs_of_life), ended, signs_of_life)
+                for one in pair.running:
+                    self.pairs.setdefault(one, []).append(pair)
+        self._held.update((one, None) for one in map(find, state.held) if one is not None)
 
     def forget(self) -> None:
         """Forget the pairs: after events were lost, it is unknown which of them overlap."""

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from celery_vitals.brokers.base import EventReceiver, EventSubscription
+from celery_vitals.brokers.base import EventReceiver, EventSubscription, never
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.serialization import encode
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.events import canary
+from celery_vitals.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,9 @@ class Stream:
     """The events of a cluster, received on a thread of its own.
 
     `canary_every` and `silence_timeout` are seconds, `max_buffer` bytes.  `durable_queue` is the
-    name of a queue, on RabbitMQ, that keeps events while the exporter is away.  `enable_events`:
-    whether to send workers the command that enables task events, once `accepts_commands` is true.
+    name of a queue, on RabbitMQ, that keeps events while the exporter is away; `was_processed`
+    returns whether a message that it delivers again has been processed.  `enable_events`: whether
+    to send workers the command that enables task events, once `accepts_commands` is true.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Stream:
         canary_every: float = 3.0,
         silence_timeout: float = 9.0,
         durable_queue: str | None = None,
+        was_processed: Callable[[bytes], bool] = never,
         max_buffer: int = MAX_BUFFER,
         enable_events: bool = False,
         accepts_commands: Callable[[], bool] = lambda: True,
@@ -90,6 +93,7 @@ class Stream:
         self._canary_every = canary_every
         self._silence_timeout = silence_timeout
         self._durable_queue = durable_queue
+        self._was_processed = was_processed
         self._max_buffer = max_buffer
         self._enables = enable_events
         self._accepts_commands = accepts_commands
@@ -165,6 +169,7 @@ class Stream:
             self._sink.connected()
             self._receive(receiver)
             with suppress(Exception):
+                self._receive_rest(receiver)
                 receiver.close(self._stop_by.within(self._stop_by.remaining / 2))
         finally:
             self._verified = False
@@ -179,6 +184,7 @@ class Stream:
             max_buffer=self._max_buffer,
             canary_key=canary.KEY,
             durable_queue=self._durable_queue,
+            was_processed=self._was_processed,
             control_exchange=f"{target.control_exchange}.pidbox" if self._enables else None,
         )
         return target.kind.event_receiver(connection, subscription, deadline)
@@ -207,6 +213,13 @@ class Stream:
                     Reason.TIMEOUT,
                     f"no message received for {self._silence_timeout:g} s, not even the canary",
                 )
+
+    def _receive_rest(self, receiver: EventReceiver) -> None:
+        """Receive what has arrived before the stop, within a quarter of its time."""
+        end, before = self._stop_by.within(self._stop_by.remaining / 4), 0.0
+        while before != self._listener.last_received and not end.passed:
+            before = self._listener.last_received
+            receiver.receive(0.0)
 
     def _publish_due(self, receiver: EventReceiver) -> None:
         """Publish what is due: the canary, and the command that enables task events."""

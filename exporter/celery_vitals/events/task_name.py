@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from celery_vitals.events.saved import restore_attributes, saved_attributes
 from celery_vitals.events.task_tables import TaskTables
 from celery_vitals.metrics.cardinality import OTHER
 from celery_vitals.metrics.series import ValueSeries
@@ -10,19 +14,30 @@ _NO_SENT_EVENTS_AFTER = 100
 """Tasks of one name that end without a task-sent event, after which none is expected any more."""
 
 
+_SAVED = (
+    "ended_without_sent", "ends_without_event", "highest_retried", "late", "only_producer",
+    "required_visibility_timeout", "sent_event_seen", "unregistered",
+)  # fmt: skip
+
+
 class TaskName:
     """State by task name alone: when a task was last sent, succeeded and failed, in any queue."""
 
     __slots__ = (
         "_last",
         "_tables",
+        "_unregistered",
+        "_unregistered_table",
         "ended_without_sent",
         "ends_without_event",
+        "highest_retried",
         "label",
         "late",
+        "only_producer",
         "receiver",
         "required_visibility_timeout",
         "sent_event_seen",
+        "unregistered",
     )
 
     def __init__(self, label: str, tables: TaskTables) -> None:
@@ -35,10 +50,18 @@ class TaskName:
         """Number of tasks that ended without a task-sent event."""
         self.late: bool | None = None
         """Whether it is acknowledged after its end; None while unknown."""
+        self.highest_retried = -1
+        """Highest number of retries before an execution that was retried once more."""
+        self.only_producer: str | None = None
+        """Host of all its task-sent events; empty where there are several; None before one."""
+        self.unregistered = False
+        """Whether a worker has discarded one since it has no task of this name."""
         self.required_visibility_timeout = 0.0
         """Longest seconds from a delivery to the end, once a visibility timeout was shorter."""
         self.sent_event_seen = False
         """Whether producers send task-sent events for this name, so that waiting for one pays."""
+        self._unregistered_table = tables.unregistered
+        self._unregistered: dict[str, ValueSeries] = {}
         self._tables = {
             "sent": tables.last_sent,
             "succeeded": tables.last_succeeded,
@@ -55,6 +78,14 @@ class TaskName:
         """Record the time from a delivery to its end, where the visibility timeout is too short."""
         self.required_visibility_timeout = max(self.required_visibility_timeout, seconds)
 
+    def count_unregistered(self, producer: str) -> None:
+        """Count a message that a worker has discarded, since it has no task of this name."""
+        series = self._unregistered.get(producer)
+        if series is None:
+            series = self._unregistered_table.series(self.label, producer)
+            self._unregistered[producer] = series
+        series.value += 1
+
     def set_last(self, what: str, at: float) -> None:
         """Record the time of an event, unless a later one is recorded."""
         series = self._last.get(what)
@@ -69,3 +100,18 @@ class TaskName:
             if OTHER not in series.labels:
                 self._tables[what].remove(series)
         self._last.clear()
+        for series in self._unregistered.values():
+            if OTHER not in series.labels:
+                self._unregistered_table.remove(series)
+        self._unregistered.clear()
+
+    def to_state(self) -> dict[str, Any]:
+        """Return its state as it is saved; the tables have its series."""
+        return saved_attributes(self, _SAVED)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved state, and adopt its series."""
+        restore_attributes(self, _SAVED, state)
+        for what, table in self._tables.items():
+            if table.has(self.label):
+                self._last[what] = table.series(self.label)

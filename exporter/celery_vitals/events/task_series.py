@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from celery_vitals.events.account import Account
 from celery_vitals.events.decode import Event
 from celery_vitals.events.execution import Execution
@@ -18,6 +20,17 @@ from celery_vitals.metrics.series import HistogramSeries, Series, ValueSeries
 from celery_vitals.metrics.tables import ValueTable
 
 UNKNOWN = "unknown"
+_HISTOGRAMS = ("runtime", "failed_runtime", "wait")
+
+
+class SavedTaskSeries(msgspec.Struct, array_like=True):
+    """Which series there are of a task name and queue; the tables have their values."""
+
+    labels: tuple[str, ...]
+    worker: str
+    sent: bool
+    counters: list[tuple[str, ...]]
+    histograms: list[str]
 
 
 class TaskSeries:
@@ -154,6 +167,26 @@ class TaskSeries:
             if series is not None and not self._is_shared(series):
                 table.remove(series)
 
+    def to_state(self) -> SavedTaskSeries:
+        """Return what is saved of it."""
+        return SavedTaskSeries(
+            self.labels,
+            self.worker,
+            self._sent is not None,
+            list(self._counters),
+            [name for name in _HISTOGRAMS if getattr(self, name) is not None],
+        )
+
+    def restore(self, state: SavedTaskSeries) -> None:
+        """Adopt its series in the tables."""
+        if state.sent:
+            _ = self.sent
+        for table, *value in state.counters:
+            if hasattr(self._tables, table):
+                self.counter(table, *value)
+        for name in set(state.histograms).intersection(_HISTOGRAMS):
+            setattr(self, name, getattr(self._tables, name).series(*self.labels))
+
     def _surplus(self) -> int:
         """Return how many more executions its series say to have entered than left."""
         tables, surplus = self._tables, 0.0
@@ -177,13 +210,22 @@ class TaskSeries:
         return OTHER in own
 
 
+class SavedIndex(msgspec.Struct):
+    """The task names and series as they are saved."""
+
+    names: list[tuple[str, dict[str, Any]]] = []
+    series: list[SavedTaskSeries] = []
+    without_sent_event: list[tuple[str, str, int]] = []
+    """Of each account, by task and queue."""
+
+
 class TaskSeriesIndex:
     """All series of tasks, by their labels.  For one thread."""
 
     def __init__(
         self, tables: TaskTables, by_worker: bool, kwarg_label: KwargLabel | None, capacity: int
     ) -> None:
-        self._tables = tables
+        self.tables = tables
         self._kwarg_label = kwarg_label
         self._capacity = capacity
         """Number of names and of series kept here; the tables aggregate any more as `_other`."""
@@ -201,7 +243,7 @@ class TaskSeriesIndex:
         name = self._names.get(raw)
         if name is None:
             raw = label_text(raw) if len(raw) <= MAX_LABEL_LENGTH else OTHER
-            name = self._names.get(raw) or TaskName(raw, self._tables)
+            name = self._names.get(raw) or TaskName(raw, self.tables)
             if len(self._names) < self._capacity:
                 self._names[raw] = name
         return name
@@ -268,6 +310,35 @@ class TaskSeriesIndex:
                 received[series.labels[0]] += series.received_count
         return {name: count for name, count in received.items() if count}
 
+    def to_state(self) -> SavedIndex:
+        """Return its state as it is saved."""
+        return SavedIndex(
+            [(raw, name.to_state()) for raw, name in self._names.items()],
+            [series.to_state() for series in self._series.values() if not series.aggregated],
+            [(*one.labels, one.without_sent_event) for one in self._accounts.values()],
+        )
+
+    def restore_accounts(self, state: SavedIndex) -> None:
+        """Continue the accounts, after the executions."""
+        for task, queue, count in state.without_sent_event:
+            self._account(task, queue).without_sent_event = count
+
+    def restore(self, state: SavedIndex) -> None:
+        """Continue from a saved state, after the tables."""
+        for raw, name in state.names:
+            self.name(raw).restore(name)
+        for series in state.series:
+            self.saved_series(series.labels, series.worker).restore(series)
+
+    def saved_series(self, labels: tuple[str, ...], worker: str) -> TaskSeries:
+        """Return the series of these labels, which were those of a series before."""
+        kwarg_label = labels[-1:] if self._kwarg_label else ()
+        return self._find(self.saved_name(labels[0]), labels[1], worker, kwarg_label, 0.0)
+
+    def saved_name(self, label: str) -> TaskName:
+        """Return the name of this label, which was the label of a name before."""
+        return self.unknown if label == UNKNOWN else self.name(label)
+
     def expire(self, now: float, idle: float) -> None:
         """Remove the series unchanged for `idle` seconds, and the names that have none left."""
         for key, series in list(self._series.items()):
@@ -295,12 +366,12 @@ class TaskSeriesIndex:
                 self._drop_aggregated()
             sent_only = self.by_worker and not worker
             account = self._account(name.label, queue)
-            series = TaskSeries(labels, worker, self._tables, now, account, sent_only)
+            series = TaskSeries(labels, worker, self.tables, now, account, sent_only)
             self._series[labels] = series
         return series
 
     def _account(self, task: str, queue: str) -> Account:
-        task, queue = self._tables.limit_labels(task, queue)
+        task, queue = self.tables.limit_labels(task, queue)
         account = self._accounts.get((task, queue))
         if account is None:
             account = self._accounts[task, queue] = Account((task, queue))

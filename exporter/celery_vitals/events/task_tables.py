@@ -47,6 +47,8 @@ class TaskTables:
         self.failed = value(definitions.TASK_FAILED)
         self.revoked = value(definitions.TASK_REVOKED)
         self.requeued = value(definitions.TASK_REQUEUED)
+        self.retries_exhausted = value(definitions.TASK_RETRIES_EXHAUSTED)
+        self.unregistered = ValueTable(definitions.TASK_UNREGISTERED, limiter)
         self.lost = value(definitions.TASK_LOST)
         self.found = value(definitions.TASK_FOUND)
         self.redelivered = value(definitions.TASK_REDELIVERED)
@@ -74,10 +76,11 @@ class TaskTables:
             definitions.TASK_END_UNKNOWN.name: -1,
         }
         """Whether a counter adds to the executions that have entered (1) or left (-1)."""
-        self._all: tuple[ValueTable | HistogramTable, ...] = (
+        self.all: tuple[ValueTable | HistogramTable, ...] = (
             self.sent, self.received, self.started, self.succeeded, self.retried, self.rejected,
-            self.failed, self.revoked, self.requeued, self.lost, self.found, self.redelivered,
-            self.overlapping, self.repeated, self.end_unknown, self.runtime,
+            self.failed, self.revoked, self.requeued, self.retries_exhausted,
+            self.unregistered, self.lost, self.found, self.redelivered, self.overlapping,
+             self.repeated, self.end_unknown, self.runtime,
             self.failed_runtime, self.wait, self.last_sent, self.last_succeeded, self.last_failed,
         )  # fmt: skip
 
@@ -89,4 +92,4 @@ class TaskTables:
 
     def families(self) -> Iterator[Metric]:
         """Return the families of all tables, in the order in which the metrics are declared."""
-        return (table.family() for table in self._all)
+        return (table.family() for table in self.all)

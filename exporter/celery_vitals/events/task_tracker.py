@@ -8,24 +8,72 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import msgspec
 
 from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING, WAITING
 from celery_vitals.events.books import NO_MESSAGE
+from celery_vitals.events.chord_unlocks import CHORD_UNLOCK, ChordUnlocks
 from celery_vitals.events.decode import Event, parse_eta
-from celery_vitals.events.deferred_events import DeferredEvents, Handler
+from celery_vitals.events.deferred_events import DeferredEvents, Handler, SavedDeferrals
 from celery_vitals.events.exceptions import exception_class
 from celery_vitals.events.execution import OBSERVED, UNKNOWN_ATTEMPT, Execution
-from celery_vitals.events.executions import Executions
-from celery_vitals.events.ledger import NO_REDELIVERY, Ledger, Redelivery
+from celery_vitals.events.executions import Executions, SavedExecutions
+from celery_vitals.events.executions_copy import ExecutionsCopy
+from celery_vitals.events.ledger import NO_REDELIVERY, Ledger, Redelivery, SavedLedger
+from celery_vitals.events.saved import (
+    Chunk,
+    Find,
+    Reference,
+    References,
+    Restorer,
+    copied_chunk,
+)
 from celery_vitals.events.task_name import TaskName
-from celery_vitals.events.task_series import UNKNOWN, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.task_series import UNKNOWN, SavedIndex, TaskSeries, TaskSeriesIndex
+from celery_vitals.events.unregistered_tasks import UnregisteredTasks, unregistered_name
 from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.metrics.cardinality import FairLock
 from celery_vitals.workers.stall_detection import QueueCounts
 
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
+
+_NO_MORE_RETRIES = "MaxRetriesExceededError"
+
+
+class SavedTasks(msgspec.Struct):
+    """The tracked tasks as they are saved, besides their executions."""
+
+    index: SavedIndex
+    executions: SavedExecutions
+    deferred: SavedDeferrals
+    ledger: SavedLedger
+    sent_event_seen: bool
+    remembered: tuple[Chunk, Chunk]
+    untracked: Chunk
+    """Executions that others refer to."""
+
+
+@dataclass
+class TasksCopy:
+    """The tracked tasks at one moment."""
+
+    saved: SavedTasks
+    executions: ExecutionsCopy
+    remembered: tuple[list[Execution], list[Execution]]
+    """They have ended, and change no more."""
+
+    def complete(self, references: References) -> SavedTasks:
+        """Return what is saved, the executions that are not tracked included."""
+        new, old = self.remembered
+        self.saved.remembered = copied_chunk(new), copied_chunk(old)
+        self.saved.untracked = copied_chunk(references.untracked)
+        return self.saved
 
 
 class TaskTracker:
@@ -48,6 +96,10 @@ class TaskTracker:
         self.deferred = DeferredEvents()
         """The sender of an event to a handler adds it here instead, if others of its task are."""
         self.waiting = WaitingTasks(self._executions)
+        self.chord_unlocks = ChordUnlocks()
+        self.max_retries: Callable[[str], float | None] = lambda _: None
+        """Returns how often a task is retried: infinite without a limit; None if unknown."""
+        self._unregistered = UnregisteredTasks()
         self._sent_event_seen = False
         self.handlers: dict[str, Handler] = {
             "task-sent": self._sent,
@@ -81,8 +133,68 @@ class TaskTracker:
         while (uuid := self.deferred.pop_due(now)) is not None:
             self._count_deferred(uuid, now, timed_out=True)
         self.waiting.remove_empty()
+        self.chord_unlocks.expire(now - self.forget_after)
+        self._unregistered.expire(now)
         self.ledger.decide(now)
         self._executions.expire(now, self.forget_after)
+
+    # State
+
+    def copy(self, references: References, lock: FairLock) -> TasksCopy:
+        """Return the state as it is now, and begin to copy the executions."""
+        executions = self._executions
+        saved = SavedTasks(
+            self._index.to_state(),
+            executions.to_state(),
+            self.deferred.to_state(),
+            self.ledger.to_state(references),
+            self._sent_event_seen,
+            remembered=(Chunk(), Chunk()),
+            untracked=Chunk(),
+        )
+        return TasksCopy(
+            saved,
+            ExecutionsCopy(executions.firsts(), executions.of, lock),
+            executions.remembered_halves(),
+        )
+
+    def references(self) -> References:
+        """Return an empty set of references to the tracked executions."""
+        return References(self._executions.of)
+
+    def restore(self, state: SavedTasks, chunks: Iterable[Chunk], restorer: Restorer) -> Find:
+        """Continue from a saved state, after the tables; return what finds the executions."""
+        self._index.restore(state.index)
+        waiting: list[Execution] = []
+        for chunk in chunks:
+            for execution in restorer.executions(chunk):
+                self._executions.add(execution, len(self.deferred))
+                if execution.state < ENDED:
+                    execution.series.account.counts[execution.state] += 1
+                else:
+                    self._executions.keep_ended(execution, restorer.at)
+                if _is_in_queue(execution):
+                    waiting.append(execution)
+        for execution in sorted(waiting, key=lambda one: one.seen_at):
+            self.waiting.add(execution.series.labels[1], execution)
+        self._index.restore_accounts(state.index)
+        recent, older = map(restorer.executions, state.remembered)
+        self._executions.restore(state.executions, recent, older)
+        self.deferred.restore(state.deferred, self.handlers, restorer.worker)
+        self._sent_event_seen = state.sent_event_seen
+        untracked = list(restorer.executions(state.untracked))
+
+        def find(reference: Reference) -> Execution | None:
+            uuid, place = reference
+            found = islice(self._executions.of(uuid) if uuid else untracked, place, None)
+            return next(found, None)
+
+        self.ledger.restore(state.ledger, find)
+        return find
+
+    def restorer(self, worker: Callable[[str], WorkerTracker], at: float) -> Restorer:
+        """Return what makes executions again; `at` is when they were saved."""
+        return Restorer(self._index.saved_name, self._index.saved_series, worker, at)
 
     # Event handlers
 
@@ -90,6 +202,10 @@ class TaskTracker:
         name = self._index.name(event.name)
         name.sent_event_seen = self._sent_event_seen = True
         name.set_last("sent", at)
+        if name.only_producer != producer.name:
+            name.only_producer = producer.name if name.only_producer is None else ""
+        if not name.receiver or name.unregistered:
+            self._unregistered.sent(event.uuid, producer.name)
         since = at
         if event.eta:
             since = max(at, parse_eta(event.eta, event.utcoffset, producer.clock.correction))
@@ -137,6 +253,8 @@ class TaskTracker:
             counts[HELD] += 1
             execution.state = HELD
         name.receiver = worker.name
+        if event.retries and event.retries > name.highest_retried + 1:
+            name.highest_retried = event.retries - 1
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
@@ -183,7 +301,9 @@ class TaskTracker:
         # versions do not.  Only with late acknowledgement its task-rejected event follows.
         rejects = exception == "Reject" and not (event.exception or "").startswith("Reject(")
         started = exception != "NotRegistered"
-        running = self._executions.running(event.uuid, worker)
+        if not (started or self._is_new_discard(event, worker, now)):
+            return
+        running = self._executions.last_attempt(event.uuid, worker)
         # Where a failure is not acknowledged, it is rejected first, then it fails.
         execution = None
         if running is None and started:
@@ -201,6 +321,8 @@ class TaskTracker:
             return
         execution.state = FAILED
         series.counter("failed", exception).value += 1
+        if exception == _NO_MORE_RETRIES or self._was_last_retry(execution):
+            series.counter("retries_exhausted").value += 1
         if exception == "WorkerLostError":
             self.ledger.child_killed(execution, now)
         execution.name.set_last("failed", at)
@@ -210,7 +332,10 @@ class TaskTracker:
     def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         running = self._executions.running(event.uuid, worker)
         execution = self._end(running, event, worker, now)
-        self._series(execution, worker).retried.value += 1
+        series, name = self._series(execution, worker), execution.name
+        series.retried.value += 1
+        if name.label == CHORD_UNLOCK:
+            self.chord_unlocks.retried(event.uuid, execution.attempt + 1, now)
 
     def _revoked(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         reason = "terminated" if event.terminated else "expired" if event.expired else "revoked"
@@ -255,7 +380,32 @@ class TaskTracker:
             execution.release()
         return execution
 
+    def _was_last_retry(self, execution: Execution) -> bool:
+        """Return whether an execution was the last retry that the settings of its task permit.
+
+        Not where one with as many was retried: a call of `retry` has another limit.
+        """
+        name, attempt = execution.name, execution.attempt
+        if not name.highest_retried < attempt or attempt <= 0:
+            return False
+        return bool(attempt == self.max_retries(name.label))
+
     # Executions
+
+    def _is_new_discard(self, event: Event, worker: WorkerTracker, now: float) -> bool:
+        """Count a message that was discarded, since its task is not registered.
+
+        Return whether the event is no duplicate.
+        """
+        raw = unregistered_name(event)
+        if raw is None:
+            return True
+        name = self._index.name(raw)
+        if not self._unregistered.discarded(event, name, now):
+            return False
+        if self._executions.last(event.uuid) is None:
+            self._new_message(event, worker, name, now)
+        return True
 
     def _new_message(
         self, event: Event, worker: WorkerTracker, name: TaskName, now: float
@@ -332,6 +482,7 @@ class TaskTracker:
                 self._executions.add(execution, len(self.deferred))
         worker.running.pop(execution, None)
         execution.worker = worker
+        self.chord_unlocks.retries.pop(event.uuid, None)
         if execution.state > RUNNING or execution.starts > 1 or self._pairs:
             self.ledger.ended(execution, event, worker, now)
         execution.move(ENDED)
@@ -355,3 +506,12 @@ class TaskTracker:
                     self._new_message(event, worker, name, now)
             if not self.deferred.append(handler, event, worker, at):
                 handler(event, worker, at, now)
+
+
+def _is_in_queue(execution: Execution) -> bool:
+    """Return whether it waits in its queue: one with an ETA is not in its order."""
+    return (
+        execution.sent_event_seen
+        and execution.state <= HELD
+        and 0 < execution.sent_at <= execution.seen_at
+    )

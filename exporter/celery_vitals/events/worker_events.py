@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from celery_vitals.events.decode import Event
 from celery_vitals.events.queue_labels import QueueLabels
+from celery_vitals.events.saved import Find, References
 from celery_vitals.events.task_tracker import TaskTracker
-from celery_vitals.events.worker_tracker import WorkerTracker
+from celery_vitals.events.worker_tracker import SavedWorker, WorkerTracker
 from celery_vitals.metrics.base import label_text
 from celery_vitals.metrics.cardinality import OTHER
 from celery_vitals.workers.registry import WorkerRegistry
@@ -14,6 +17,13 @@ _CATCH_UP = 30.0
 """Seconds for which a durable queue may deliver old events, unless a fresh one ends it earlier."""
 _FRESH = 2.0
 """Age in seconds up to which an event is a fresh one."""
+
+
+class SavedWorkers(msgspec.Struct):
+    """The workers and producers as they are saved."""
+
+    workers: list[SavedWorker] = []
+    producers: dict[str, tuple[float, float, float, float]] = {}
 
 
 class WorkerEvents:
@@ -43,6 +53,9 @@ class WorkerEvents:
         self._drain_timeout = drain_timeout
         self._producers: dict[str, WorkerTracker] = {}
         self._catching_up_until = 0.0
+        self.changes = 0
+        """How often the registry has changed what is known of a worker."""
+        self._dropped: dict[str, WorkerTracker] = {}
 
     def worker(self, name: str, now: float) -> WorkerTracker:
         """Return the tracker of a worker, a new one for a new name."""
@@ -60,7 +73,7 @@ class WorkerEvents:
         if producer is None:
             if len(self._producers) >= self._max_workers:
                 self._producers.clear()
-            producer = self._producers[machine] = WorkerTracker("", 0.0)
+            producer = self._producers[machine] = WorkerTracker(label_text(machine), 0.0)
         return producer
 
     def observe_clock(self, sender: WorkerTracker, timestamp: float, arrived: float) -> None:
@@ -82,12 +95,46 @@ class WorkerEvents:
             worker.shift_starts(worker.clock.correction - before)
         self.handlers[event.type](event, worker)
 
-    def events_lost(self, now: float) -> None:
-        """Handle a new connection: lost events show in the workers' next heartbeats.
+    def to_state(self, references: References) -> SavedWorkers:
+        """Return its state as it is saved."""
+        return SavedWorkers(
+            [worker.to_state(references) for worker in self.workers.values()],
+            {machine: one.clock.to_state() for machine, one in self._producers.items()},
+        )
+
+    def restore(self, state: SavedWorkers) -> None:
+        """Continue from a saved state."""
+        for saved in state.workers[: self._max_workers]:
+            self.workers[saved.name] = WorkerTracker.restored(saved)
+        for machine, clock in state.producers.items():
+            self.producer(f"@{machine}").clock.restore(clock)
+
+    def restore_abandoned(self, state: SavedWorkers, find: Find) -> None:
+        """Continue with what ran in processes before the present ones, after the executions."""
+        for saved in state.workers:
+            if saved.name in self.workers:
+                self.workers[saved.name].restore_abandoned(saved, find)
+
+    def saved_worker(self, name: str, at: float) -> WorkerTracker:
+        """Return the worker that an execution refers to; one that was dropped is another object.
+
+        Of such a worker, what has happened to its tasks since is not known.
+        """
+        worker = self.workers.get(name) or self._dropped.get(name)
+        if worker is None:
+            worker = self._dropped[name] = WorkerTracker(name, at)
+            worker.down, worker.events_lost_at = True, at
+        return worker
+
+    def catch_up(self, now: float) -> None:
+        """Handle a new connection.
 
         The events that a durable queue has kept are old, which must not be taken for slow clocks.
         """
         self._catching_up_until = now + _CATCH_UP
+
+    def events_lost(self, now: float) -> None:
+        """Handle a gap in the events: lost ones show in the workers' next heartbeats."""
         self._tasks.ledger.events_lost(now)
         for worker in self.workers.values():
             worker.events_lost(now)
@@ -101,6 +148,7 @@ class WorkerEvents:
             if worker.registered and name not in known:
                 self._drop(name)
                 continue
+            before = worker.registered, worker.queue, worker.queues_settled, worker.down
             worker.registered = name in known
             queues = self._queues_of(name)
             worker.set_queues(queues, now)
@@ -109,6 +157,8 @@ class WorkerEvents:
             if worker.sends_task_events is False:
                 self._tasks.waiting.forget(queues or ())
             worker.down = name in gone
+            after = worker.registered, worker.queue, worker.queues_settled, worker.down
+            self.changes += after != before
             if name in shared:
                 worker.mark_shared()
             self._update_orphans(worker, gone.get(name), now)

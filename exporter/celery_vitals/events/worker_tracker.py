@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from celery_vitals.events.account import HELD, ORPHANED
 from celery_vitals.events.clock import Clock
 from celery_vitals.events.execution import Execution
+from celery_vitals.events.saved import (
+    Find,
+    Reference,
+    References,
+    restore_attributes,
+    saved_attributes,
+)
 
 _EVENTS_OFF_AFTER = 5
 """Consecutive heartbeats that count new task starts, without any task-started event, after which
@@ -21,6 +32,18 @@ name take turns."""
 _RESTART_HEARTBEATS = 2
 """Heartbeats of a new process until the one before it is considered ended: were it alive, it would
 have sent a heartbeat, too."""
+
+
+class SavedWorker(msgspec.Struct):
+    """A worker as it is saved."""
+
+    name: str
+    clock: tuple[float, float, float, float]
+    attributes: dict[str, Any]
+    abandoned: list[tuple[int, Reference]] = []
+
+
+_NOT_SAVED = ("_abandoned", "clock", "name", "registered", "running")
 
 
 class WorkerTracker:
@@ -321,3 +344,28 @@ class WorkerTracker:
         """Move the starts of its running tasks, after its clock correction changed by so much."""
         for execution in self.running:
             execution.started_at += seconds
+
+    def to_state(self, references: References) -> SavedWorker:
+        """Return its state as it is saved, without the executions that run there."""
+        return SavedWorker(
+            self.name,
+            self.clock.to_state(),
+            saved_attributes(self, _SAVED),
+            [(process, references.to(one)) for process, one in self._abandoned],
+        )
+
+    def restore_abandoned(self, state: SavedWorker, find: Find) -> None:
+        """Continue with the executions of processes before this one."""
+        found = ((process, find(reference)) for process, reference in state.abandoned)
+        self._abandoned += [(process, one) for process, one in found if one is not None]
+
+    @classmethod
+    def restored(cls, state: SavedWorker) -> WorkerTracker:
+        """Return a worker with a saved state."""
+        worker = cls(state.name, 0.0)
+        worker.clock.restore(state.clock)
+        restore_attributes(worker, _SAVED, state.attributes)
+        return worker
+
+
+_SAVED = tuple(name for name in WorkerTracker.__slots__ if name not in _NOT_SAVED)

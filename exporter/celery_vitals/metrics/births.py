@@ -24,6 +24,10 @@ _SHORTEST_SILENCE = 10.0
 _MAX_SCRAPERS = 256
 
 
+def _ignore(until: float) -> None:
+    """Do nothing: nothing keeps what scrapers have seen."""
+
+
 @dataclass(frozen=True)
 class _Scraper:
     last: float
@@ -45,14 +49,33 @@ class Births:
         self._lock = threading.Lock()
         self._released = math.inf
         self._scrapers: dict[Hashable, _Scraper] = {}
+        self.seen: set[tuple[str, tuple[str, ...]]] = set()
+        """Metric and labels of probed counters that the scrapers know from an earlier process."""
+        self.on_release: Callable[[float], None] = _ignore
+        """Called before a scrape shows the values of the series created until a time."""
 
     @property
     def held_after(self) -> float:
         """The time after which a series was created if it is held; infinity before any scrape."""
         return max(self._released, self.now() - LONGEST_INTERVAL)
 
+    @property
+    def released(self) -> float:
+        """The time until which the series were created whose values all scrapers get."""
+        return self._released if self._released < math.inf else -math.inf
+
+    def restore(self, released: float) -> None:
+        """Continue from an earlier process, whose series were released until this time."""
+        with self._lock:
+            self._released = released
+
     def scrape(self, scraper: Hashable) -> float:
         """Record that a scraper reads the series now; return `held_after` for this scrape."""
+        held_after = self._scrape(scraper)
+        self.on_release(held_after)
+        return held_after
+
+    def _scrape(self, scraper: Hashable) -> float:
         with self._lock:
             now = self.now()
             alive = {key: one for key, one in self._scrapers.items() if now < one.expires}

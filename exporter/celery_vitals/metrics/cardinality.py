@@ -120,3 +120,7 @@ class CardinalityLimiter:
     def count_aggregated(self, metric: str) -> None:
         """Count that labels of this metric were aggregated as `_other`."""
         self._aggregated[metric] += 1
+
+    def restore_aggregated(self, counts: Mapping[str, int]) -> None:
+        """Continue the counts of an earlier process."""
+        self._aggregated = Counter(counts)

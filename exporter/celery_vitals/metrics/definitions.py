@@ -443,6 +443,11 @@ TASK_UNREGISTERED = tasks.counter(
     help="Number of messages discarded because the worker has no task of this name; producer is the"
     " host of the task-sent event, empty without one.",
 )
+CHORD_UNLOCK_RETRIES = tasks.gauge(
+    "celery_chord_unlock_max_retries",
+    help="Largest number of retries of a celery.chord_unlock task that has not ended: it polls"
+    " until all tasks of its chord have ended; absent before the first retry of one.",
+)
 TASK_LOST = tasks.counter(
     "celery_task_lost_total",
     "task",

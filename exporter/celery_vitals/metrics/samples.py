@@ -71,21 +71,24 @@ class CounterBirths:
     several threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str, births: Births) -> None:
+        self._metric = metric
+        self._births = births
         self._born: dict[tuple[str, ...], float] = {}
         self._last = -math.inf
 
-    def record(self, values: Values, now: float) -> None:
+    def record(self, values: Values) -> None:
         """Record the series that are new."""
         new = values.keys() - self._born.keys()
         if not new:
             return
-        self._last = now
+        self._last = now = self._births.now()
         if len(self._born) > _MANY_BIRTHS:
             for labels in [one for one in list(self._born) if one not in values]:
                 self._born.pop(labels, None)
         for labels in new:
-            self._born.setdefault(labels, now)
+            seen = (self._metric, labels) in self._births.seen
+            self._born.setdefault(labels, -math.inf if seen else now)
 
     def visible(self, values: Values, held_after: float) -> Values:
         """Return the values, with 0 for series that were new after this time."""
@@ -132,8 +135,8 @@ class SampleEncoder:
     def __init__(
         self, definitions: Sequence[MetricDefinition], births: Births | None = None
     ) -> None:
-        self._now = (births or Births()).now
-        self._births = {one: CounterBirths() for one in definitions if one.counted}
+        births = births or Births()
+        self._births = {one: CounterBirths(one.name, births) for one in definitions if one.counted}
         self._caches = {definition: LineCache(definition) for definition in definitions}
 
     def families(self, samples: Iterable[Sample]) -> Iterator[SampleFamily]:
@@ -152,7 +155,7 @@ class SampleEncoder:
             if definition in values:
                 births = self._births.get(definition)
                 if births is not None:
-                    births.record(values[definition], self._now())
+                    births.record(values[definition])
                 yield SampleFamily(definition, values[definition], cached, births)
 
 

@@ -12,8 +12,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, ClassVar, Generic, TypeVar
+from operator import add
+from typing import Any, ClassVar, Generic, Optional, TypeVar
 
+import msgspec
 from prometheus_client.samples import Sample
 
 from celery_vitals.metrics.base import Kind, MetricDefinition, label_text
@@ -37,6 +39,24 @@ _PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 S = TypeVar("S", bound=Series)
 # A series, its value, and the counts of a histogram, as they were at one moment.
 Copy = tuple[S, float, Sequence[int]]
+
+
+class SeriesState(msgspec.Struct, array_like=True):
+    """A series as it is saved."""
+
+    labels: tuple[str, ...]
+    value: float
+    born: Optional[float]  # noqa: UP045 - resolved at runtime, on Python 3.9 too
+    """When it was created, while a scraper has yet to see its zero."""
+    counts: list[int] = []
+    bounds: tuple[float, ...] = ()
+
+
+class TableState(msgspec.Struct):
+    """A table as it is saved."""
+
+    metric: str
+    series: list[SeriesState]
 
 
 class _Table(ABC, Generic[S]):
@@ -76,6 +96,10 @@ class _Table(ABC, Generic[S]):
             return self._series[labels]
         except KeyError:
             return self._find(labels)
+
+    def has(self, *labels: str) -> bool:
+        """Return whether there is a series of these label values."""
+        return labels in self._series
 
     def remove(self, series: S) -> None:
         """Remove a series, unless it was removed before."""
@@ -125,6 +149,23 @@ class _Table(ABC, Generic[S]):
                     value, counts = 0.0, [0] * len(counts)
                 yield from self._samples(series, labels, value, counts)
 
+    def copy(self) -> TableCopy[S]:
+        """Return all values as they are now; the caller holds `update_lock`."""
+        return TableCopy(self.metric.name, self._copies(self._series.values()))
+
+    def restore(self, state: TableState) -> None:
+        """Add the values of a copy; the caller holds `update_lock`."""
+        for saved in state.series:
+            series = self.series(*saved.labels)
+            if self._add(series, saved):
+                series.born = -math.inf if saved.born is None else saved.born
+
+    def shift_births(self, seconds: float) -> None:
+        """Move the times of creation; the caller holds `update_lock`."""
+        self._last_born += seconds
+        for series in self._series.values():
+            series.born += seconds
+
     def _chunks(self) -> Iterator[list[S]]:
         every = list(self._series.copy().values())  # atomic for other threads: needs no lock
         for start in range(0, len(every), _CHUNK):
@@ -159,6 +200,10 @@ class _Table(ABC, Generic[S]):
     def _make(self, labels: tuple[str, ...]) -> S: ...
 
     @abstractmethod
+    def _add(self, series: S, saved: SeriesState) -> bool:
+        """Add the value of a saved series; return whether it fits."""
+
+    @abstractmethod
     def _copies(self, chunk: Iterable[S]) -> list[Copy[S]]: ...
 
     @abstractmethod
@@ -180,6 +225,13 @@ class ValueTable(_Table[ValueSeries]):
 
     def _make(self, labels: tuple[str, ...]) -> ValueSeries:
         return ValueSeries(labels, series_prefix(self.metric.name, self._by_name(labels)))
+
+    def _add(self, series: ValueSeries, saved: SeriesState) -> bool:
+        if self.metric.kind is Kind.COUNTER:
+            series.value += saved.value  # several may be aggregated as `_other`
+        else:
+            series.value = max(series.value, saved.value)
+        return True
 
     def _copies(self, chunk: Iterable[ValueSeries]) -> list[Copy[ValueSeries]]:
         return [(series, series.value, ()) for series in chunk]
@@ -227,6 +279,13 @@ class HistogramTable(_Table[HistogramSeries]):
             labels, buckets, HistogramLabels.of(self.metric.name, self._by_name(labels))
         )
 
+    def _add(self, series: HistogramSeries, saved: SeriesState) -> bool:
+        if tuple(series.bounds) != saved.bounds or len(series.counts) != len(saved.counts):
+            return False  # its buckets are others now
+        series.counts[:] = map(add, series.counts, saved.counts)
+        series.value += saved.value
+        return True
+
     def _copies(self, chunk: Iterable[HistogramSeries]) -> list[Copy[HistogramSeries]]:
         return [(series, series.value, series.counts[:]) for series in chunk]
 
@@ -247,6 +306,30 @@ class HistogramTable(_Table[HistogramSeries]):
             yield Sample(f"{name}_bucket", {**labels, "le": bound}, float(count))
         yield Sample(f"{name}_count", labels, float(cumulative[-1]))
         yield Sample(f"{name}_sum", labels, float(value))
+
+
+class TableCopy(Generic[S]):
+    """The values of a table at one moment."""
+
+    def __init__(self, metric: str, copies: list[Copy[S]]) -> None:
+        self._metric = metric
+        self._copies = copies
+
+    def to_state(self, released: float) -> TableState:
+        """Return the values as they are saved; series created until `released` are not new."""
+        return TableState(
+            self._metric,
+            [
+                SeriesState(
+                    series.labels,
+                    value,
+                    series.born if series.born > released else None,
+                    list(counts),
+                    tuple(series.bounds) if isinstance(series, HistogramSeries) else (),
+                )
+                for series, value, counts in self._copies
+            ],
+        )
 
 
 class TableFamily(TextFamily):

@@ -153,6 +153,12 @@ class Settings:
         "Name of a durable event queue for restarts and standby replicas; RabbitMQ only.",
         group=EVENTS, parse=parse.queue_name, metavar="NAME",
     )
+    state_file: Path | None = option(
+        "--state.file",
+        "File that keeps counters, workers and tracked tasks across restarts; "
+        "its directory must be writable, and of this exporter alone.",
+        group=EVENTS, parse=parse.state_file, metavar="PATH",
+    )
     runtime_buckets: tuple[float, ...] = option(
         "--runtime-buckets", "Upper bounds of the runtime histogram's buckets, in seconds.",
         group=EVENTS, parse=parse.buckets, metavar="SECONDS,...",

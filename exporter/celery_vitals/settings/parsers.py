@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -207,6 +208,20 @@ def file(value: object) -> Path:
     except OSError as error:
         # The value, not the path: if it is a URL, Path removes a slash and prevents its redaction.
         raise ValueError(f"cannot read {value}: {error.strerror}") from None
+
+
+def state_file(value: object) -> Path:
+    """Parse the path of a file that the exporter writes, in a folder that exists."""
+    path = value if isinstance(value, Path) else Path(text(value))
+    if path.is_dir():
+        raise ValueError(f"{value} is a directory")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{value} is not a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"the directory of {value} does not exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write into the directory of {value}")
+    return path
 
 
 def pair(value: object) -> tuple[str, Any]:

@@ -31,6 +31,9 @@
 {{- fail (printf "%sconfig: %s may contain a password and must not be in a ConfigMap: set broker, resultBackend or rabbitmqManagement instead" $at .) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.state.existingClaim (gt (int $v.replicaCount) 1) -}}
+{{- fail (printf "%sstate.existingClaim is set, but replicaCount is %d: one pod may use it" $at (int $v.replicaCount)) -}}
+{{- end -}}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled are both true: every exporter would be scraped twice; disable one" -}}
 {{- end -}}

@@ -18,6 +18,7 @@ rabbitmqManagement: {option: rabbitmq-management-url, password: RABBITMQ_MANAGEM
 {{- with $v.app }}{{ $_ := set $config "app" . }}{{ end -}}
 {{- with $v.queues }}{{ $_ := set $config "queue" . }}{{ end -}}
 {{- with $v.eventQueue }}{{ $_ := set $config "event-queue" . }}{{ end -}}
+{{- if $v.state.existingClaim }}{{ $_ := set $config "state.file" "/var/lib/celery-vitals/state" }}{{ end -}}
 {{- range $v.disabledCollectors }}{{ $_ := set $config (printf "collector.%s" .) false }}{{ end -}}
 {{- range $key, $value := dict "enable-events" $v.enableEvents "worker-timeout" $v.workerTimeout "worker-forget-after" $v.workerForgetAfter "timeout" $v.timeout -}}
 {{- if not (kindIs "invalid" $value) }}{{ $_ := set $config $key $value }}{{ end -}}

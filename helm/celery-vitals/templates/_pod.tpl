@@ -91,6 +91,11 @@ httpGet:
     secretName: {{ . }}
     defaultMode: 0440
 {{- end }}
+{{- with .Values.state.existingClaim }}
+- name: state
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -116,6 +121,10 @@ httpGet:
 - name: web
   mountPath: /etc/celery-vitals/web
   readOnly: true
+{{- end }}
+{{- if .Values.state.existingClaim }}
+- name: state
+  mountPath: /var/lib/celery-vitals
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}

@@ -68,6 +68,7 @@ CHANGED: dict[str, Any] = {
     "queues": ["orders"],
     "enableEvents": True,
     "eventQueue": "shared",
+    "state.existingClaim": "vitals-state",
     "disabledCollectors": ["backend"],
     "workerTimeout": 77,
     "workerForgetAfter": 7777,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from tests.support.ops.consumer_scenarios import consumers_without_alert
+from tests.support.ops.ledger_scenarios import ledger_without_alert
 from tests.support.ops.rules import OVERRIDES, RULES
 from tests.support.ops.simulated_cluster import (
     DAY,
@@ -62,10 +63,9 @@ def normal_operation() -> Iterator[Scenario]:
     }
     yield Scenario("a healthy day", by_day, throughout(DAY, 30), step=2)
 
+    executions = re.compile("celery_task_(sent|started|succeeded|runtime|queue_wait)_")
     at_night = {
-        name: counter(between(60, 540, 0, 30))
-        if name.endswith("_total") or "_seconds_" in name
-        else value
+        name: counter(between(60, 540, 0, 30)) if executions.match(name) else value
         for name, value in (task("shop.order", "orders") | task("shop.mail", "mail")).items()
         if "failed" not in name
     }
@@ -334,5 +334,6 @@ def all_quiet() -> list[Scenario]:
             other_setups(),
             coexistence(),
             traffic_without_alert(),
+            ledger_without_alert(),
         )
     )

@@ -47,3 +47,12 @@ def grouping(query: str) -> set[str]:
         for part in (modifier, getattr(modifier, "matching", None)):
             found |= set(getattr(part, "labels", None) or ())
     return found
+
+
+def added(query: str) -> set[str]:
+    """Return the labels that label_replace adds anywhere in a query."""
+    return {
+        node.args[1].val
+        for node in nodes(query)
+        if isinstance(node, promql.Call) and node.func.name == "label_replace"
+    }

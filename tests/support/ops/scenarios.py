@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.support.ops.consumer_scenarios import consumer_faults
+from tests.support.ops.ledger_scenarios import ledger_faults
 from tests.support.ops.simulated_cluster import (
     DAY,
     NO_ALERTS,
@@ -364,4 +365,5 @@ def all_scenarios() -> list[Scenario]:
         *task_failures(),
         *task_delays(),
         *traffic_faults(),
+        *ledger_faults(),
     ]

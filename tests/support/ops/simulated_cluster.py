@@ -34,12 +34,16 @@ ABSENT_WITHOUT_BROKER = (
     "celery_broker_writable",
     "celery_broker_unwritable",
     "celery_broker_memory",
+    "celery_broker_unroutable",
     "celery_broker_eviction",
     "celery_worker_replied",
 )
 WORKERS = ("a@shop", "b@shop")
 QUEUES = ("orders", "mail")
 STATES = ("up", "busy", "not_consuming", "stalled", "draining", "gone")
+LEDGER_COUNTERS = (
+    "found", "redelivered", "rejected", "requeued", "retried", "retries_exhausted",
+)  # fmt: skip
 TARGET = 'job="any name",instance="vitals:10818",namespace="shop"'
 
 
@@ -193,7 +197,30 @@ def task(name: str, of: str, succeeded: Value | float = 30, failed: Value | floa
     }
     series |= histogram("celery_task_runtime_seconds", labels, succeeded, constant(0.5))
     series |= histogram("celery_task_queue_wait_seconds", labels, succeeded, constant(0.5))
-    return series
+    return series | ledger(labels)
+
+
+def ledger(labels: str) -> Series:
+    """Return the series of the books of a task without losses: all 0, and the balance, too.
+
+    Counters start at 1, so that one execution more has ended than was sent.
+    """
+    zero = (
+        *(f'in_flight{{{labels},state="{state}"}}' for state in ("waiting", "held", "running")),
+        *(
+            f'lost_total{{{labels},reason="{reason}"}}'
+            for reason in ("worker_gone", "child_killed")
+        ),
+        *(f"{name}_total{{{labels}}}" for name in LEDGER_COUNTERS),
+        f'overlapping_total{{{labels},cause="visibility_timeout"}}',
+        f'repeated_total{{{labels},cause="visibility_timeout"}}',
+        f'revoked_total{{{labels},reason="expired"}}',
+        f'end_unknown_total{{{labels},reason="silent"}}',
+        f"orphaned{{{labels}}}",
+        f"poison{{{labels}}}",
+    )
+    series = {f"celery_task_{name}": constant(0) for name in zero}
+    return series | {f"celery_task_without_sent_event{{{labels}}}": constant(1)}
 
 
 def histogram(name: str, labels: str, per_minute: Value | float, seconds: Value) -> Series:
@@ -236,6 +263,7 @@ def exporter() -> Series:
         "celery_exporter_event_stream_up": constant(1),
         'celery_exporter_events_received_total{type="task-started"}': counter(120),
         "celery_broker_visibility_timeout_seconds": constant(3600),
+        "celery_broker_unroutable_messages_total": constant(0),
         "celery_broker_oldest_unacked_timestamp_seconds": lambda minute: max(
             0.0, (minute - 1) * 60.0
         ),
@@ -261,6 +289,11 @@ def healthy() -> Series:
         series[f'celery_queue_length_limit{{queue="{name}"}}'] = constant(1000)
         series[f'celery_queue_info{{queue="{name}",type="classic"}}'] = constant(1)
         series[f'celery_queue_oldest_message_timestamp_seconds{{queue="{name}"}}'] = now
+    series |= queue("orders.dead", workers=0, unacked=0, evidence="")
+    series['celery_queue_dead_letter_info{queue="orders",dead_letter_queue="orders.dead"}'] = (
+        constant(1)
+    )
+    series['celery_task_unregistered_total{task="shop.gone",producer="web@shop"}'] = constant(0)
     return series | task("shop.order", "orders") | task("shop.mail", "mail")
 
 

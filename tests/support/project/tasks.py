@@ -94,6 +94,13 @@ def reject(self: Task) -> NoReturn:
     raise Reject("no", requeue=False)
 
 
+@task("requeue", bind=True, acks_late=True)
+def requeue(self: Task) -> None:
+    """Be rejected, and succeed once it is delivered again."""
+    if not self.request.delivery_info.get("redelivered"):
+        raise Reject("again", requeue=True)
+
+
 @task("ignore", bind=True)
 def ignore(self: Task) -> NoReturn:
     """Leave no result."""

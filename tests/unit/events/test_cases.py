@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -54,21 +53,14 @@ def test_the_newest_case_is_first(tasks: TasksCollector) -> None:
     assert [one.uuid for one in tasks.case_list().cases] == ["id-2", "id-1", "id-0"]
 
 
-def test_cases_are_read_while_others_are_added(tasks: TasksCollector) -> None:
-    def add() -> None:
-        for batch in range(200):
-            time.sleep(0)  # or the reader would wait for the lock until the end
-            with tasks._processor._lock:
-                for number in range(100):
-                    kept_by(tasks).add(case(100 * batch + number))
-
-    thread = threading.Thread(target=add)
-    thread.start()
-    while thread.is_alive():
-        numbers = [int(one.uuid[3:]) for one in tasks.cases()]
-        assert len(numbers) % 100 == 0, "no part of a batch"
-        assert numbers == list(range(*(numbers[0], numbers[-1] + 1) if numbers else (0,)))
-    thread.join()
+def test_cases_of_one_batch_of_events_are_read_together(tasks: TasksCollector) -> None:
+    with ThreadPoolExecutor(1) as reader:
+        with tasks._processor._lock:
+            kept_by(tasks).add(case(0))
+            reading = reader.submit(tasks.cases)
+            wait([reading], timeout=0.2)
+            kept_by(tasks).add(case(1))
+        assert [one.uuid for one in reading.result()] == ["id-0", "id-1"]
 
 
 def blind_spots(listed: CaseList) -> dict[str, BlindSpot]:

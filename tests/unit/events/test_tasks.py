@@ -262,8 +262,7 @@ def test_unregistered_task_fails_without_being_received(scene: Scene) -> None:
     assert scene.task("not.registered") == {"sent": 1, "failed": 1}
     scene.send("task-failed", "v", exception="NotRegistered('x')")
     assert (
-        scene.value("task_failed_total", task="unknown", queue="unknown", exception="NotRegistered")
-        == 1
+        scene.value("task_failed_total", task="x", queue="unknown", exception="NotRegistered") == 1
     )
     assert list(scene.tasks.waiting.oldest()) == []
 

@@ -14,6 +14,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from celery_vitals.metrics.base import MetricDefinition, MetricGroup, Sample
+from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.encoder import generate
 from celery_vitals.metrics.samples import CounterBirths, LineCache, SampleEncoder
 
@@ -119,11 +120,12 @@ def test_concurrent_scrapes_get_their_own_values() -> None:
 
 
 def test_births_that_another_scrape_forgets_are_not_held() -> None:
-    births = CounterBirths()
+    times = iter((1.0, 2.0, 3.0))
+    births = CounterBirths("celery_total", Births(lambda: next(times)))
     gone: dict[tuple[str, ...], float] = {("gone",): 5.0}
-    births.record(gone, 1.0)
+    births.record(gone)
     many: dict[tuple[str, ...], float] = {(str(number),): 1.0 for number in range(10_001)}
-    births.record(many, 2.0)
-    births.record({**many, ("new",): 1.0}, 3.0)
+    births.record(many)
+    births.record({**many, ("new",): 1.0})
     assert births.visible(gone, 2.5) == gone
     assert births.visible({("new",): 1.0}, 2.5) == {("new",): 0.0}

@@ -173,6 +173,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         **{f"collector.{name}": str(on).lower() for name, on in COLLECTORS.items()},
         "enable-events": "true",
         "event-queue": "standby",
+        "state.file": str(config.with_name("state")),
         "runtime-buckets": "[1, 2.5]",
         "wait-buckets": "[3]",
         "task-runtime-buckets": '{"t.slow": [60, 600]}',
@@ -221,7 +222,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --broker-transport-option a=1 --broker-transport-option b=text --broker-ssl-option c=[1]
         --result-backend-transport-option d={{"e":null}} --rabbitmq-management-url http://h:15672
         --queue-include shop-* --queue-exclude tmp-* --queue-limit a=b=5 --queue-limit *=100
-        --worker-drain-timeout 40 --queue-priorities
+        --worker-drain-timeout 40 --queue-priorities --state.file {config.with_name("state")}
         --worker-timeout 20 --worker-forget-after 30 --timeout 3
         --timeout-offset .25 --min-interval 0
         --enable-events --event-queue standby --runtime-buckets 1,2.5 --wait-buckets 3

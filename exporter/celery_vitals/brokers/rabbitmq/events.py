@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from amqp import exceptions
 
-from celery_vitals.brokers.base import EventListener
+from celery_vitals.brokers.base import DURABLE_SECONDS, MAX_UNACKNOWLEDGED, EventListener, never
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.serialization import JSON
@@ -22,10 +23,10 @@ from celery_vitals.third_party import py_amqp
 QUEUE_PREFIX = "celeryev"
 _TTL = 60_000
 """Milliseconds after which events expire in the exporter's own queue."""
-_DURABLE_TTL = 600_000
+_DURABLE_TTL = int(DURABLE_SECONDS * 1000)
 """Milliseconds after which a durable queue without consumer, or an event in it, expires."""
 _MAX_LENGTH = 200_000
-_PREFETCH = 2000
+_PREFETCH = MAX_UNACKNOWLEDGED
 _SEND_TIMEOUT = 2.0
 _HEARTBEATS_MISSED = 2
 
@@ -43,6 +44,7 @@ class AmqpReceiver:
         canary_key: str,
         durable_queue: str | None = None,
         control_exchange: str | None = None,
+        was_processed: Callable[[bytes], bool] = never,
     ) -> None:
         amqp = connection.kombu.connection
         frame_max, self._heartbeat = py_amqp.amqp_limits(amqp)
@@ -61,7 +63,9 @@ class AmqpReceiver:
         self._queue = f"{QUEUE_PREFIX}.celery-vitals.{uuid.uuid4()}"
         bound_key = "#" if durable_queue is None else canary_key
         _subscribe(channel, exchange, self._queue, bound_key, durable_queue)
-        self._parser = frames.FrameParser(frame_max, self._on_method, listener.reject)
+        self._parser = frames.FrameParser(
+            frame_max, self._on_method, listener.reject, was_processed
+        )
         self._socket = SocketReader(py_amqp.amqp_socket(amqp), max_buffer, _SEND_TIMEOUT)
 
     def receive(self, seconds: float) -> None:

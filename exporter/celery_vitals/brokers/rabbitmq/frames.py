@@ -20,6 +20,7 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 END = 0xCE
 _FRAME = Struct(">BHI").unpack_from
 _LONG = Struct(">Q").unpack_from
+_TAG = Struct(">QB").unpack_from
 _OVERHEAD = 8
 """Bytes of a frame besides its content: seven before it, one after."""
 _DELIVER = pack(">HH", 60, 60)
@@ -41,16 +42,20 @@ class FrameParser:
         frame_max: int,
         on_method: Callable[[Method, bytes], None],
         reject: Callable[[str], None],
+        was_processed: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
+        """`was_processed`: whether a body that is delivered again is left out."""
         self.tag = 0
         """The delivery tag of the last complete message."""
         self._frame_max = frame_max
         self._on_method = on_method
         self._reject = reject
+        self._was_processed = was_processed
         self._blocks: list[bytes] = []
         self._size = 0
         self._need = _OVERHEAD
         self._next_tag = 0
+        self._redelivered = 0
         self._missing = 0
         self._parts: list[bytes] | None = None
         self._content: tuple[str, str] | None = None
@@ -93,7 +98,8 @@ class FrameParser:
                 self._add_body(data[start:end], bodies)
             elif kind == METHOD:
                 if data.startswith(_DELIVER, start):
-                    self._next_tag = _LONG(data, start + 5 + data[start + 4])[0]
+                    tag_at = start + 5 + data[start + 4]
+                    self._next_tag, self._redelivered = _TAG(data, tag_at)
                 else:
                     self._on_method((data[start + 1], data[start + 3]), data[start + 4 : end])
             elif kind == HEADER:
@@ -127,19 +133,22 @@ class FrameParser:
         self.tag = self._next_tag
         if parts is not None:
             body = b"".join([*parts, part]) if parts else part
-            if self._content is None:
-                bodies.append(body)
-            else:
+            if self._content is not None:
                 self._add_foreign(body, *self._content, bodies)
+            elif not (self._redelivered and self._was_processed(body)):
+                bodies.append(body)
 
     def _add_foreign(
         self, body: bytes, content_type: str, encoding: str, bodies: list[bytes]
     ) -> None:
         """Take the body of a message that is not JSON in UTF-8."""
         try:
-            bodies.append(to_json(body, content_type, encoding))
+            body = to_json(body, content_type, encoding)
         except RejectedMessage as rejected:
             self._reject(str(rejected))
+            return
+        if not (self._redelivered and self._was_processed(body)):
+            bodies.append(body)
 
 
 def _type_and_encoding(header: bytes) -> tuple[str, str]:

@@ -151,4 +151,5 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
             canary_key=subscription.canary_key,
             durable_queue=subscription.durable_queue,
             control_exchange=subscription.control_exchange,
+            was_processed=subscription.was_processed,
         )
