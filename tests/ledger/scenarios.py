@@ -36,7 +36,7 @@ class Size:
     visibility_runs: int
 
 
-SHORT = Size(1500, 8, 1, 0.2, 500, 1)
+SHORT = Size(600, 6, 0, 0.1, 500, 1)
 LONG = Size(100_000, 180, 20, 2.0, 50_000, 20)
 
 
