@@ -43,6 +43,11 @@ class Traffic:
         """Return the number of messages that no worker has."""
         return sum(self._publisher.length(queue) for queue in QUEUES)
 
+    def taken(self) -> int:
+        """Return how many of the messages are no longer in the queues: a worker has received them,
+        or a restart of the broker has lost them."""
+        return len(self.sent) - self.waiting()
+
     def top_up(self, count: int) -> None:
         """Send up to a chunk of so many tasks that are left, unless enough of them wait."""
         if self.waiting() > ENOUGH:
