@@ -62,6 +62,7 @@ _SOURCES = {
     Source.ALL_TASKS: "all tasks",
     Source.WORKERS: "workers",
     Source.VERSIONS: "workers (`report`)",
+    Source.RUNNING: "a running exporter",
     Source.BROKER: "broker URL",
     Source.REDIS: "Redis (`INFO`)",
     Source.REDIS_CONFIG: "Redis (`CONFIG GET`)",

@@ -10,6 +10,7 @@ from celery import Celery
 
 from celery_vitals import Settings
 from celery_vitals.audit.engine import run
+from celery_vitals.audit.evidence import Source
 from celery_vitals.audit.facts import Facts, WorkerFacts
 from celery_vitals.audit.findings import AuditFinding
 from celery_vitals.audit.gather import known_before
@@ -59,7 +60,12 @@ def facts_of(
     """Return what is known of an app, and of the given workers and server."""
     app = app_of(conf, tasks, **more)
     facts = known_before(target_of(Settings(), app), app, "shop.app")
-    return replace(facts, workers=workers, server=server or ServerFacts())
+    return replace(
+        facts,
+        workers=workers,
+        server=server or ServerFacts(),
+        inapplicable=facts.inapplicable - {Source.RUNNING},
+    )
 
 
 def found(facts: Facts) -> dict[str, list[AuditFinding]]:

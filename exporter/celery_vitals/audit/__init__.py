@@ -8,10 +8,11 @@ from celery_vitals.audit.engine import check_codes, run
 from celery_vitals.audit.evidence import Severity
 from celery_vitals.audit.findings import AuditFinding, Report
 from celery_vitals.audit.gather import gather
+from celery_vitals.audit.of_status import of_status
 from celery_vitals.brokers.target import Target
 from celery_vitals.secrets import without_credentials
 
-__all__ = ["AuditFinding", "Report", "Severity", "audit"]
+__all__ = ["AuditFinding", "Report", "Severity", "audit", "of_status"]
 
 
 def audit(

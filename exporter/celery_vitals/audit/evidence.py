@@ -35,6 +35,8 @@ class Source(str, Enum):
     """The replies of workers."""
     VERSIONS = "versions"
     """The versions that workers report."""
+    RUNNING = "running"
+    """Since when tasks run, by their events: an exporter observes them."""
     BROKER = "broker"
     """The URL of the broker and its options."""
     REDIS = "redis"

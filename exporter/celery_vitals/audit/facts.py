@@ -193,6 +193,8 @@ class Facts:
     broker: BrokerFacts | None = None
     server: ServerFacts = field(default_factory=ServerFacts)
     workers: tuple[WorkerFacts, ...] = ()
+    running: Mapping[str, float] = field(default_factory=dict)
+    """Seconds for which the oldest execution of a task with acks_late has been running."""
     own_celery: str = ""
     """The version beside the app; empty without an app."""
     gaps: Mapping[Source, str] = field(default_factory=dict)

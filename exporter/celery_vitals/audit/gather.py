@@ -80,7 +80,8 @@ def known_before(target: Target, app: Celery | None, name: str) -> Facts:
 
 def _inapplicable(target: Target) -> frozenset[Source]:
     parts = target.kind.server_parts
-    return frozenset(source for part, source in _PARTS.items() if part not in parts)
+    missing = {source for part, source in _PARTS.items() if part not in parts}
+    return frozenset({Source.RUNNING, *missing})  # an exporter observes what runs
 
 
 def _broker(target: Target) -> BrokerFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from celery.schedules import crontab
@@ -75,6 +76,10 @@ CASES: Mapping[str, tuple[Case, Case]] = {
     "visibility_timeout_below_time_limit": (
         lambda: facts_of({}, {"shop.pay": {"acks_late": True, "time_limit": 7200}}),
         lambda: facts_of({}, {"shop.pay": {"acks_late": False, "time_limit": 7200}}),
+    ),
+    "visibility_timeout_below_runtime": (
+        lambda: replace(facts_of(timeouts(100)), running={"shop.pay": 90.0}),
+        lambda: replace(facts_of(timeouts(100)), running={"shop.pay": 70.0}),
     ),
     "visibility_timeout_below_countdown": (
         lambda: facts_of(schedule(options={"countdown": 7200})),

@@ -23,6 +23,7 @@ CONSUMER_TIMEOUT = 1800.0
 """Seconds: RabbitMQ's default since 3.8.17."""
 _FIRST_WITH_TIMEOUT = (3, 8, 17)
 _HOUR = 3600
+_NEARLY = 0.8
 _LONG = 86400.0
 """Seconds: above, a visibility timeout delays the repetition of lost tasks by more than a day."""
 
@@ -134,6 +135,32 @@ def visibility_timeout_below_time_limit(facts: Facts) -> Iterator[Problem]:
             _timeout_evidence(facts, timeout),
         ),
     )
+
+
+@rule(
+    "visibility_timeout_below_runtime",
+    Severity.ERROR,
+    Source.RUNNING,
+    risk="After the visibility timeout the message of a running task with acks_late is delivered to"
+    " another worker, and the task runs twice.",
+    link=_REDIS_PAGE,
+)
+def visibility_timeout_below_runtime(facts: Facts) -> Iterator[Problem]:
+    """A task with acks_late has been running for nearly as long as the visibility timeout."""
+    timeout = _visibility(facts)
+    for task, running in sorted(facts.running.items()):
+        if timeout is not None and running >= _NEARLY * timeout:
+            yield Problem(
+                task,
+                f"{task} has been running for {running:.0f} s,"
+                f" the visibility timeout is {seconds(timeout)}",
+                _option(facts, _longer(max(running, timeout))),
+                (
+                    Evidence("running", f"{running:.0f}", "task events"),
+                    Evidence("visibility_timeout", f"{timeout:g}", "the application"),
+                ),
+                None if running >= timeout else Severity.WARNING,
+            )
 
 
 @rule(
