@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from celery_vitals.events.kwarg_label import KwargLabel
+from celery_vitals.events.ledger import Redelivery
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tables import TaskTables
@@ -58,6 +59,9 @@ class Scene:
         idle_after: float = 3600.0,
         queues_known: bool = True,
         on_new_worker: Callable[[], None] = lambda: None,
+        late: bool | None = None,
+        visibility_timeout: float | None = None,
+        redelivers: bool = False,
     ) -> None:
         self.now = NOW
         self.limiter = CardinalityLimiter({**CAPS, **(caps or {})}, max_series, threading.Lock())
@@ -67,7 +71,8 @@ class Scene:
         )
         self.tables = TaskTables(self.limiter, lambda _: BUCKETS, lambda _: BUCKETS, extra)
         self.index = TaskSeriesIndex(self.tables, worker_label, kwarg_label, capacity)
-        self.tasks = TaskTracker(self.index, max_tasks, forget_after)
+        redelivery = Redelivery(lambda: visibility_timeout, redelivers)
+        self.tasks = TaskTracker(self.index, max_tasks, forget_after, redelivery)
         self.registry = WorkerRegistry(120.0, 3600.0)
         self.processor = EventProcessor(
             self.registry,
@@ -77,10 +82,39 @@ class Scene:
             max_workers=max_workers,
             idle_after=idle_after,
             on_new_worker=on_new_worker,
+            late=lambda _: late,
             clock=lambda: self.now,
         )
         if queues_known:
             self.consumes(WORKER, "q", "r")
+
+    def missing(self) -> float:
+        """Return the balance of the books, over all tasks and queues: what has entered, less what
+        has left with a known end, less what is inside."""
+        samples = self.samples()
+
+        def total(name: str, **labels: str) -> float:
+            return sum(
+                value
+                for (one, pairs), value in samples.items()
+                if one == f"celery_{name}" and labels.items() <= dict(pairs).items()
+            )
+
+        entered = total("task_sent_total") + total("task_without_sent_event")
+        left = sum(
+            total(f"task_{column}_total")
+            for column in ("succeeded", "failed", "revoked", "rejected", "retried", "redelivered")
+        )
+        lost = total("task_lost_total") - total("task_lost_total", reason="child_killed")
+        back = total("task_requeued_total") + total("task_found_total")
+        silent = total("task_end_unknown_total", reason="silent")
+        inside = total("task_in_flight") + total("task_orphaned")
+        return entered - (left + lost - back + silent) - inside
+
+    def unknown(self) -> float:
+        """Return the number of executions whose end is unknown."""
+        reasons = ("missed", "no_message", "evicted")
+        return sum(self.total("task_end_unknown_total", reason=reason) for reason in reasons)
 
     # Sending events
 

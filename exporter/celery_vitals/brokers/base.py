@@ -159,6 +159,8 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     """What to install for it."""
     blocks_publishers: ClassVar[bool] = False
     """Whether a broker that accepts no messages stops to read a connection that publishes."""
+    redelivers_on_disconnect: ClassVar[bool] = False
+    """Whether unacknowledged messages are delivered again when their connection is lost."""
     durable_events: ClassVar[bool] = False
     """Whether it can keep events while the exporter is not connected (`--event-queue`)."""
 

@@ -11,8 +11,8 @@ from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.brokers.session import Session
-from celery_vitals.brokers.target import DEFAULT_VISIBILITY_TIMEOUT
 from celery_vitals.collectors.base import Dependencies, ProbingCollector, QueueListener
+from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -86,7 +86,7 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
 
     def samples(self, value: QueueSnapshot | None) -> Iterator[Sample]:
         """Yield the samples of each queue; none after a failed probe: unknown is not 0."""
-        timeout = self._visibility_timeout()
+        timeout = visibility_timeout(self._target, self._workers)
         if timeout is not None:
             yield definitions.BROKER_VISIBILITY_TIMEOUT(timeout)
         if value is None:
@@ -104,17 +104,6 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
         ):
             if amount is not None:
                 yield metric(amount)
-
-    def _visibility_timeout(self) -> float | None:
-        """Return the exporter's or its app's value, else the shortest that a worker applies."""
-        target = self._target
-        if target.visibility_timeout is not None:
-            return target.visibility_timeout
-        reported = (
-            target.kind.visibility_timeout(options, DEFAULT_VISIBILITY_TIMEOUT)
-            for options in self._workers.transport_options()
-        )
-        return min((seconds for seconds in reported if seconds is not None), default=None)
 
     def _queue_samples(self, name: str, stats: QueueStats) -> Iterator[Sample]:
         for metric, amount in (

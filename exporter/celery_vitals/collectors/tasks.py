@@ -11,9 +11,12 @@ from prometheus_client.core import Metric
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.collectors.base import BaseCollector, Dependencies
+from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
+from celery_vitals.events.cases import Case
 from celery_vitals.events.kwarg_label import KwargLabel
+from celery_vitals.events.ledger import Redelivery
 from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.stream import Stream
 from celery_vitals.events.task_series import TaskSeriesIndex
@@ -79,7 +82,11 @@ class TasksCollector(BaseCollector[None]):
         index = TaskSeriesIndex(
             self._tables, "worker" in settings.task_labels, kwarg_label, settings.max_task_names * 4
         )
-        tasks = TaskTracker(index, settings.max_tasks, settings.task_forget_after)
+        redelivery = Redelivery(
+            partial(visibility_timeout, broker.target, registry),
+            broker.target.kind.redelivers_on_disconnect,
+        )
+        tasks = TaskTracker(index, settings.max_tasks, settings.task_forget_after, redelivery)
         self._processor = EventProcessor(
             registry,
             tasks,
@@ -88,6 +95,7 @@ class TasksCollector(BaseCollector[None]):
             max_workers=settings.max_workers,
             idle_after=settings.series_forget_after,
             on_new_worker=self._handle_new_worker,
+            drain_timeout=settings.worker_drain_timeout,
         )
         self._stream = Stream(
             broker,
@@ -121,6 +129,10 @@ class TasksCollector(BaseCollector[None]):
     def observed_queues(self) -> set[str]:
         """Return the names of queues in recent events."""
         return self._processor.queues()
+
+    def cases(self) -> list[Case]:
+        """Return the executions that were lost or ran twice, the oldest first."""
+        return self._processor.cases()
 
     def families(self) -> Iterator[Metric]:
         """Yield the families of the tables."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 MAX_CASES = 1000
@@ -58,3 +58,9 @@ class Cases:
     def add(self, case: Case) -> None:
         """Add a case."""
         self._cases.append(case)
+
+    def mark_found(self, uuid: str, started_at: float) -> None:
+        """Record that a lost execution has ended after all."""
+        for place, case in enumerate(self._cases):
+            if (case.kind, case.uuid, case.started_at) == (CaseKind.LOST, uuid, started_at):
+                self._cases[place] = replace(case, found=True)

@@ -10,60 +10,50 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
-from typing import Any, Optional
+from typing import Any
 
-import msgspec
+from celery_vitals.events.account import (
+    ENDED,
+    FAILED,
+    HELD,
+    LOST,
+    ORPHANED,
+    REJECTED,
+    RUNNING,
+)
+from celery_vitals.events.execution import OBSERVED, UNKNOWN_ATTEMPT, Execution
 
-OBSERVED = -1.0
-"""`Execution.sent_at` once its wait has been observed."""
-UNKNOWN_ATTEMPT = -1
-"""`Execution.attempt` before an event has contained it."""
 _KEEP_ENDED = 5.0
 """Seconds for which an execution that has ended is kept, where further events of it may arrive."""
 _MAX_ENDED = 20_000
+_UUID_LENGTH = 36
 _KEEP_RECEIVED = 3600.0
 """Seconds for which a message that was received, but not started, is kept after another execution
 of its uuid has ended: it may have been delivered to a worker that was killed."""
+_REMEMBER = 1800.0
+_MAX_REMEMBERED = 10_000
+"""Ended executions that are remembered, for `_REMEMBER` seconds, and as many older ones."""
 _MAX_PER_UUID = 1000
 _BATCH = 1024
 
 
-class Execution(msgspec.Struct, gc=False, eq=False):
-    """One message from its sending to the end of its execution.
+class RecentlyEnded:
+    """Executions that have ended, the last one of each uuid, for half an hour to an hour."""
 
-    Excluded from garbage collection: a million tracked objects would cause long pauses.
-    """
+    def __init__(self) -> None:
+        self._new: dict[str, Execution] = {}
+        self._old: dict[str, Execution] = {}
+        self._since = 0.0
 
-    uuid: str
-    name: Any
-    """Its `TaskName`; that of unknown tasks until an event contains the name."""
-    series: Any
-    """Its `TaskSeries`."""
-    attempt: int = UNKNOWN_ATTEMPT
-    """Number of retries before it."""
-    sent_at: float = 0.0
-    """Corrected Unix time at which it was sent, or its ETA where that is later; 0 while unknown,
-    `OBSERVED` once its wait has been observed."""
-    first_seen: float = 0.0
-    """When its first event arrived, by the exporter's clock."""
-    sent_event_seen: bool = False
-    """Whether its task-sent event has arrived."""
-    worker: Any = None
-    """The `WorkerTracker` that received it; None while the broker has it."""
-    started_at: float = 0.0
-    """Corrected Unix time at which it started; 0 before."""
-    ended: bool = False
-    """Whether its end has been counted."""
-    failed: bool = False
-    """Whether its failure has been counted, which a worker may report twice."""
-    rejected: bool = False
-    """Whether its rejection has been counted, which a worker may report as a failure, too."""
-    following: Optional[Execution] = None  # noqa: UP045 - resolved at runtime, on Python 3.9 too
-    """The next execution with the same uuid."""
+    def add(self, execution: Execution, now: float) -> None:
+        """Remember an execution; drop the older half when it is due or there are too many."""
+        if len(self._new) >= _MAX_REMEMBERED or not is_recent(self._since, now, _REMEMBER):
+            self._new, self._old, self._since = {}, self._new, now
+        self._new[execution.uuid] = execution
 
-    def release(self) -> None:
-        """Return it to the broker, which will deliver it again: it is not known to run."""
-        self.worker, self.started_at = None, 0.0
+    def get(self, uuid: str) -> Execution | None:
+        """Return the last execution of this uuid."""
+        return self._new.get(uuid) or self._old.get(uuid)
 
 
 class Executions:
@@ -76,6 +66,7 @@ class Executions:
         self._first: dict[str, Execution] = {}
         """The first execution of each uuid."""
         self._ended: deque[tuple[float, Execution]] = deque()
+        self.remembered = RecentlyEnded()
         self._repeated: dict[str, float] = {}
         """Until when the messages of a uuid that were received and not started are kept."""
 
@@ -83,6 +74,15 @@ class Executions:
         return len(self._first)
 
     # Lookups
+
+    def is_repetition(self, execution: Execution) -> bool:
+        """Return whether another execution of its uuid is tracked or remembered."""
+        uuid = execution.uuid
+        return (
+            execution.following is not None
+            or self._first.get(uuid) is not execution
+            or self.remembered.get(uuid) is not None
+        )
 
     def of(self, uuid: str) -> Iterator[Execution]:
         """Yield the executions of a uuid."""
@@ -106,23 +106,29 @@ class Executions:
         return None
 
     def unreceived(self, uuid: str, name: Any, attempt: int) -> Execution | None:
-        """Return the execution of a message that a worker receives, maybe under its `shadow`."""
-        execution, shadowed = self._first.get(uuid), None
+        """Return the execution of a message that a worker receives, maybe under its `shadow`.
+
+        Or the one that a process which is gone had received and not started.
+        """
+        execution, other = self._first.get(uuid), None
         while execution is not None:
-            if execution.worker is None and execution.attempt in (attempt, UNKNOWN_ATTEMPT):
-                if execution.name is name:
-                    return execution
-                if not name.sent_event_seen:
-                    shadowed = shadowed or execution
+            if execution.attempt in (attempt, UNKNOWN_ATTEMPT):
+                if execution.worker is None:
+                    if execution.name is name:
+                        return execution
+                    if not name.sent_event_seen:
+                        other = other or execution
+                elif execution.name is name and is_abandoned(execution):
+                    other = other or execution
             execution = execution.following
-        return shadowed
+        return other
 
     def unstarted(self, uuid: str, worker: Any) -> Execution | None:
         """Return the first that this worker has received and not started, or whose message is
         with the broker."""
         execution, unreceived = self._first.get(uuid), None
         while execution is not None:
-            if not execution.started_at and not execution.ended:
+            if execution.state <= HELD:
                 if execution.worker is worker:
                     return execution
                 if execution.worker is None and unreceived is None:
@@ -138,15 +144,24 @@ class Executions:
         """
         execution, found = self._first.get(uuid), None
         while execution is not None:
-            if execution.worker is worker and execution.started_at and not execution.ended:
-                if found is None:
+            if execution.worker is worker and RUNNING <= execution.state <= LOST:
+                if found is None or execution.state < found.state:
                     found = execution
+                elif found.state < execution.state:
+                    pass
                 elif started_at is None:
                     found = found if found.name is execution.name else execution
                 elif abs(execution.started_at - started_at) < abs(found.started_at - started_at):
                     found = execution
             execution = execution.following
         return found
+
+    def orphaned(self, uuid: str, worker: str) -> Execution | None:
+        """Return the undecided or lost execution of a worker that was forgotten meanwhile."""
+        for one in self.of(uuid):
+            if one.state in (ORPHANED, LOST) and one.worker.name == worker:
+                return one
+        return None
 
     def last(self, uuid: str) -> Execution | None:
         """Return the execution of the last message."""
@@ -161,8 +176,8 @@ class Executions:
         Of several, the one whose failure has not been reported.
         """
         ended = (one for one in self.of(uuid) if one.worker is worker)
-        reported = (one for one in ended if one.failed or one.rejected)
-        return min(reported, key=lambda one: one.failed, default=None)
+        reported = (one for one in ended if one.state in (FAILED, REJECTED))
+        return min(reported, key=lambda one: one.state == FAILED, default=None)
 
     # Changes
 
@@ -174,7 +189,7 @@ class Executions:
         for one in self.of(execution.uuid):
             if (
                 one.sent_at > 0
-                and not (one.started_at or one.ended)
+                and one.state <= HELD
                 and one.name is execution.name
                 and one.attempt == execution.attempt
             ):
@@ -187,7 +202,7 @@ class Executions:
         first = self._first.get(execution.uuid)
         if first is None:
             if len(self._first) + reserved >= self.max_tasks:
-                self._make_room(execution.first_seen, reserved)
+                self._make_room(execution.seen_at, reserved)
             self._first[execution.uuid] = execution
             return execution
         length = 1
@@ -195,6 +210,8 @@ class Executions:
             first, length = first.following, length + 1
         if length < _MAX_PER_UUID:
             first.following = execution
+        else:
+            self._leave(execution)
         return execution
 
     def remove(self, execution: Execution, now: float) -> None:
@@ -219,20 +236,38 @@ class Executions:
         """Track an execution that has ended for a few seconds more."""
         self._ended.append((now + _KEEP_ENDED, execution))
         if len(self._ended) > _MAX_ENDED:
-            self.remove(self._ended.popleft()[1], now)
+            self.settle(self._ended.popleft()[1], now)
+
+    def settle(self, execution: Execution, now: float) -> None:
+        """Stop tracking an execution that has ended.
+
+        It is remembered where another one of its message may start: where it was acknowledged late,
+        as far as known, or where the application has chosen its uuid.
+        """
+        if execution.name.late is not False or len(execution.uuid) != _UUID_LENGTH:
+            self.remembered.add(execution, now)
+        self.remove(execution, now)
 
     def expire(self, now: float, forget_after: float) -> None:
         """Remove the executions that have ended or are old."""
         while self._ended and is_due(self._ended[0][0], now, _KEEP_ENDED):
-            self.remove(self._ended.popleft()[1], now)
+            self.settle(self._ended.popleft()[1], now)
         due = takewhile(lambda item: is_due(item[1], now, _KEEP_RECEIVED), self._repeated.items())
         for uuid, deadline in list(due):
             del self._repeated[uuid]
             for one in list(self.of(uuid)):
-                received = one.worker is not None and not one.started_at
-                if received and one.first_seen <= deadline - _KEEP_RECEIVED:
+                if one.state == HELD and one.seen_at <= deadline - _KEEP_RECEIVED:
+                    self._leave(one)
                     self.remove(one, now)
         self._evict_old(now - forget_after, now)
+
+    def all(self) -> Iterator[Execution]:
+        """Yield those that are tracked now, also while they change."""
+        for first in list(self._first.values()):
+            execution: Execution | None = first
+            while execution is not None:
+                yield execution
+                execution = execution.following
 
     def _make_room(self, now: float, reserved: int) -> None:
         self._evict_old(float("inf"), now)
@@ -243,10 +278,10 @@ class Executions:
         """Evict the oldest tasks that do not run; those that run move to the end of the order."""
         old = []
         for uuid, first in list(islice(self._first.items(), _BATCH)):
-            if first.first_seen >= seen_before:
+            if first.seen_at >= seen_before:
                 break
-            if any(one.started_at for one in self.of(uuid)):
-                first.first_seen = now
+            if any(one.state == RUNNING for one in self.of(uuid)):
+                first.seen_at = now
                 self._first[uuid] = self._first.pop(uuid)
             else:
                 old.append(uuid)
@@ -254,12 +289,34 @@ class Executions:
 
     def _evict(self, uuids: Iterable[str]) -> None:
         for uuid in uuids:
+            tracked = False
             for execution in self.of(uuid):
-                execution.release()
-                execution.sent_at = 0.0
+                tracked = tracked or execution.state < LOST
+                if execution.state < LOST:
+                    self._leave(execution)
+                execution.worker, execution.started_at, execution.sent_at = None, 0.0, 0.0
             del self._first[uuid]
             self._repeated.pop(uuid, None)
-            self.evicted += 1
+            self.evicted += tracked
+
+    def _leave(self, execution: Execution) -> None:
+        execution.move(ENDED)
+        execution.series.counter("end_unknown", "evicted").value += 1
+
+
+def is_abandoned(execution: Execution) -> bool:
+    """Return whether the process that had received it and not started it is gone."""
+    worker = execution.worker
+    return (
+        execution.state == HELD
+        and worker is not None
+        and (worker.down or worker.process_since > execution.seen_at)
+    )
+
+
+def is_recent(at: float, now: float, within: float) -> bool:
+    """Return whether a time is at most `within` seconds ago, and the clock was not set back."""
+    return 0 <= now - at <= within
 
 
 def is_due(at: float, now: float, within: float) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prometheus_client.core import Metric
 
 from celery_vitals.blind_spots import BlindSpot
+from celery_vitals.events.cases import Case
 from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
@@ -61,6 +62,8 @@ class EventProcessor:
         max_workers: int,
         idle_after: float,
         on_new_worker: Callable[[], None],
+        drain_timeout: float = 3600.0,
+        late: Callable[[str], bool | None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tasks = tasks
@@ -68,7 +71,10 @@ class EventProcessor:
         self._limiter = limiter
         self._lock = limiter.update_lock
         self._queue_labels = QueueLabels(registry.broadcasts)
-        self._workers = WorkerEvents(registry, tasks, self._queue_labels, max_workers)
+        self._workers = WorkerEvents(
+            registry, tasks, self._queue_labels, max_workers, drain_timeout
+        )
+        self._late = late
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
         self._clock = clock
@@ -119,6 +125,8 @@ class EventProcessor:
         """Do what depends on time alone; called about once a second."""
         now = self._clock()
         with self._lock:
+            for name in self._index.names():
+                name.late = self._late(name.label)
             self._workers.update(now)
             self._tasks.expire(now)
             if not 0 <= now - self._expired_at <= _EXPIRY_INTERVAL:
@@ -151,6 +159,11 @@ class EventProcessor:
         with self._lock:
             return self._index.names_without_sent_events()
 
+    def cases(self) -> list[Case]:
+        """Return the executions that were lost or ran twice, the oldest first."""
+        with self._lock:
+            return self._tasks.ledger.cases()
+
     def queues(self) -> set[str]:
         """Return the queues of all counted tasks, without those that several processes share."""
         with self._lock:
@@ -177,6 +190,7 @@ class EventProcessor:
         for queue, since in self._tasks.waiting.oldest():
             if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
                 yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+        yield from self._tasks.ledger.samples()
         yield from self._worker_samples()
         yield from self._running_samples()
 

@@ -19,6 +19,8 @@ class TaskName:
         "ended_without_sent",
         "ends_without_event",
         "label",
+        "late",
+        "required_visibility_timeout",
         "sent_event_seen",
     )
 
@@ -28,6 +30,10 @@ class TaskName:
         """Whether one has ended without an event, as a task that raises Ignore does."""
         self.ended_without_sent = 0
         """Number of tasks that ended without a task-sent event."""
+        self.late: bool | None = None
+        """Whether it is acknowledged after its end; None while unknown."""
+        self.required_visibility_timeout = 0.0
+        """Longest seconds from a delivery to the end, once a visibility timeout was shorter."""
         self.sent_event_seen = False
         """Whether producers send task-sent events for this name, so that waiting for one pays."""
         self._tables = {
@@ -41,6 +47,10 @@ class TaskName:
     def may_be_sent(self) -> bool:
         """Whether a task-sent event of it may still arrive after its others."""
         return self.sent_event_seen or self.ended_without_sent <= _NO_SENT_EVENTS_AFTER
+
+    def require_visibility_timeout(self, seconds: float) -> None:
+        """Record the time from a delivery to its end, where the visibility timeout is too short."""
+        self.required_visibility_timeout = max(self.required_visibility_timeout, seconds)
 
     def set_last(self, what: str, at: float) -> None:
         """Record the time of an event, unless a later one is recorded."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
+from celery_vitals.events.account import Account
 from celery_vitals.events.decode import Event
+from celery_vitals.events.execution import Execution
 from celery_vitals.events.kwarg_label import MAX_LABEL_LENGTH, KwargLabel
 from celery_vitals.events.task_name import TaskName
 from celery_vitals.events.task_tables import TaskTables
@@ -26,8 +29,8 @@ class TaskSeries:
     """
 
     __slots__ = (
-        "_created", "_failed", "_idle_since", "_revoked", "_sent", "_sent_labels", "_tables",
-        "_total", "expired", "failed_runtime", "labels", "received", "rejected", "retried",
+        "_counters", "_created", "_idle_since", "_sent", "_sent_labels", "_tables", "_total",
+        "account", "expired", "failed_runtime", "labels", "received", "rejected", "retried",
         "runtime", "started", "succeeded", "wait", "worker",
     )  # fmt: skip
 
@@ -37,6 +40,7 @@ class TaskSeries:
         worker: str,
         tables: TaskTables,
         now: float,
+        account: Account,
         sent_only: bool = False,
     ) -> None:
         """`sent_only`: create no counter of a worker, where the worker is a label and unknown."""
@@ -46,6 +50,8 @@ class TaskSeries:
         """The worker whose events it counts, where the worker is a label."""
         self.expired = False
         """Whether it was removed; `TaskSeriesIndex.successor` returns the series to use instead."""
+        self.account = account
+        """Its executions that have not ended, with those of other series of the task and queue."""
         self._tables = tables
         self._created: list[tuple[ValueTable, ValueSeries]] = []
         self._sent: ValueSeries | None = None
@@ -59,8 +65,7 @@ class TaskSeries:
         self.runtime: HistogramSeries | None = None
         self.failed_runtime: HistogramSeries | None = None
         self.wait: HistogramSeries | None = None
-        self._failed: dict[str, ValueSeries] = {}
-        self._revoked: dict[str, ValueSeries] = {}
+        self._counters: dict[tuple[str, ...], ValueSeries] = {}
         self._total = 0.0
         self._idle_since = now
 
@@ -76,22 +81,13 @@ class TaskSeries:
             self._sent = self._create(self._tables.sent, self._sent_labels)
         return self._sent
 
-    def failed(self, exception: str) -> ValueSeries:
-        """Return the counter of failures with this exception."""
-        series = self._failed.get(exception)
+    def counter(self, table: str, *value: str) -> ValueSeries:
+        """Return the counter of a table of `TaskTables`, with a value for a label of its own."""
+        key = (table, *value)
+        series = self._counters.get(key)
         if series is None:
-            series = self._failed[exception] = self._create(
-                self._tables.failed, (*self.labels[:2], exception, *self.labels[2:])
-            )
-        return series
-
-    def revoked(self, reason: str) -> ValueSeries:
-        """Return the counter of revocations for this reason."""
-        series = self._revoked.get(reason)
-        if series is None:
-            series = self._revoked[reason] = self._create(
-                self._tables.revoked, (*self.labels[:2], reason, *self.labels[2:])
-            )
+            labels = (*self.labels[:2], *value, *self.labels[2:])
+            series = self._counters[key] = self._create(getattr(self._tables, table), labels)
         return series
 
     def observe_runtime(self, seconds: float) -> None:
@@ -133,7 +129,7 @@ class TaskSeries:
 
         The counters are compared at this call only, so that counting an event costs nothing more.
         """
-        total = sum(series.value for series in self._counters())
+        total = sum(series.value for _, series in self._created)
         if total != self._total or not self._idle_since:  # changed, or not compared before
             self._total, self._idle_since = total, now
         return now - self._idle_since
@@ -142,12 +138,13 @@ class TaskSeries:
     def held(self) -> bool:
         """Whether a scraper has yet to see the value of a counter."""
         held_after = self._tables.births.held_after
-        return any(series.born > held_after for series in self._counters())
+        return any(series.born > held_after for _, series in self._created)
 
     def expire(self) -> None:
         """Remove its series."""
         self.expired = True
         tables = self._tables
+        self.account.without_sent_event += self._surplus()
         held: list[tuple[Any, Series | None]] = [
             *self._created,
             (tables.runtime, self.runtime),
@@ -157,6 +154,18 @@ class TaskSeries:
         for table, series in held:
             if series is not None and not self._is_shared(series):
                 table.remove(series)
+
+    def _surplus(self) -> int:
+        """Return how many more executions its series say to have entered than left."""
+        tables, surplus = self._tables, 0.0
+        for table, series in self._created:
+            if table is tables.lost and series.labels[2] == "child_killed":
+                continue  # counted as failed, too
+            if table is tables.end_unknown and series.labels[2] != "silent":
+                continue
+            if not self._is_shared(series):
+                surplus += tables.signs.get(table.metric.name, 0) * series.value
+        return round(surplus)
 
     def _is_shared(self, series: Series) -> bool:
         """Return whether others count on a series: one aggregated as `_other`.
@@ -169,9 +178,6 @@ class TaskSeries:
             else (*series.labels[:2], *series.labels[3:])
         )
         return OTHER in own
-
-    def _counters(self) -> Iterator[ValueSeries]:
-        return (series for _, series in self._created)
 
 
 class TaskSeriesIndex:
@@ -189,6 +195,7 @@ class TaskSeriesIndex:
         self.unknown = TaskName(UNKNOWN, tables)
         self._names: dict[str, TaskName] = {}
         self._series: dict[tuple[str, ...], TaskSeries] = {}
+        self._accounts = WeakValueDictionary[tuple[str, str], Account]()
 
     def name(self, raw: str | None) -> TaskName:
         """Return the name under which a task is counted."""
@@ -226,6 +233,27 @@ class TaskSeriesIndex:
         return self._find(
             name, series.labels[1], worker if self.by_worker else "", kwarg_label, now
         )
+
+    def current(self, execution: Execution, worker: str) -> TaskSeries:
+        """Return the series to count an execution of this worker on."""
+        series: TaskSeries = execution.series
+        if series.expired or (series.worker != worker and self.by_worker):
+            series = self.successor(series, execution.name, worker)
+            execution.assign(series)
+        return series
+
+    def accounts(self) -> list[Account]:
+        """Return the accounts of all series, and those with executions inside."""
+        of_series = {series.account for series in self._series.values()}
+        return [
+            account
+            for account in self._accounts.values()
+            if account in of_series or account.inside
+        ]
+
+    def names(self) -> list[TaskName]:
+        """Return the names that are kept."""
+        return list(self._names.values())
 
     def labels(self) -> Iterator[str]:
         """Return the names of all tasks that are kept."""
@@ -265,9 +293,17 @@ class TaskSeriesIndex:
             if len(self._series) >= self._max_series:
                 self._drop_aggregated()
             sent_only = self.by_worker and not worker
-            series = TaskSeries(labels, worker, self._tables, now, sent_only)
+            account = self._account(name.label, queue)
+            series = TaskSeries(labels, worker, self._tables, now, account, sent_only)
             self._series[labels] = series
         return series
+
+    def _account(self, task: str, queue: str) -> Account:
+        task, queue = self._tables.limit_labels(task, queue)
+        account = self._accounts.get((task, queue))
+        if account is None:
+            account = self._accounts[task, queue] = Account((task, queue))
+        return account
 
     def _drop_aggregated(self) -> None:
         """Remove the entries that share series: a flood of names or queues adds them forever."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from prometheus_client.core import Metric
 
 from celery_vitals.metrics import definitions
-from celery_vitals.metrics.base import MetricDefinition
+from celery_vitals.metrics.base import MetricDefinition, label_text
 from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.tables import HistogramTable, ValueTable
 
@@ -46,17 +46,46 @@ class TaskTables:
         self.rejected = value(definitions.TASK_REJECTED)
         self.failed = value(definitions.TASK_FAILED)
         self.revoked = value(definitions.TASK_REVOKED)
+        self.requeued = value(definitions.TASK_REQUEUED)
+        self.lost = value(definitions.TASK_LOST)
+        self.found = value(definitions.TASK_FOUND)
+        self.redelivered = value(definitions.TASK_REDELIVERED)
+        self.overlapping = value(definitions.TASK_OVERLAPPING)
+        self.repeated = value(definitions.TASK_REPEATED)
+        self.end_unknown = value(definitions.TASK_END_UNKNOWN)
         self.runtime = histogram(definitions.TASK_RUNTIME, runtime)
         self.failed_runtime = histogram(definitions.TASK_FAILED_RUNTIME, runtime)
         self.wait = histogram(definitions.TASK_WAIT, wait)
         self.last_sent = ValueTable(definitions.TASK_LAST_SENT, limiter)
         self.last_succeeded = ValueTable(definitions.TASK_LAST_SUCCEEDED, limiter)
         self.last_failed = ValueTable(definitions.TASK_LAST_FAILED, limiter)
+        self._limiter = limiter
+        self.signs = {
+            definitions.TASK_SENT.name: 1,
+            definitions.TASK_FOUND.name: 1,
+            definitions.TASK_REQUEUED.name: 1,
+            definitions.TASK_SUCCEEDED.name: -1,
+            definitions.TASK_FAILED.name: -1,
+            definitions.TASK_REVOKED.name: -1,
+            definitions.TASK_RETRIED.name: -1,
+            definitions.TASK_REJECTED.name: -1,
+            definitions.TASK_REDELIVERED.name: -1,
+            definitions.TASK_LOST.name: -1,
+            definitions.TASK_END_UNKNOWN.name: -1,
+        }
+        """Whether a counter adds to the executions that have entered (1) or left (-1)."""
         self._all: tuple[ValueTable | HistogramTable, ...] = (
             self.sent, self.received, self.started, self.succeeded, self.retried, self.rejected,
-            self.failed, self.revoked, self.runtime, self.failed_runtime, self.wait,
-            self.last_sent, self.last_succeeded, self.last_failed,
+            self.failed, self.revoked, self.requeued, self.lost, self.found, self.redelivered,
+            self.overlapping, self.repeated, self.end_unknown, self.runtime,
+            self.failed_runtime, self.wait, self.last_sent, self.last_succeeded, self.last_failed,
         )  # fmt: skip
+
+    def limit_labels(self, task: str, queue: str) -> tuple[str, str]:
+        """Return the values of the labels, `_other` over their limits."""
+        labels = (label_text(task), label_text(queue))
+        task, queue = self._limiter.limit_values(("task", "queue"), labels)
+        return task, queue
 
     def families(self) -> Iterator[Metric]:
         """Return the families of all tables, in the order in which the metrics are declared."""

@@ -8,12 +8,16 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
+from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING
+from celery_vitals.events.books import NO_MESSAGE
 from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler
 from celery_vitals.events.exceptions import exception_class
-from celery_vitals.events.executions import OBSERVED, UNKNOWN_ATTEMPT, Execution, Executions
+from celery_vitals.events.execution import OBSERVED, UNKNOWN_ATTEMPT, Execution
+from celery_vitals.events.executions import Executions
+from celery_vitals.events.ledger import NO_REDELIVERY, Ledger, Redelivery
 from celery_vitals.events.task_name import TaskName
 from celery_vitals.events.task_series import UNKNOWN, TaskSeries, TaskSeriesIndex
 from celery_vitals.events.waiting_tasks import WaitingTasks
@@ -27,11 +31,19 @@ _MAX_RUNTIME = 100 * 365 * 86400.0
 class TaskTracker:
     """The tracked tasks.  For one thread."""
 
-    def __init__(self, index: TaskSeriesIndex, max_tasks: int, forget_after: float) -> None:
+    def __init__(
+        self,
+        index: TaskSeriesIndex,
+        max_tasks: int,
+        forget_after: float,
+        redelivery: Redelivery = NO_REDELIVERY,
+    ) -> None:
         self._index = index
         self.forget_after = forget_after
         """Seconds after which a task that is not known to run is evicted."""
         self._executions = Executions(max_tasks)
+        self.ledger = Ledger(self._executions, index, redelivery)
+        self._pairs = self.ledger.repeats.pairs
         self.deferred = DeferredEvents()
         """The sender of an event to a handler adds it here instead, if others of its task are."""
         self.waiting = WaitingTasks(self._executions)
@@ -60,19 +72,16 @@ class TaskTracker:
         self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
     ) -> None:
         """Stop tracking tasks whose message has left its queue without an event."""
-        self.remove(self.waiting.compare(queues, missing, at), at)
+        self.ledger.left(self.waiting.compare(queues, missing, at), NO_MESSAGE, at)
+        self.ledger.observe(queues, missing, at)
 
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
         while (uuid := self.deferred.pop_due(now)) is not None:
             self._count_deferred(uuid, now, timed_out=True)
         self.waiting.remove_empty()
+        self.ledger.decide(now)
         self._executions.expire(now, self.forget_after)
-
-    def remove(self, executions: Iterable[Execution], now: float) -> None:
-        """Remove executions that ended without an event."""
-        for one in executions:
-            self._executions.remove(one, now)
 
     # Event handlers
 
@@ -89,10 +98,14 @@ class TaskTracker:
         sent.value += 1
         execution = self._executions.unsent(event.uuid, name, attempt, at)
         if execution is None:
-            execution = Execution(event.uuid, name, series, attempt, first_seen=now)
+            execution = Execution(event.uuid, name, series, attempt, seen_at=now)
+            execution.enter()
             self._executions.add(execution, len(self.deferred))
-        execution.name, execution.series, execution.attempt = name, series, attempt
+        elif execution.series is not series:
+            execution.assign(series)
+        execution.name, execution.attempt = name, attempt
         execution.sent_event_seen = True
+        series.account.without_sent_event -= 1
         if execution.started_at:
             if not execution.sent_at:
                 self._observe_wait(execution, execution.worker, since)
@@ -113,19 +126,28 @@ class TaskTracker:
             execution = self._new_message(event, worker, name, now)
         elif execution.attempt == UNKNOWN_ATTEMPT:
             execution.name, execution.attempt = name, event.retries or 0
-            execution.series = self._index.series(name, execution.series.labels[1], event)
+            execution.assign(self._index.series(name, execution.series.labels[1], event))
         elif execution.name is not name and execution.name.label == name.label:
             execution.name = name  # its series have expired
-        execution.worker = worker
+        execution.worker, execution.seen_at = worker, now
+        execution.move(HELD)
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         execution = self._executions.unstarted(event.uuid, worker)
         if execution is None:
+            execution = self._executions.running(event.uuid, worker, at)
+            if execution is not None and execution.started_at == at:
+                self._series(execution, worker).started.value += 1
+                return  # the same event again
             execution = self._not_received(event.uuid, worker, now)
             self._executions.add(execution, len(self.deferred))
         execution.worker, execution.started_at = worker, at
+        execution.starts += 1
+        execution.move(RUNNING)
         worker.running[execution] = None
+        if execution.starts > 1 or self._executions.is_repetition(execution):
+            self.ledger.started_again(execution, event, worker, now)
         self._series(execution, worker).started.value += 1
         since = execution.sent_at
         if not since and self._sent_event_seen:
@@ -159,15 +181,17 @@ class TaskTracker:
             execution = self._executions.just_ended(event.uuid, worker)
         if execution is None:
             execution = self._end(running, event, worker, now, keep=True, started=started)
-        elif execution.failed or rejects:
+        elif execution.state == FAILED or rejects:
             return
         series = self._series(execution, worker)
         if rejects:
-            execution.rejected = True
+            execution.state = REJECTED
             series.rejected.value += 1
             return
-        execution.failed = True
-        series.failed(exception).value += 1
+        execution.state = FAILED
+        series.counter("failed", exception).value += 1
+        if exception == "WorkerLostError":
+            self.ledger.child_killed(execution, now)
         execution.name.set_last("failed", at)
         if execution.started_at:
             series.observe_failed_runtime(max(0.0, at - execution.started_at))
@@ -182,26 +206,34 @@ class TaskTracker:
         # Unless it was terminated, it did not start; another execution of its uuid may run.
         running = self._executions.running(event.uuid, worker) if event.terminated else None
         execution = self._end(running, event, worker, now, started=bool(event.terminated))
-        self._series(execution, worker).revoked(reason).value += 1
+        self._series(execution, worker).counter("revoked", reason).value += 1
 
     def _rejected(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         running = self._executions.running(event.uuid, worker)
         execution = None
         if running is None:
             execution = self._executions.just_ended(event.uuid, worker)
-            if execution is not None and (execution.rejected or not event.requeue):
+            if execution is not None and (execution.state == REJECTED or not event.requeue):
                 return  # counted when it failed
         if event.requeue:
             execution = self._release(event, worker) or execution
+        counted = execution is not None
         if execution is None:
             execution = self._end(running, event, worker, now, keep=True)
-        execution.rejected = not event.requeue
-        self._series(execution, worker).rejected.value += 1
+        series = self._series(execution, worker)
+        series.rejected.value += 1
+        if not event.requeue:
+            execution.state = REJECTED
+        elif counted:  # its end is yet to come, or was counted when it failed
+            series.counter("requeued").value += 1
 
     def _cancelled(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         """Stop a task whose worker lost the broker."""
-        if self._release(event, worker) is None:
+        execution = self._executions.running(event.uuid, worker)
+        if execution is None:
             worker.count_unseen_end()
+        else:
+            self.ledger.orphans.cancelled(execution, now)
 
     def _release(self, event: Event, worker: WorkerTracker) -> Execution | None:
         """Stop a task that the broker will deliver again; return which."""
@@ -222,7 +254,8 @@ class TaskTracker:
             last = self._executions.last(event.uuid)
             queue = last.series.labels[1] if last and last.name is name else UNKNOWN
         series = self._index.series(name, queue, event)
-        execution = Execution(event.uuid, name, series, event.retries or 0, first_seen=now)
+        execution = Execution(event.uuid, name, series, event.retries or 0, seen_at=now)
+        execution.enter()
         return self._executions.add(execution, len(self.deferred))
 
     def _not_received(self, uuid: str, worker: WorkerTracker, now: float) -> Execution:
@@ -230,10 +263,14 @@ class TaskTracker:
         last = self._executions.last(uuid)
         if last is not None:
             known = (last.name, last.series, last.attempt)
-            return Execution(uuid, *known, first_seen=now, sent_event_seen=last.sent_event_seen)
-        name = self._index.unknown
-        series = self._index.series(name, worker.queue or UNKNOWN)
-        return Execution(uuid, name, series, first_seen=now)
+            sent = last.sent_event_seen
+            execution = Execution(uuid, *known, seen_at=now, sent_event_seen=sent)
+        else:
+            name = self._index.unknown
+            series = self._index.series(name, worker.queue or UNKNOWN)
+            execution = Execution(uuid, name, series, seen_at=now)
+        execution.enter(HELD)
+        return execution
 
     def _is_deferred(self, event: Event, worker: WorkerTracker, name: TaskName) -> bool:
         """Return whether a task-received event is deferred until the queue of the task is known."""
@@ -247,11 +284,7 @@ class TaskTracker:
         return not any(one.name is name and one.attempt == attempt for one in known)
 
     def _series(self, execution: Execution, worker: WorkerTracker) -> TaskSeries:
-        series: TaskSeries = execution.series
-        if series.expired or (series.worker != worker.name and self._index.by_worker):
-            series = self._index.successor(series, execution.name, worker.name)
-            execution.series = series
-        return series
+        return self._index.current(execution, worker.name)
 
     def _observe_wait(self, execution: Execution, worker: WorkerTracker, since: float) -> None:
         wait = max(0.0, execution.started_at - since)
@@ -273,6 +306,8 @@ class TaskTracker:
         has started.
         """
         if execution is None:
+            execution = self._executions.orphaned(event.uuid, worker.name)
+        if execution is None:
             if started:
                 worker.count_unseen_end()
             execution = self._executions.unstarted(event.uuid, worker)
@@ -281,14 +316,19 @@ class TaskTracker:
             if keep:
                 self._executions.add(execution, len(self.deferred))
         worker.running.pop(execution, None)
-        execution.worker, execution.ended = worker, True
+        execution.worker = worker
+        if execution.state > RUNNING or execution.starts > 1 or self._pairs:
+            self.ledger.ended(execution, event, worker, now)
+        execution.move(ENDED)
         name = execution.name
+        if name.required_visibility_timeout:
+            name.require_visibility_timeout(now - execution.seen_at)
         if not execution.sent_event_seen:
             name.ended_without_sent += 1
         if keep or (not execution.sent_event_seen and name.may_be_sent):
             self._executions.keep_ended(execution, now)
         else:
-            self._executions.remove(execution, now)
+            self._executions.settle(execution, now)
         return execution
 
     def _count_deferred(self, uuid: str, now: float, timed_out: bool = False) -> None:

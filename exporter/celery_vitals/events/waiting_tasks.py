@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 
-from celery_vitals.events.executions import OBSERVED, Execution
+from celery_vitals.events.execution import OBSERVED, Execution
 from celery_vitals.workers.stall_detection import QueueCounts
 
 _MIN_COMPACTION = 1024
@@ -40,9 +40,9 @@ class _Proof:
     def hides(self, execution: Execution) -> bool:
         """Return whether this waiting task has no message any more."""
         if execution.worker is None:
-            drained = execution.first_seen < max(self.empty_at, self.drained_before)
+            drained = execution.seen_at < max(self.empty_at, self.drained_before)
             return drained or execution in self.excess
-        return self.idle and execution.first_seen < self.empty_at
+        return self.idle and execution.seen_at < self.empty_at
 
     def update(self, waiting: deque[Execution], ready: int, unacked: int | None, at: float) -> None:
         """Compare the tasks with the messages of this time."""
@@ -57,10 +57,7 @@ class _Proof:
             unreceived = [
                 one
                 for one in islice(waiting, _MAX_COMPARED)
-                if _waits(one)
-                and one.first_seen < at
-                and not self.hides(one)
-                and one.worker is None
+                if _waits(one) and one.seen_at < at and not self.hides(one) and one.worker is None
             ]
             for one in unreceived[: max(0, len(unreceived) - ready)]:
                 self.excess[one] = before.get(one, at)
@@ -69,7 +66,7 @@ class _Proof:
         """Yield the tasks whose message is gone for certain."""
         if self.unconfirmed and at - self.unconfirmed >= _CONFIRMED_AFTER:
             for one in islice(waiting, _MAX_REMOVED):
-                if one.first_seen < self.unconfirmed and one.worker is None and _waits(one):
+                if one.seen_at < self.unconfirmed and one.worker is None and _waits(one):
                     yield one
             self.unconfirmed = 0.0
         yield from (one for one, since in self.excess.items() if at - since >= _CONFIRMED_AFTER)

@@ -25,6 +25,7 @@ class WorkerEvents:
         tasks: TaskTracker,
         queue_labels: QueueLabels,
         max_workers: int,
+        drain_timeout: float,
     ) -> None:
         self.workers: dict[str, WorkerTracker] = {}
         self.new_worker = False
@@ -39,6 +40,7 @@ class WorkerEvents:
         self._tasks = tasks
         self._queue_labels = queue_labels
         self._max_workers = max_workers
+        self._drain_timeout = drain_timeout
         self._producers: dict[str, WorkerTracker] = {}
         self._catching_up_until = 0.0
 
@@ -86,6 +88,7 @@ class WorkerEvents:
         The events that a durable queue has kept are old, which must not be taken for slow clocks.
         """
         self._catching_up_until = now + _CATCH_UP
+        self._tasks.ledger.events_lost(now)
         for worker in self.workers.values():
             worker.events_lost(now)
 
@@ -108,9 +111,20 @@ class WorkerEvents:
             worker.down = name in gone
             if name in shared:
                 worker.mark_shared()
+            self._update_orphans(worker, gone.get(name), now)
             if worker.shutting_down and not worker.running:
                 worker.shutting_down = False
                 self._registry.drained(name)
+
+    def _update_orphans(self, worker: WorkerTracker, is_certain: bool | None, now: float) -> None:
+        """Pass on what ran in a process that is gone; `is_certain` is None if the last is not."""
+        orphans = self._tasks.ledger.orphans
+        drained_by = now + self._drain_timeout
+        orphans.restarted(worker, now, drained_by)
+        if is_certain is None:
+            orphans.alive(worker)
+        elif worker.running:
+            orphans.gone(worker, now, now if is_certain else drained_by)
 
     def expire(self, now: float) -> None:
         """Drop the workers that are silent; limit what the others run."""
@@ -129,15 +143,19 @@ class WorkerEvents:
         return queues and frozenset(map(self._queue_labels.label, queues))
 
     def _drop(self, name: str) -> None:
-        self.workers.pop(name).forget_running()
+        worker = self.workers.pop(name)
+        worker.down = True
+        self._tasks.ledger.orphans.gone(worker, worker.last_event_at, worker.last_event_at)
 
     def _heartbeat(self, event: Event, worker: WorkerTracker) -> None:
         worker.count_missed(event.processed)
         if event.active is not None:
             at = event.timestamp + worker.clock.correction - 1.0
-            self._tasks.remove(worker.reconcile_running(event.active, at), worker.last_event_at)
+            ended, missed = worker.reconcile_running(event.active, at)
+            self._tasks.ledger.reconciled(ended, missed, worker.last_event_at)
+        self._tasks.ledger.heartbeat(event, worker, worker.last_event_at)
         version = label_text(event.sw_ver or "")
-        worker.shutting_down = False
+        worker.shutting_down = worker.reported_idle = False
         new = self._registry.heartbeat(
             label_text(event.hostname),
             version,
@@ -151,5 +169,8 @@ class WorkerEvents:
 
     def _offline(self, event: Event, worker: WorkerTracker) -> None:
         worker.count_missed(event.processed)
+        worker.reported_idle = event.active == 0
+        if event.active:
+            worker.draining_process = worker.process
         worker.shutting_down = 0 < (event.active or 0) <= len(worker.running)
         self._registry.offline(label_text(event.hostname), event.active)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from celery_vitals.events.account import HELD, ORPHANED
 from celery_vitals.events.clock import Clock
-from celery_vitals.events.executions import Execution
+from celery_vitals.events.execution import Execution
 
 _EVENTS_OFF_AFTER = 5
 """Consecutive heartbeats that count new task starts, without any task-started event, after which
@@ -14,6 +15,9 @@ considered disabled."""
 _SHARED = 300.0
 """Seconds for which two processes are considered to share a name, after the last sign of both."""
 _MAX_PREVIOUS_PIDS = 8
+_REPLACED_AFTER = 3
+"""Heartbeats of a new process, after which the one before it has certainly ended: two that share a
+name take turns."""
 _RESTART_HEARTBEATS = 2
 """Heartbeats of a new process until the one before it is considered ended: were it alive, it would
 have sent a heartbeat, too."""
@@ -23,10 +27,10 @@ class WorkerTracker:
     """One worker, as its events show it."""
 
     __slots__ = (
+        "_abandoned",
         "_first_seen",
         "_last_active",
         "_last_processed",
-        "_lost_at",
         "_previous_pids",
         "_processed_base",
         "_restart_heartbeats",
@@ -37,14 +41,20 @@ class WorkerTracker:
         "_unseen_running",
         "clock",
         "down",
+        "draining_process",
+        "events_lost_at",
+        "heartbeats",
         "last_event_at",
         "missed_ends",
         "missed_starts",
         "name",
         "pid",
+        "process",
+        "process_since",
         "queue",
         "queues_settled",
         "registered",
+        "reported_idle",
         "running",
         "sends_task_events",
         "shutting_down",
@@ -56,6 +66,12 @@ class WorkerTracker:
         self._first_seen = now
         self.clock = Clock()
         self.pid: int | None = None
+        self.process = 0
+        """The number of its processes before this one."""
+        self.process_since = 0.0
+        """When the first event of this process arrived; 0 for the first one."""
+        self.heartbeats = 0
+        """Heartbeats of this process."""
         self.running: dict[Execution, None] = {}
         """The executions that run there, in the order of their starts."""
         self.queue: str | None = None
@@ -76,6 +92,10 @@ class WorkerTracker:
         """Whether it is lost or offline, so that no task is known to run there."""
         self.registered = False
         """Whether the registry has had it, which then decides how long it is kept."""
+        self.draining_process = -1
+        """The last of its processes that sent an offline event while tasks were running."""
+        self.reported_idle = False
+        """Whether its latest event is an offline event without a running task."""
         self.shutting_down = False
         """Whether it sent its offline event while all the tasks it still runs are known."""
         self._previous_pids: tuple[int, ...] = ()
@@ -94,8 +114,10 @@ class WorkerTracker:
         self._unseen_ends = [0, 0, 0]
         """Ends without a known start, since the last heartbeat and between those before: of starts
         that are not counted as missed yet, or of executions confused with others."""
-        self._lost_at = 0.0
+        self.events_lost_at = 0.0
         """When events of it were last lost: executions that started before may end unseen."""
+        self._abandoned: list[tuple[int, Execution]] = []
+        """Executions that ran in processes before this one, each with the number of its process."""
 
     def set_process(self, pid: int | None) -> None:
         """Record the pid of an event: a new one shows a restart, a previous one a shared name."""
@@ -142,7 +164,11 @@ class WorkerTracker:
             self.starts = self._starts_at_heartbeat = self._unseen_running = 0
             return 0
         # In containers every process has the same pid: a count that decreases shows a restart.
+        self.heartbeats += 1
         if self._last_processed is not None and processed < self._last_processed:
+            if self.process and self.heartbeats <= _REPLACED_AFTER:
+                self.mark_shared()  # two processes take turns
+                return 0
             self._reset_after_restart()
         before, self._last_processed = self._last_processed, processed
         if self._processed_base is None:
@@ -189,7 +215,7 @@ class WorkerTracker:
         self._starts_at_heartbeat = self.starts
         self.missed_starts += late
         self._unseen_running += late - self._take_unseen_ends(late)
-        self._lost_at = self.last_event_at
+        self.events_lost_at = self.last_event_at
         return late
 
     def _reset_after_restart(self) -> None:
@@ -201,18 +227,38 @@ class WorkerTracker:
         self._processed_base, self._last_processed = 0, None
         self._last_active = (0, 0.0)
         self._unseen_running, self._unseen_ends = 0, [0, 0, 0]
-        self.forget_running()
+        for execution in self.running:
+            execution.move(ORPHANED)
+            self._abandoned.append((self.process, execution))
+        self.running.clear()
+        self.process += 1
+        self.process_since, self.heartbeats = self.last_event_at, 0
 
-    def reconcile_running(self, active: int, at: float) -> list[Execution]:
+    def take_abandoned(self) -> dict[int, list[Execution]]:
+        """Return the executions that ran in each process before this one, once."""
+        taken: dict[int, list[Execution]] = {}
+        for process, execution in self._abandoned:
+            taken.setdefault(process, []).append(execution)
+        self._abandoned = []
+        return taken
+
+    def has_replaced(self, process: int) -> bool:
+        """Return whether this process has certainly replaced that one: were that one alive, it
+        would have sent a heartbeat in the meantime."""
+        replaced = self.process > process != self.draining_process
+        return replaced and self.heartbeats >= _REPLACED_AFTER and not self.shared
+
+    def reconcile_running(self, active: int, at: float) -> tuple[list[Execution], list[Execution]]:
         """Record the number of running tasks from a heartbeat, and apply that of the one before.
 
-        Returns the executions that ended without an event, by the previous heartbeat: the events of
-        those that have just ended may arrive after this one.  Executions whose name is known to end
+        Returns the executions that ended without an event, by the previous heartbeat, and those of
+        them whose event was missed: events of those that have just ended may arrive after this
+        one.  Executions whose name is known to end
         without an event are removed first, then those whose starts were missed, then those that
         started first.  Without a loss of events since its start, a name ends without an event.
         """
         if self.shared:
-            return []
+            return [], []
         (count, before), self._last_active = self._last_active, (max(active, 0), at)
         known = sorted(
             (one for one in self.running if one.started_at < before),
@@ -222,22 +268,23 @@ class WorkerTracker:
         silent = sum(one.name.ends_without_event for one in known)
         unseen = min(self._unseen_running, max(0, over - silent))
         self._unseen_running -= unseen
-        lost = unseen
-        ended = known[: over - unseen]
-        for execution in ended:
+        ended, missed = [], []
+        for execution in known[: over - unseen]:
             del self.running[execution]
             name = execution.name
-            if execution.started_at > self._lost_at:
+            if execution.started_at > self.events_lost_at:
                 name.ends_without_event = name.ends_without_event or count == 0
             elif not name.ends_without_event and not self._take_unseen_ends(1):
-                lost += 1
-        self.missed_ends += lost
-        return ended
+                missed.append(execution)
+                continue
+            ended.append(execution)
+        self.missed_ends += unseen + len(missed)
+        return ended, missed
 
     def forget_running(self) -> None:
         """Treat no task as running here: the tasks expire like any that does not run."""
         for execution in self.running:
-            execution.release()
+            execution.release(HELD)
         self.running.clear()
 
     def events_lost(self, now: float) -> None:
@@ -246,7 +293,7 @@ class WorkerTracker:
         The tasks that ended in it show by the worker's count of running tasks; without that count,
         it is unknown what still runs.
         """
-        self._lost_at = now
+        self.events_lost_at = now
         if not self.reports_active_count:
             self.forget_running()
 
@@ -258,7 +305,7 @@ class WorkerTracker:
         for place, execution in enumerate(list(self.running)):
             if place < over or execution.started_at < since:
                 del self.running[execution]
-                execution.release()
+                execution.release(HELD)
 
     @property
     def reports_active_count(self) -> bool:

@@ -525,8 +525,8 @@ TASK_WITHOUT_SENT_EVENT = tasks.gauge(
     "celery_task_without_sent_event",
     "task",
     "queue",
-    help="Number of tasks and further deliveries counted since the exporter started whose task-sent"
-    " event has not been received.",
+    help="Number of executions counted whose task-sent event has not been received, less those"
+    " whose event named this queue only after their end.",
 )
 TASK_OLDEST_ORPHANED = tasks.gauge(
     "celery_task_oldest_orphaned_timestamp_seconds",

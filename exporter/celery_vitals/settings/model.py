@@ -120,6 +120,12 @@ class Settings:
         "Time without an event or a reply after which a worker's series are removed, in seconds.",
         group=TIMING, parse=parse.seconds(1, 365 * _DAY), metavar="SECONDS", default=3600.0,
     )
+    worker_drain_timeout: float = option(
+        "--worker-drain-timeout",
+        "Time after a worker's offline event, or after it was silently replaced, within which it"
+        " may complete its running tasks, in seconds; then they count as lost.",
+        group=TIMING, parse=parse.seconds(1, 30 * _DAY), metavar="SECONDS", default=3600.0,
+    )
     timeout: float = option(
         "--timeout", "Scrape timeout in seconds "
         "when Prometheus sends no X-Prometheus-Scrape-Timeout-Seconds header.",

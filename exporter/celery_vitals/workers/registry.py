@@ -150,7 +150,8 @@ class WorkerRegistry:
             for name, worker in self._workers.items():
                 if not worker.replied and silent_mailboxes is not None:
                     connected = silent_mailboxes - self._other_mailboxes >= missing
-                    worker = replace(worker, broker_connected=connected)
+                    counted = connected if self.is_up(worker) else None
+                    worker = worker.with_connection(connected, counted, time.monotonic())
                 self._workers[name] = worker.after_round()
 
     def heartbeat(
@@ -212,9 +213,8 @@ class WorkerRegistry:
                 counted = observation.counts_as_consumer(worker)
                 connected = worker.broker_connected if counted is None else counted
                 self._workers[name] = replace(
-                    worker,
+                    worker.with_connection(connected, counted, now),
                     suspicion=observation.suspicion(worker),
-                    broker_connected=connected,
                 )
             self._queues_observed = self._queues_observed[1], now
             self._tasks_started = {worker.name: worker.tasks_started for worker in up}
@@ -266,11 +266,20 @@ class WorkerRegistry:
         up = [worker for worker in self.workers() if self.is_up(worker)]
         return bool(up) and all(worker.online_seen > at for worker in up)
 
-    def gone_workers(self) -> frozenset[str]:
-        """Return the workers that run no tasks any more, as far as observed."""
-        return frozenset(
-            worker.name for worker in self.workers() if self.state(worker) is State.GONE
-        )
+    def gone_workers(self) -> dict[str, bool]:
+        """Return the workers that run no tasks any more, as far as observed, and whether that is
+        certain.
+
+        It is not where they had running tasks at their offline event, or where the broker counted
+        them as connected in their silence: a process may complete its tasks without a word.
+        """
+        return {
+            worker.name: not (
+                worker.draining or worker.connected_seen > worker.seen + self._timeout / 2
+            )
+            for worker in self.workers()
+            if self.state(worker) is State.GONE
+        }
 
     def shared_names(self) -> frozenset[str]:
         """Return the node names under which several processes reply."""

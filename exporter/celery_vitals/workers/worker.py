@@ -69,6 +69,8 @@ class Worker:
     broker_connected: bool | None = None
     """Whether the broker counts it as connected, by the last round without a reply; None while
     unknown."""
+    connected_seen: float = _NEVER
+    """Monotonic time at which the broker last counted it as connected, for certain."""
     heartbeat_at: float | None = None
     """Unix time of its latest heartbeat; None without any."""
     heartbeat_seen: float = _NEVER
@@ -176,6 +178,12 @@ class Worker:
             if stats
             else self.processes,
         )
+
+    def with_connection(self, connected: bool | None, counted: bool | None, now: float) -> Worker:
+        """Return the record after the broker has counted it as connected, or not; `counted` is None
+        where this count is not certain."""
+        seen = now if counted else self.connected_seen
+        return replace(self, broker_connected=connected, connected_seen=seen)
 
     def with_queues(self, queues: frozenset[str], broadcasts: frozenset[str], now: float) -> Worker:
         """Return the record after a reply to `active_queues`."""

@@ -138,6 +138,11 @@ def test_a_restarted_worker_starts_the_same_message() -> None:
     assert scene.running() == 1
     scene.succeeded("x", pid=11)
     assert scene.task() == {"sent": 1, "received": 2, "started": 2, "succeeded": 1}
+    for _ in range(3):
+        scene.heartbeat(1, 0, pid=11, after=2)
+        scene.idle()
+    scene.idle(5)
+    assert scene.total("task_redelivered_total") == 1
     assert scene.tracked_tasks == 0
 
 

@@ -72,6 +72,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     driver_type = "amqp"
     aliases = {"amqps": "amqp", "pyamqp": "amqp"}  # noqa: RUF012 - typed in the base class
     connection_class = AmqpConnection
+    redelivers_on_disconnect = True
     durable_events = True
     blocks_publishers = True
 
