@@ -136,6 +136,28 @@ class Executions:
             execution = execution.following
         return unreceived
 
+    def held(self, uuid: str) -> Execution | None:
+        """Return the first that any worker has received and not started."""
+        return next((one for one in self.of(uuid) if one.state == HELD), None)
+
+    def received_late(
+        self, uuid: str, worker: Any, at: float, name: Any, attempt: int
+    ) -> Execution | None:
+        """Return the execution whose task-received event, of that time, arrives after later ones."""
+        for one in self.of(uuid):
+            known = one.name is name and one.attempt == attempt
+            if one.worker is worker and (known or one.attempt == UNKNOWN_ATTEMPT):
+                if one.started_at > at or (one.ended and not one.started_at):
+                    return one
+        return None
+
+    def started_late(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the execution that has ended here, and whose task-started event arrives now."""
+        for one in self.of(uuid):
+            if one.ended and one.worker is worker and not one.started_at:
+                return one
+        return None
+
     def running(self, uuid: str, worker: Any, started_at: float | None = None) -> Execution | None:
         """Return the execution that runs on this worker.
 
@@ -230,7 +252,8 @@ class Executions:
             if first is None:
                 return
             first.following = execution.following
-        self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
+        if any(one.delivers_again(execution) for one in self.of(execution.uuid)):
+            self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
 
     def keep_ended(self, execution: Execution, now: float) -> None:
         """Track an execution that has ended for a few seconds more."""

@@ -118,15 +118,24 @@ class Orphans:
             self._books.found(execution)
 
     def observe(
-        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+        self,
+        queues: Mapping[str, QueueCounts],
+        missing: Collection[str],
+        at: float,
+        seen: Mapping[str, float],
     ) -> None:
-        """Record in which queues the broker has no message at this time; `missing` do not exist."""
+        """Record in which queues the broker has no message at this time; `missing` do not exist.
+
+        That counts up to the time until which all consumers of a queue were `seen`: a silent one
+        may have events to report.
+        """
         idle = {
             name for name, counts in queues.items() if counts.ready == 0 and counts.unacked == 0
         }
         unread = self._idle.keys() - queues.keys() - set(missing)
         self._idle = {
-            name: (self._idle.get(name, (at, at))[0], at) for name in (*idle, *missing)
+            name: (self._idle.get(name, (at, at))[0], min(at, seen.get(name, at)))
+            for name in (*idle, *missing)
         } | {name: self._idle[name] for name in unread}
 
     def idle_since(self, queue: str, after: float = 0.0) -> float | None:

@@ -20,6 +20,7 @@ from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.rejections import Rejections
+from celery_vitals.events.repetitions import Repetitions
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
@@ -66,6 +67,7 @@ class EventProcessor:
         late: Callable[[str], bool | None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._registry = registry
         self._tasks = tasks
         self._index = index
         self._limiter = limiter
@@ -80,6 +82,7 @@ class EventProcessor:
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
+        self._repetitions = Repetitions()
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -92,6 +95,8 @@ class EventProcessor:
         """Process messages that arrived at that time (Unix seconds)."""
         with self._lock:
             for body in bodies:
+                if self._repetitions.add(body):
+                    continue
                 try:
                     events = decode(body)
                 except BROKEN:
@@ -99,6 +104,7 @@ class EventProcessor:
                     continue
                 for event in events:
                     self._process(event, arrived)
+            self._repetitions.expire(arrived)
         self._report_new_worker()
         self._rejections.log_new()
 
@@ -119,7 +125,8 @@ class EventProcessor:
     ) -> None:
         """Compare waiting tasks with the messages that the broker had at this time."""
         with self._lock:
-            self._tasks.compare_with_broker(queues, missing, at)
+            seen = self._registry.consumers_seen((*queues, *missing))
+            self._tasks.compare_with_broker(queues, missing, at, seen)
 
     def idle(self) -> None:
         """Do what depends on time alone; called about once a second."""

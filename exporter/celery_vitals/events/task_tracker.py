@@ -24,6 +24,7 @@ from celery_vitals.events.waiting_tasks import WaitingTasks
 from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.workers.stall_detection import QueueCounts
 
+_MAX_UNRECEIVED = 10_000
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
 
@@ -42,6 +43,8 @@ class TaskTracker:
         self.forget_after = forget_after
         """Seconds after which a task that is not known to run is evicted."""
         self._executions = Executions(max_tasks)
+        self._unreceived: set[Execution] = set()
+        """Running executions whose task-received event has not arrived."""
         self.ledger = Ledger(self._executions, index, redelivery)
         self._pairs = self.ledger.repeats.pairs
         self.deferred = DeferredEvents()
@@ -69,11 +72,18 @@ class TaskTracker:
         return self._executions.evicted
 
     def compare_with_broker(
-        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+        self,
+        queues: Mapping[str, QueueCounts],
+        missing: Collection[str],
+        at: float,
+        seen: Mapping[str, float],
     ) -> None:
-        """Stop tracking tasks whose message has left its queue without an event."""
-        self.ledger.left(self.waiting.compare(queues, missing, at), NO_MESSAGE, at)
-        self.ledger.observe(queues, missing, at)
+        """Stop tracking tasks whose message has left its queue without an event.
+
+        `seen`: until when all consumers of a queue have shown signs of life.
+        """
+        self.ledger.left(self.waiting.compare(queues, missing, at, seen), NO_MESSAGE, at)
+        self.ledger.observe(queues, missing, at, seen)
 
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
@@ -118,19 +128,25 @@ class TaskTracker:
 
     def _received(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         name = self._index.name(event.name)
-        execution = self._executions.unreceived(event.uuid, name, event.retries or 0)
+        attempt = event.retries or 0
+        execution = self._executions.unreceived(event.uuid, name, attempt)
+        late = False
+        if execution is None:
+            execution = self._executions.received_late(event.uuid, worker, at, name, attempt)
+            late = execution is not None
         if execution is None:
             if self._is_deferred(event, worker, name):
                 self.deferred.start(event.uuid, (self._received, event, worker, at), now)
                 return
             execution = self._new_message(event, worker, name, now)
         elif execution.attempt == UNKNOWN_ATTEMPT:
-            execution.name, execution.attempt = name, event.retries or 0
+            execution.name, execution.attempt = name, attempt
             execution.assign(self._index.series(name, execution.series.labels[1], event))
         elif execution.name is not name and execution.name.label == name.label:
             execution.name = name  # its series have expired
-        execution.worker, execution.seen_at = worker, now
-        execution.move(HELD)
+        if not late:
+            execution.worker, execution.seen_at = worker, now
+            execution.move(HELD)
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
@@ -140,8 +156,17 @@ class TaskTracker:
             if execution is not None and execution.started_at == at:
                 self._series(execution, worker).started.value += 1
                 return  # the same event again
+            execution = self._executions.started_late(event.uuid, worker)
+            if execution is not None:
+                execution.started_at = at
+                self._series(execution, worker).started.value += 1
+                return
             execution = self._not_received(event.uuid, worker, now)
             self._executions.add(execution, len(self.deferred))
+        if execution.worker is None:
+            if len(self._unreceived) >= _MAX_UNRECEIVED:
+                self._unreceived.clear()
+            self._unreceived.add(execution)
         execution.worker, execution.started_at = worker, at
         execution.starts += 1
         execution.move(RUNNING)
@@ -216,7 +241,7 @@ class TaskTracker:
             if execution is not None and (execution.state == REJECTED or not event.requeue):
                 return  # counted when it failed
         if event.requeue:
-            execution = self._release(event, worker) or execution
+            execution = self._release(event, worker, now) or execution
         counted = execution is not None
         if execution is None:
             execution = self._end(running, event, worker, now, keep=True)
@@ -235,12 +260,13 @@ class TaskTracker:
         else:
             self.ledger.orphans.cancelled(execution, now)
 
-    def _release(self, event: Event, worker: WorkerTracker) -> Execution | None:
+    def _release(self, event: Event, worker: WorkerTracker, now: float) -> Execution | None:
         """Stop a task that the broker will deliver again; return which."""
         execution = self._executions.running(event.uuid, worker)
         if execution is not None:
             worker.running.pop(execution, None)
             execution.release()
+            self.ledger.requeued(execution, now)
         return execution
 
     # Executions
@@ -256,7 +282,9 @@ class TaskTracker:
         series = self._index.series(name, queue, event)
         execution = Execution(event.uuid, name, series, event.retries or 0, seen_at=now)
         execution.enter()
-        return self._executions.add(execution, len(self.deferred))
+        self._executions.add(execution, len(self.deferred))
+        self.ledger.repeats.received(execution)
+        return execution
 
     def _not_received(self, uuid: str, worker: WorkerTracker, now: float) -> Execution:
         """Return an execution whose first events did not arrive, with the name of its uuid."""
@@ -311,10 +339,16 @@ class TaskTracker:
             if started:
                 worker.count_unseen_end()
             execution = self._executions.unstarted(event.uuid, worker)
+        if execution is None:  # a process that shuts down returns the messages that it holds
+            execution = self._executions.held(event.uuid)
         if execution is None:
             execution = self._not_received(event.uuid, worker, now)
+            keep = keep or started
             if keep:
                 self._executions.add(execution, len(self.deferred))
+        if started and (not execution.started_at or execution in self._unreceived):
+            keep = True
+            self._unreceived.discard(execution)
         worker.running.pop(execution, None)
         execution.worker = worker
         if execution.state > RUNNING or execution.starts > 1 or self._pairs:

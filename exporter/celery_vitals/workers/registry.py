@@ -281,6 +281,22 @@ class WorkerRegistry:
             if self.state(worker) is State.GONE
         }
 
+    def consumers_seen(self, queues: Iterable[str]) -> dict[str, float]:
+        """Return, for each queue, the Unix time until which all of its consumers that may be alive
+        have shown signs of life.
+
+        A solo worker is silent while a task runs, of which it has not even reported the message.
+        """
+        gone = self.gone_workers()
+        alive = [worker for worker in self.workers() if not gone.get(worker.name)]
+        return {
+            queue: min(
+                (one.seen_at for one in alive if one.queues is None or queue in one.queues),
+                default=float("inf"),
+            )
+            for queue in queues
+        }
+
     def shared_names(self) -> frozenset[str]:
         """Return the node names under which several processes reply."""
         return frozenset(worker.name for worker in self.workers() if worker.instances > 1)

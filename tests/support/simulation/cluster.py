@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from itertools import count
 from random import Random
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -36,21 +35,19 @@ class Cluster:
         *,
         modes_known: bool = True,
         tick: float = 1.0,
-        **settings: Any,
     ) -> None:
         self.rng = Random(seed)
         self.loop = Loop(NOW)
-        limits = {
-            "max_tasks": 1_000_000,
-            "max_workers": 1000,
-            "idle_after": 1e9,
-            "forget_after": 7e5,
-        }
-        self.scene = Scene(queues_known=False, **{**limits, **settings})
+        self.scene = Scene(
+            max_tasks=1_000_000,
+            max_workers=1000,
+            idle_after=1e9,
+            forget_after=7e5,
+            queues_known=False,
+            visibility_timeout=visibility_timeout,
+            redelivers=visibility_timeout is None,
+        )
         self.scene.processor._late = self._late
-        repeats = self.scene.tasks.ledger.repeats
-        repeats._visibility_timeout = lambda: visibility_timeout
-        repeats._redelivers = visibility_timeout is None
         self.truth = Truth()
         self.broker = Broker(self.loop, self.rng, visibility_timeout)
         self.network = Network(
@@ -140,7 +137,7 @@ class Cluster:
         for process in self.processes:
             if process.state == "up" and not process.blocked:
                 self._reply(process)
-        registry.end_round(None)
+        registry.end_round(sum(one.blocked for one in self.processes))
         stats = self.broker.stats()
         registry.observe_queues(stats)
         self.scene.processor.compare_with_broker(stats, (), self.loop.now)
