@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -22,9 +23,11 @@ from celery_vitals.collectors.backend import BackendCollector
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
+from celery_vitals.collectors.tasks import TasksCollector
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
+from celery_vitals.events.cases import LIMITING_SUBJECTS, NO_CASES, CaseList
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.births import Births
@@ -35,12 +38,19 @@ from celery_vitals.queue_registry import QueueRegistry, queue_filter
 from celery_vitals.result_backends.checks import certificate_blind_spots, check_backend
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, cluster_status
+from celery_vitals.workers.registered_tasks import tasks_of
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 Outcomes = Mapping[str, Outcome[Any] | None]
 
 _MIN_INTERVAL = 1.0
 """Seconds for which results are reused unless the settings or the caller decide."""
+_NOT_COLLECTED = BlindSpot(
+    "task_events",
+    "Task events are not received: the collector tasks is disabled.",
+    "--collector.tasks",
+)
 
 
 class Collector(PrometheusCollector):
@@ -77,6 +87,7 @@ class Collector(PrometheusCollector):
             self._queues,
             self._probe_now,
             self.births,
+            TaskSettings(tasks_of(app) if app is not None else {}),
         )
         self._collectors = create_collectors(dependencies)
         self._unsupported = (
@@ -166,7 +177,17 @@ class Collector(PrometheusCollector):
             self._queues.included(self._workers.queues()),
             self._broker_state(),
             self._queues.evidence(),
+            self.cases(),
         )
+
+    def cases(self) -> CaseList:
+        """Return the last executions that were lost, ran twice, or do not end."""
+        tasks = self._collectors.get(TasksCollector.name)
+        listed = tasks.case_list() if isinstance(tasks, TasksCollector) else NO_CASES
+        spots = [one for one in self._blind_spots() if one.subject in LIMITING_SUBJECTS]
+        if TasksCollector.name not in self._settings.collectors:
+            spots.insert(0, _NOT_COLLECTED)
+        return replace(listed, blind_spots=tuple(spots))
 
     def _broker_state(self) -> Writability:
         collector = self._collectors.get(BrokerCollector.name)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_vitals.brokers.base import Mailbox, Reply
@@ -33,6 +33,7 @@ class Command:
 
     method: str
     destination: frozenset[str] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class RemoteControl:
     def _message(self, ticket: str, command: Command) -> dict[str, Any]:
         return {
             "method": command.method,
-            "arguments": {},
+            "arguments": dict(command.arguments),
             "destination": sorted(command.destination) if command.destination is not None else None,
             "pattern": None,
             "matcher": None,

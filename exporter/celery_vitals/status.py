@@ -10,6 +10,7 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats
 from celery_vitals.brokers.target import Target
 from celery_vitals.brokers.writability import UNKNOWN, Writability
+from celery_vitals.events.cases import NO_CASES, CaseList
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
 from celery_vitals.workers.registry import WorkerRegistry
@@ -72,6 +73,7 @@ class ClusterStatus:
     queues: tuple[QueueStatus, ...]
     blind_spots: tuple[BlindSpot, ...]
     broker_state: Writability = UNKNOWN
+    cases: CaseList = NO_CASES
 
 
 def cluster_status(
@@ -82,6 +84,7 @@ def cluster_status(
     consumed: frozenset[str],
     broker_state: Writability = UNKNOWN,
     evidence: Callable[[str], str] = str,
+    cases: CaseList = NO_CASES,
 ) -> ClusterStatus:
     """Build the snapshot; `consumed` are the queues that workers consume from, after filters.
 
@@ -106,6 +109,7 @@ def cluster_status(
         ),
         blind_spots=blind_spots,
         broker_state=broker_state,
+        cases=cases,
     )
 
 

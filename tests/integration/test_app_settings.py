@@ -43,6 +43,8 @@ def test_broker_in_parts_and_database_by_its_own_setting(
     publish(broker, "add", 1, 2, queue="waiting")
     with closing(sqlite3.connect(tmp_path / "results.db")) as connection:
         connection.execute("CREATE TABLE results (id INTEGER PRIMARY KEY, task_id TEXT)")
+        # Another program's, by the default name: the probe would fail to read it.
+        connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT)")
         connection.commit()
     url = f"sqlite:///{tmp_path}/results.db"
     settings = {

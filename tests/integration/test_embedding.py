@@ -117,8 +117,8 @@ def test_application_serves_both_and_stops_cleanly(redis_broker: Broker, command
             scrape = host.scrape()
             assert scrape.value("celery_broker_up") == 1
             assert scrape.value("celery_queue_length", queue="waiting") == 3
-            paths = ["/vitals/-/healthy", "/vitals/-/ready", "/vitals/metrics?collect[]=broker"]
-            assert [host.status(path) for path in paths] == [200] * 3
+            paths = ["-/healthy", "-/ready", "lost?kind=lost", "metrics?collect[]=broker"]
+            assert [host.status(f"/vitals/{path}") for path in paths] == [200] * 4
             # Django under ASGI is mounted at every other path.
             assert host.status("/vitals") in ((404,) if "django_asgi" in command else (307, 308))
             assert host.status("/vitals/", "HEAD") == host.status("/vitals/metrics", "HEAD") == 200

@@ -87,6 +87,32 @@ def test_tasks_that_run_while_the_stream_is_cut_are_counted_as_missed(
         assert witness.scrape().total(MISSED) == 0
 
 
+def test_of_tasks_that_end_while_the_stream_is_cut_only_the_ends_are_missed(
+    broker: Broker, start_worker: StartWorker
+) -> None:
+    start_worker(broker, "threads", "w", events=True, args=FAST)
+    with (
+        watching_through_a_proxy(broker) as (exporter, proxy),
+        following(broker) as witness,  # its stream is never cut
+        Publisher(broker, SENT_EVENTS) as publisher,
+    ):
+        wait_heartbeats(exporter, "w@test", 1)
+        publisher.send("sleep", 6, count=2)
+        until(exporter, 2, "celery_task_running", task="project.sleep")
+        wait_heartbeats(exporter, "w@test", 1)
+        proxy.fault = Fault.REFUSE
+        wait_for(lambda: not event_stream_is_up(exporter))
+        until(witness, 2, SUCCEEDED)
+        assert tasks_of(exporter).total("celery_task_running") == 2
+        proxy.fault = Fault.NONE
+        wait_for(lambda: event_stream_is_up(exporter))
+        until(exporter, 2, MISSED, worker="w@test", event="end")
+        scrape = wait_heartbeats(exporter, "w@test")
+        assert scrape.total_by("event", MISSED) == {"end": 2}
+        assert (scrape.total(STARTED), scrape.total(SUCCEEDED)) == (2, 0)
+        assert scrape.total("celery_task_running") == 0
+
+
 def test_restarts_of_broker_and_worker_lose_no_task(own_broker: Broker) -> None:
     with (
         Worker(own_broker, "threads", "w", events=True, args=FAST) as worker,

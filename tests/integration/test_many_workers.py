@@ -20,6 +20,7 @@ from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import RemoteControl
 from celery_vitals.secrets import Secret
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 from tests.support.worker_farm import PREFORK
 
 MANY = 500
@@ -77,7 +78,9 @@ def crowd() -> Crowd:
 @pytest.fixture
 def probe(crowd: Crowd) -> WorkersCollector:
     cluster = BrokerClient(target_of(Settings(broker_url=Secret("redis://localhost"))), 1.0)
-    probe = WorkersCollector(cluster, WorkerRegistry(120.0, 3600.0), QueueRegistry(()))
+    probe = WorkersCollector(
+        cluster, WorkerRegistry(120.0, 3600.0), QueueRegistry(()), TaskSettings()
+    )
     probe._session = cast(Any, _Link(RemoteControl(crowd)))
     return probe
 

@@ -42,6 +42,13 @@ def accepting(serializer: str) -> dict[str, object]:
     return {"accept_content": [serializer], "task_serializer": serializer}
 
 
+def wait_for_mailboxes(broker: Broker, count: int, serializer: str = "json") -> None:
+    """Wait until so many workers receive commands: on Redis they subscribe after they are ready."""
+    with Celery("x", broker=broker.url, set_as_current=False) as app:
+        app.conf.update(accepting(serializer))
+        wait_for(lambda: len(app.control.ping(timeout=1)) == count)
+
+
 @pytest.mark.parametrize("serializer", ["msgpack", "pickle", "application/x-msgpack"])
 def test_with_app_workers_get_commands_that_they_accept(
     broker: Broker, start_worker: StartWorker, serializer: str
@@ -80,6 +87,7 @@ def test_without_app_a_refused_command_is_not_repeated(
     workers = [
         start_worker(broker, "solo", one, conf=accepting("msgpack"), args=FAST) for one in "ab"
     ]
+    wait_for_mailboxes(broker, 2, "msgpack")
     with local_exporter(broker, enable_events=True) as local:
         local.scrape()
         names = {"a@test": 1, "b@test": 1}
@@ -100,6 +108,7 @@ def test_after_a_restart_of_all_workers_commands_are_sent_again(
     broker: Broker, start_worker: StartWorker
 ) -> None:
     refusing = start_worker(broker, "solo", "a", conf=accepting("msgpack"), args=FAST)
+    wait_for_mailboxes(broker, 1, "msgpack")
     with local_exporter(broker, worker_timeout=3, worker_forget_after=60) as local:
         local.scrape()
         wait_for(lambda: local.scrape().by("worker", "celery_worker_up") == {"a@test": 1})
@@ -116,8 +125,7 @@ def test_after_a_restart_of_all_workers_commands_are_sent_again(
 
 def test_a_frozen_worker_answers_later(broker: Broker, start_worker: StartWorker) -> None:
     worker = start_worker(broker, "solo", heartbeat=False)
-    app = Celery("x", broker=broker.url, set_as_current=False)
-    wait_for(lambda: app.control.ping(timeout=1))  # on Redis it subscribes after it is ready
+    wait_for_mailboxes(broker, 1)
     worker.freeze()
     with local_exporter(broker) as local:
         for _ in range(3):

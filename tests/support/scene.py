@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +22,7 @@ from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 NOW = 1_800_000_000.0
 WORKER, PRODUCER = "w@one", "gen1@two"
@@ -37,6 +39,17 @@ class _Registry(CollectorRegistry):
 
     def collect(self) -> Any:
         return self._families
+
+
+class _Settings(TaskSettings):
+    """The settings of any task, all with the same acknowledgement."""
+
+    def __init__(self, late: bool | None) -> None:
+        super().__init__()
+        self._late = late
+
+    def late(self, name: str) -> bool | None:
+        return self._late
 
 
 class Scene:
@@ -64,6 +77,7 @@ class Scene:
         redelivers: bool = False,
     ) -> None:
         self.now = NOW
+        self._clock = count()
         self.limiter = CardinalityLimiter({**CAPS, **(caps or {})}, max_series, threading.Lock())
         extra = (
             *(("worker",) if worker_label else ()),
@@ -82,7 +96,7 @@ class Scene:
             max_workers=max_workers,
             idle_after=idle_after,
             on_new_worker=on_new_worker,
-            late=lambda _: late,
+            task_settings=_Settings(late),
             clock=lambda: self.now,
         )
         if queues_known:
@@ -130,6 +144,7 @@ class Scene:
             "pid": 10,
             "utcoffset": 0,
             "timestamp": self.now,
+            "clock": next(self._clock),
             **fields,
         }
         return {**event, "uuid": uuid} if uuid else event

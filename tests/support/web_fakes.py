@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
+from celery_vitals.events.cases import CaseList
 from celery_vitals.metrics.births import Births
 from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 from celery_vitals.workers.state import State
@@ -79,6 +80,9 @@ class FakeCollector:
 
     def status(self) -> ClusterStatus:
         return self.state
+
+    def cases(self) -> CaseList:
+        return self.state.cases
 
     def close(self, deadline: Deadline) -> None:
         self.closed.append(deadline.remaining)

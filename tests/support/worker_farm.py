@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from celery_vitals.workers.registered_tasks import RegisteredTask
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import IDLE_FOR, OBSERVATIONS, UNCONSUMED_FOR
 from celery_vitals.workers.state import State
@@ -83,7 +84,7 @@ class Farm:
         for name, consumed in queues.items():
             self.registry.queues_replied(name, [{"name": queue} for queue in consumed or ()])
         for name in limits:
-            self.registry.rate_limits_replied(name, ["project.add"])
+            self.registry.rate_limits_replied(name, [RegisteredTask(False, 3)])
         self.registry.end_round(silent)
 
     def heartbeat(

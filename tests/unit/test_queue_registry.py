@@ -158,6 +158,13 @@ def test_evidence_is_the_strongest_one() -> None:
     assert [*map(queues.evidence(), names)] == ["setting", "worker", "event", "binding"]
 
 
+def test_queue_that_a_worker_has_consumed_stays_proved() -> None:
+    queues = QueueRegistry(())
+    for name in ("mail", "orders"):
+        queues.mark_consumed(frozenset({name}))
+    assert [*map(queues.evidence(), ("mail", "orders"))] == ["worker", "worker"]
+
+
 def test_queue_that_the_broker_lists_is_not_proved_to_be_celerys() -> None:
     queues = QueueRegistry({"named"})
     queues.add(["named", "invoices"])

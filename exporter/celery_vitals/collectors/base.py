@@ -20,6 +20,7 @@ from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
+from celery_vitals.workers.task_settings import TaskSettings
 
 _T = TypeVar("_T")
 QueueListener = Callable[[Mapping[str, QueueCounts], Collection[str], float], None]
@@ -38,6 +39,7 @@ class Dependencies:
     probe_now: Callable[[str], None]
     """Starts a probe of the collector of this name before the next scrape."""
     births: Births = field(default_factory=Births)
+    task_settings: TaskSettings = field(default_factory=TaskSettings)
     queue_listeners: list[QueueListener] = field(default_factory=list)
     """Called with each queue snapshot; collectors append to it."""
     unsupported: list[BlindSpot] = field(default_factory=list)

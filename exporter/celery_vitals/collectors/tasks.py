@@ -14,7 +14,7 @@ from celery_vitals.collectors.base import BaseCollector, Dependencies
 from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
-from celery_vitals.events.cases import Case
+from celery_vitals.events.cases import Case, CaseList
 from celery_vitals.events.kwarg_label import KwargLabel
 from celery_vitals.events.ledger import Redelivery
 from celery_vitals.events.processor import EventProcessor
@@ -29,6 +29,7 @@ from celery_vitals.metrics.cardinality import CardinalityLimiter
 from celery_vitals.probe_runner import Outcome
 from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
+from celery_vitals.workers.task_settings import TaskSettings
 
 _ENOUGH_RECEIVED = 10
 """Tasks received without a task-sent event, from which on producers are considered to send none."""
@@ -54,7 +55,14 @@ class TasksCollector(BaseCollector[None]):
             shared.add_unsupported("task_events", "Task events are not received", events)
             return None
         probe_workers = partial(shared.probe_now, WorkersCollector.name)
-        created = cls(shared.broker, shared.workers, shared.settings, probe_workers, shared.births)
+        created = cls(
+            shared.broker,
+            shared.workers,
+            shared.settings,
+            probe_workers,
+            shared.births,
+            shared.task_settings,
+        )
         shared.queue_listeners.append(created._processor.compare_with_broker)
         return created
 
@@ -65,6 +73,7 @@ class TasksCollector(BaseCollector[None]):
         settings: Settings,
         probe_workers: Callable[[], None],
         births: Births | None = None,
+        task_settings: TaskSettings | None = None,
     ) -> None:
         self._enables_events = settings.enable_events
         limiter = CardinalityLimiter(
@@ -96,6 +105,7 @@ class TasksCollector(BaseCollector[None]):
             idle_after=settings.series_forget_after,
             on_new_worker=self._handle_new_worker,
             drain_timeout=settings.worker_drain_timeout,
+            task_settings=task_settings,
         )
         self._stream = Stream(
             broker,
@@ -130,10 +140,6 @@ class TasksCollector(BaseCollector[None]):
         """Return the names of queues in recent events."""
         return self._processor.queues()
 
-    def cases(self) -> list[Case]:
-        """Return the executions that were lost or ran twice, the oldest first."""
-        return self._processor.cases()
-
     def families(self) -> Iterator[Metric]:
         """Yield the families of the tables."""
         yield from self._processor.families()
@@ -145,6 +151,21 @@ class TasksCollector(BaseCollector[None]):
         if self._stream.lag is not None:
             yield definitions.EVENT_LAG(self._stream.lag)
         yield from self._processor.samples()
+
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        return self._processor.cases()
+
+    def case_list(self) -> CaseList:
+        """Return the last cases, and since when events are received."""
+        stream, up = self._stream, self._stream.up
+        return CaseList(
+            dropped=self._processor.dropped_cases,
+            cases=tuple(reversed(self.cases())),
+            stream_up=up,
+            watched_since=stream.live_since,
+            connected_since=stream.connected_since if up else None,
+        )
 
     def blind_spots(self, value: None = None) -> Iterator[BlindSpot]:
         """Yield that the stream is down, or what it does not deliver, or cannot use."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from celery_vitals.blind_spots import BlindSpot
@@ -19,9 +19,11 @@ from celery_vitals.metrics.base import Sample
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.remote_control import Answer, Command, RemoteControl
 from celery_vitals.workers.command_acceptance import CommandAcceptance
+from celery_vitals.workers.registered_tasks import REGISTERED_ARGUMENTS, registered_tasks
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.state import State
 from celery_vitals.workers.stats import Stats
+from celery_vitals.workers.task_settings import TaskSettings
 from celery_vitals.workers.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class WorkersCollector(ProbingCollector[bool]):
 
     The commands are `stats`, which also serves as ping; `active_queues` for the workers whose
     previous reply is old; and `registered`, once, for a worker under suspicion that a rate limit
-    may explain.
+    may explain, or that has received a task of unknown settings.
     """
 
     name = "workers"
@@ -56,7 +58,8 @@ class WorkersCollector(ProbingCollector[bool]):
         target = shared.broker.target
         if target.broadcast:
             counts = shared.settings.worker_task_counts
-            return cls(shared.broker, shared.workers, shared.queues, task_counts=counts)
+            known = shared.workers, shared.queues, shared.task_settings
+            return cls(shared.broker, *known, task_counts=counts)
         shared.add_unsupported(cls.name, "Workers are not probed", target.capabilities.workers)
         return None
 
@@ -65,6 +68,7 @@ class WorkersCollector(ProbingCollector[bool]):
         broker: BrokerClient,
         registry: WorkerRegistry,
         queues: QueueRegistry,
+        task_settings: TaskSettings,
         *,
         task_counts: bool = True,
     ) -> None:
@@ -72,6 +76,7 @@ class WorkersCollector(ProbingCollector[bool]):
         self._task_counts = task_counts
         self._registry = registry
         self._queues = queues
+        self._task_settings = task_settings
         self._target = broker.target
         self._discarded = 0
         """Replies of the last round that were too large to be read."""
@@ -106,6 +111,7 @@ class WorkersCollector(ProbingCollector[bool]):
         requested = time.monotonic()
         try:
             answers, silent, discarded = self._session.use(deadline, ask)
+            self._record_asked(commands)
             self._record_discarded(discarded)
             registry.begin_round(requested)
             for answer in answers:
@@ -123,8 +129,11 @@ class WorkersCollector(ProbingCollector[bool]):
         yield from [stats] if registry.answers_commands else []
         if not expected or stale:
             yield Command("active_queues", stale if expected else None)
-        if missing := registry.with_missing_rate_limits():
-            yield Command("registered", missing)
+        missing = registry.with_missing_rate_limits()
+        if registry.answers_commands:
+            missing |= self._task_settings.workers_to_ask(registry.workers(), expected)
+        if missing:
+            yield Command("registered", missing, REGISTERED_ARGUMENTS)
         yield from [] if registry.answers_commands else [stats]
 
     def _record(self, answer: Answer) -> None:
@@ -136,7 +145,15 @@ class WorkersCollector(ProbingCollector[bool]):
             case "active_queues":
                 self._registry.queues_replied(answer.worker, answer.body)
             case "registered":
-                self._registry.rate_limits_replied(answer.worker, answer.body)
+                tasks = registered_tasks(answer.body)
+                if tasks is not None:
+                    self._registry.rate_limits_replied(answer.worker, tasks.values())
+                    self._task_settings.replied(answer.worker, tasks)
+
+    def _record_asked(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            if command.method == "registered":
+                self._task_settings.asked(self._registry.workers(), command.destination or ())
 
     def _record_discarded(self, count: int) -> None:
         if count and not self._discarded:

@@ -100,15 +100,15 @@ class Books:
         self._poison.pop(execution.uuid, None)
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the number of poisonous messages, and the most starts of one."""
-        counts, most = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        """Yield the number of poisonous messages, and the largest number of starts of one."""
+        counts, largest = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for execution in self._poison.values():
             labels = execution.series.account.labels
             counts[labels] += 1
-            most[labels] = max(most[labels], execution.starts)
+            largest[labels] = max(largest[labels], execution.starts)
         for labels, count in counts.items():
             yield definitions.TASK_POISON(count, *labels)
-            yield definitions.TASK_POISON_STARTS(most[labels], *labels)
+            yield definitions.TASK_POISON_STARTS(largest[labels], *labels)
 
     def _count(self, execution: Execution, table: str, *value: str) -> None:
         worker = execution.worker.name if execution.worker is not None else ""

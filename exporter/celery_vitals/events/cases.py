@@ -7,8 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from celery_vitals.blind_spots import BlindSpot
+
 MAX_CASES = 1000
 """Cases that are kept; the oldest are dropped."""
+LIMITING_SUBJECTS = frozenset(
+    {
+        "task_events", "sent_events", "rejected_events",
+        "workers", "worker_names", "worker_replies", "worker_queues",
+        "queues", "queue_length", "queue_discovery", "queue_unacked_messages",
+    }
+)  # fmt: skip
+"""Subjects of the blind spots that can hide a case: no events, no replies of workers, or no proof
+that the broker has no message left."""
 
 
 class CaseKind(str, Enum):
@@ -43,10 +54,34 @@ class Case:
     """Whether a lost execution has ended after all."""
 
 
+@dataclass(frozen=True)
+class CaseList:
+    """The last cases, and what shows whether an empty list means that there were none."""
+
+    cases: tuple[Case, ...] = ()
+    """The newest first."""
+    dropped: int = 0
+    """Number of older cases that are not in the list."""
+    stream_up: bool = False
+    """Whether task events are received now."""
+    watched_since: float | None = None
+    """Unix time from which on task events are received; None before."""
+    connected_since: float | None = None
+    """The same since the last interruption; None during one."""
+    blind_spots: tuple[BlindSpot, ...] = ()
+    """What cannot be observed of executions."""
+
+
+NO_CASES = CaseList()
+"""Where no event is received."""
+
+
 class Cases:
     """The last `MAX_CASES` cases, the oldest first.  For one thread."""
 
     def __init__(self) -> None:
+        self.dropped = 0
+        """Number of cases that were dropped."""
         self._cases: deque[Case] = deque(maxlen=MAX_CASES)
 
     def __iter__(self) -> Iterator[Case]:
@@ -57,6 +92,7 @@ class Cases:
 
     def add(self, case: Case) -> None:
         """Add a case."""
+        self.dropped += len(self._cases) == MAX_CASES
         self._cases.append(case)
 
     def mark_found(self, uuid: str, started_at: float) -> None:

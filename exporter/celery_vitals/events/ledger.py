@@ -8,7 +8,6 @@ from itertools import islice
 
 from celery_vitals.events.account import ENDED, HELD, ORPHANED, WAITING, Account
 from celery_vitals.events.books import MISSED, NO_MESSAGE, SILENT, Books
-from celery_vitals.events.cases import Case
 from celery_vitals.events.decode import Event
 from celery_vitals.events.execution import Execution
 from celery_vitals.events.executions import Executions
@@ -111,10 +110,10 @@ class Ledger:
         queues: Mapping[str, QueueCounts],
         missing: Collection[str],
         at: float,
-        seen: Mapping[str, float],
+        silence: Mapping[str, float],
     ) -> None:
         """Handle the messages that the broker had at this time."""
-        self.orphans.observe(queues, missing, at, seen)
+        self.orphans.observe(queues, missing, at, silence)
 
     def decide(self, now: float) -> None:
         """Decide what is certain by now."""
@@ -146,10 +145,6 @@ class Ledger:
         idle = self.orphans.idle_since(execution.series.account.labels[1])
         if idle is not None and execution.seen_at < idle - _TRANSIT:
             self.left((execution,), MISSED if execution.seen_at < self._gap_at else NO_MESSAGE, now)
-
-    def cases(self) -> list[Case]:
-        """Return the cases, the oldest first."""
-        return list(self.books.cases)
 
     def samples(self) -> Iterator[Sample]:
         """Yield what is inside the accounts, and what is undecided."""

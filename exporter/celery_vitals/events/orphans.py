@@ -122,19 +122,19 @@ class Orphans:
         queues: Mapping[str, QueueCounts],
         missing: Collection[str],
         at: float,
-        seen: Mapping[str, float],
+        silence: Mapping[str, float],
     ) -> None:
         """Record in which queues the broker has no message at this time; `missing` do not exist.
 
-        That counts up to the time until which all consumers of a queue were `seen`: a silent one
-        may have events to report.
+        That counts up to the last sign of life of the most silent consumer, `silence` seconds ago:
+        it may have events to report.
         """
         idle = {
             name for name, counts in queues.items() if counts.ready == 0 and counts.unacked == 0
         }
         unread = self._idle.keys() - queues.keys() - set(missing)
         self._idle = {
-            name: (self._idle.get(name, (at, at))[0], min(at, seen.get(name, at)))
+            name: (self._idle.get(name, (at, at))[0], at - silence.get(name, 0.0))
             for name in (*idle, *missing)
         } | {name: self._idle[name] for name in unread}
 

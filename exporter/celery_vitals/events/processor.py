@@ -31,6 +31,7 @@ from celery_vitals.metrics.series import ValueSeries
 from celery_vitals.metrics.tables import ValueTable
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import QueueCounts
+from celery_vitals.workers.task_settings import TaskSettings
 
 _MAX_AGE, _MAX_AHEAD = 30 * 86400.0, 86400.0
 """Seconds by which an event may be older or newer than its arrival; beyond, its time is invalid."""
@@ -64,7 +65,7 @@ class EventProcessor:
         idle_after: float,
         on_new_worker: Callable[[], None],
         drain_timeout: float = 3600.0,
-        late: Callable[[str], bool | None] = lambda _: None,
+        task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
@@ -76,9 +77,9 @@ class EventProcessor:
         self._workers = WorkerEvents(
             registry, tasks, self._queue_labels, max_workers, drain_timeout
         )
-        self._late = late
         self._idle_after = idle_after
         self._on_new_worker = on_new_worker
+        self._task_settings = task_settings or TaskSettings()
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
@@ -94,6 +95,7 @@ class EventProcessor:
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages that arrived at that time (Unix seconds)."""
         with self._lock:
+            self._repetitions.expire(arrived)
             for body in bodies:
                 if self._repetitions.add(body):
                     continue
@@ -104,7 +106,6 @@ class EventProcessor:
                     continue
                 for event in events:
                     self._process(event, arrived)
-            self._repetitions.expire(arrived)
         self._report_new_worker()
         self._rejections.log_new()
 
@@ -125,21 +126,23 @@ class EventProcessor:
     ) -> None:
         """Compare waiting tasks with the messages that the broker had at this time."""
         with self._lock:
-            seen = self._registry.consumers_seen((*queues, *missing))
-            self._tasks.compare_with_broker(queues, missing, at, seen)
+            silence = self._registry.silence_of((*queues, *missing))
+            self._tasks.compare_with_broker(queues, missing, at, silence)
 
     def idle(self) -> None:
         """Do what depends on time alone; called about once a second."""
         now = self._clock()
         with self._lock:
             for name in self._index.names():
-                name.late = self._late(name.label)
+                name.late = self._task_settings.late(name.label)
             self._workers.update(now)
             self._tasks.expire(now)
             if not 0 <= now - self._expired_at <= _EXPIRY_INTERVAL:
                 self._expired_at = now
                 self._index.expire(now, self._idle_after)
                 self._workers.expire(now)
+            received = self._index.received()
+        self._task_settings.request(received)
         self._report_new_worker()
 
     def _report_new_worker(self) -> None:
@@ -161,15 +164,20 @@ class EventProcessor:
         """Return what is lost by rejected events."""
         return self._rejections.blind_spots()
 
+    def cases(self) -> list[Case]:
+        """Return the last cases, the oldest first."""
+        with self._lock:
+            return list(self._tasks.ledger.books.cases)
+
+    @property
+    def dropped_cases(self) -> int:
+        """Number of older cases that are not kept."""
+        return self._tasks.ledger.books.cases.dropped
+
     def names_without_sent_events(self) -> dict[str, int]:
         """Return how many tasks of each name were received, where none has a task-sent event."""
         with self._lock:
             return self._index.names_without_sent_events()
-
-    def cases(self) -> list[Case]:
-        """Return the executions that were lost or ran twice, the oldest first."""
-        with self._lock:
-            return self._tasks.ledger.cases()
 
     def queues(self) -> set[str]:
         """Return the queues of all counted tasks, without those that several processes share."""

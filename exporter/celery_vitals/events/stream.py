@@ -82,6 +82,10 @@ class Stream:
         """Reason of its last failure; None before the first."""
         self.detail = ""
         """The error message of that failure."""
+        self.live_since: float | None = None
+        """Unix time at which the first canary came back; None before."""
+        self.connected_since: float | None = None
+        """The same for the last connection."""
         self._broker = broker
         self._canary_every = canary_every
         self._silence_timeout = silence_timeout
@@ -220,6 +224,10 @@ class Stream:
             receiver.publish(f"{target.control_exchange}.pidbox", "", body, content_type, encoding)
 
     def _record_live(self) -> None:
+        if not self._verified:
+            self.connected_since = time.time()
+            if self.live_since is None:
+                self.live_since = self.connected_since
         self._verified = True
         if self._state != _LIVE:
             log.info("event stream is live")

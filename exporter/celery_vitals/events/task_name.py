@@ -20,12 +20,15 @@ class TaskName:
         "ends_without_event",
         "label",
         "late",
+        "receiver",
         "required_visibility_timeout",
         "sent_event_seen",
     )
 
     def __init__(self, label: str, tables: TaskTables) -> None:
         self.label = label
+        self.receiver = ""
+        """The worker that last received one; empty before."""
         self.ends_without_event = False
         """Whether one has ended without an event, as a task that raises Ignore does."""
         self.ended_without_sent = 0

@@ -246,9 +246,7 @@ class TaskSeriesIndex:
         """Return the accounts of all series, and those with executions inside."""
         of_series = {series.account for series in self._series.values()}
         return [
-            account
-            for account in self._accounts.values()
-            if account in of_series or account.inside
+            account for account in self._accounts.values() if account in of_series or account.inside
         ]
 
     def names(self) -> list[TaskName]:
@@ -258,6 +256,10 @@ class TaskSeriesIndex:
     def labels(self) -> Iterator[str]:
         """Return the names of all tasks that are kept."""
         return (name.label for name in self._names.values())
+
+    def received(self) -> list[tuple[str, str]]:
+        """Return the names of tasks that workers have received, and the last worker of each."""
+        return [(name.label, name.receiver) for name in self._names.values() if name.receiver]
 
     def queues(self) -> set[str]:
         """Return the known queues of all series."""

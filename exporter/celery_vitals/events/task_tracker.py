@@ -76,14 +76,14 @@ class TaskTracker:
         queues: Mapping[str, QueueCounts],
         missing: Collection[str],
         at: float,
-        seen: Mapping[str, float],
+        silence: Mapping[str, float],
     ) -> None:
         """Stop tracking tasks whose message has left its queue without an event.
 
-        `seen`: until when all consumers of a queue have shown signs of life.
+        `silence`: seconds since the last sign of life of the most silent consumer of a queue.
         """
-        self.ledger.left(self.waiting.compare(queues, missing, at, seen), NO_MESSAGE, at)
-        self.ledger.observe(queues, missing, at, seen)
+        self.ledger.left(self.waiting.compare(queues, missing, at, silence), NO_MESSAGE, at)
+        self.ledger.observe(queues, missing, at, silence)
 
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
@@ -147,6 +147,7 @@ class TaskTracker:
         if not late:
             execution.worker, execution.seen_at = worker, now
             execution.move(HELD)
+        name.receiver = worker.name
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:

@@ -42,6 +42,8 @@ COLLECTOR_NAMES = (
     "queues",
     "tasks",
 )
+LOST_PATH = "/lost"
+"""Path of the lost and repeated executions."""
 _DAY = 86400.0
 
 
@@ -268,6 +270,11 @@ class Settings:
         "Exclude the process_ and python_ metrics of the exporter itself.",
         group=WEB,
     )
+    web_lost: bool = switch(
+        "--web.lost",
+        "Serve /lost, and list lost and repeated executions on the status page.",
+        group=WEB, default=True,
+    )
     log_level: str = option(
         "--log.level", "Minimum severity to log: debug, info, warning or error.",
         group=LOGGING, parse=parse.choice("debug", "info", "warning", "error"), metavar="LEVEL",
@@ -290,6 +297,12 @@ class Settings:
             raise ConfigError(
                 "--worker-forget-after: must be greater than --worker-timeout"
                 f" ({self.worker_timeout:g}), not {self.worker_forget_after:g}"
+            )
+
+        if self.web_lost and self.web_telemetry_path == LOST_PATH:
+            raise ConfigError(
+                f"--web.telemetry-path: {LOST_PATH} is the path of lost executions"
+                " (choose another one, or set --no-web.lost)"
             )
 
     def runtime_buckets_of(self, task: str) -> tuple[float, ...]:

@@ -34,7 +34,9 @@ class App:
         self._scrapes = Scrapes(collector, settings)
         self._endpoints = Endpoints(collector, settings)
         self.clients = self._endpoints.clients
-        routes = self._endpoints.routes(self._root, self._healthy, self._ready, self._metrics)
+        routes = self._endpoints.routes(
+            self._root, self._healthy, self._ready, self._lost, self._metrics
+        )
         self.asgi = Starlette(
             routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
             exception_handlers={HTTPException: self._http_error},
@@ -63,6 +65,9 @@ class App:
             return self._endpoints.page()
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
             return self._endpoints.page_failed(error)
+
+    async def _lost(self, request: Request) -> Response:
+        return self._endpoints.lost(request)
 
     async def _healthy(self, _: Request) -> Response:
         # No thread, lock or broker: this must respond when everything else hangs.

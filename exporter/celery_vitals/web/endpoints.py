@@ -12,8 +12,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
+from celery_vitals.metrics.base import label_text
+from celery_vitals.settings.model import LOST_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
+from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
@@ -41,10 +44,12 @@ class Endpoints:
         self.page_max_age = self._page.max_age
 
     def routes(
-        self, page: Handler, healthy: Handler, ready: Handler, metrics: Handler
+        self, page: Handler, healthy: Handler, ready: Handler, lost: Handler, metrics: Handler
     ) -> dict[str, Handler]:
         """Return the handlers by path; with the path `/` the metrics replace the page."""
         routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
+        if self._settings.web_lost:
+            routes[LOST_PATH] = lost
         routes[self._settings.web_telemetry_path] = metrics
         self._paths = tuple(routes)
         return routes
@@ -102,10 +107,17 @@ class Endpoints:
         limit = self._settings.web_max_requests
         return line(f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503)
 
+    def lost(self, request: Request) -> Response:
+        """Return the lost and repeated executions; HTTPException when the query is invalid."""
+        body = lost_executions(self._collector.cases(), request.query_params)
+        return Response(body, media_type="application/json")
+
     def page(self) -> Response:
         """Return the status page, of the results of the last probes."""
         text = self._page.render(self._collector.status(), time.time())
-        return HTMLResponse(text, headers={"Content-Security-Policy": self._page.policy})
+        return HTMLResponse(
+            label_text(text), headers={"Content-Security-Policy": self._page.policy}
+        )
 
     def page_failed(self, error: Exception) -> Response:
         """Return that there is no page, and log the type of the error: its text may be secret."""

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from celery_vitals._version import __version__
+from celery_vitals.events.cases import CaseKind
+from celery_vitals.settings.model import LOST_PATH
 from celery_vitals.workers.state import State
 
 if TYPE_CHECKING:
     from celery_vitals.brokers.writability import Writability
+    from celery_vitals.events.cases import Case
     from celery_vitals.settings import Settings
     from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # Thousands of rows are unreadable; /metrics has all of them.
 _MAX_ROWS = 500
+_MAX_CASES = 20
 # Readers who reload the page, or keep it in several tabs, add no load to the broker.
 _MAX_AGE = 15.0
 _LEVELS = {
@@ -53,9 +57,9 @@ class Table(Generic[Row]):
     more: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Table[Row]:
+    def of(cls, rows: Sequence[Row], limit: int = _MAX_ROWS) -> Table[Row]:
         """Limit the number of rows."""
-        return cls(rows[:_MAX_ROWS], max(0, len(rows) - _MAX_ROWS))
+        return cls(rows[:limit], max(0, len(rows) - limit))
 
 
 class Page:
@@ -73,10 +77,13 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters.update(duration=_duration, number=_number, utc=_utc)
+        environment.filters.update(duration=_duration, number=_number, utc=utc)
         # A relative link also works behind a proxy, and when the app is mounted.
         environment.globals.update(
-            metrics=f".{settings.web_telemetry_path}", version=__version__, max_age=self.max_age
+            metrics=f".{settings.web_telemetry_path}",
+            lost=f".{LOST_PATH}" if settings.web_lost else None,
+            version=__version__,
+            max_age=self.max_age,
         )
         style = environment.get_template("page.css").render()
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -96,11 +103,18 @@ class Page:
             findings=list(_findings(status)),
             workers=Table.of(sorted(status.workers, key=_worker_order)),
             queues=Table.of(sorted(status.queues, key=_queue_order)),
+            cases=Table.of(status.cases.cases, _MAX_CASES),
+            case_level=_case_level,
             without_consumers=without_consumers,
             unserved=unserved,
             level=_LEVELS.__getitem__,
             ago=lambda when: _ago(now - when),
         )
+
+
+def _case_level(case: Case) -> str:
+    """Redelivered executions run again; one that was found was not lost."""
+    return "plain" if case.found or case.kind is CaseKind.REDELIVERED else "bad"
 
 
 def without_consumers(queue: QueueStatus) -> bool:
@@ -227,5 +241,6 @@ def _ago(seconds: float) -> str:
     return f"{seconds:.0f} s ago"
 
 
-def _utc(when: float) -> str:
-    return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc(when: float) -> str:
+    """Return a Unix time in ISO 8601."""
+    return f"{datetime.fromtimestamp(when, timezone.utc).isoformat()[:19]}Z"

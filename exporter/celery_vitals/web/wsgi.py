@@ -31,7 +31,11 @@ class WsgiApp:
         self._scrapes = Scrapes(collector, settings)
         self._endpoints = Endpoints(collector, settings)
         self._routes = self._endpoints.routes(
-            self._root, lambda _: healthy(), lambda _: line("ready", 200), self._metrics
+            self._root,
+            lambda _: healthy(),
+            lambda _: line("ready", 200),
+            self._endpoints.lost,
+            self._metrics,
         )
 
     def __call__(self, env: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:

@@ -13,6 +13,7 @@ from celery_vitals.workers.consumed_queues import consumed_queues
 from celery_vitals.workers.consumers import count_consumers
 from celery_vitals.workers.processes import QUIET_AFTER
 from celery_vitals.workers.rate_limits import longest_start_interval
+from celery_vitals.workers.registered_tasks import RegisteredTask
 from celery_vitals.workers.stall_detection import QueueCounts, QueueObservation, needs_rate_limits
 from celery_vitals.workers.state import State, state_of
 from celery_vitals.workers.stats import Stats, whole
@@ -125,12 +126,13 @@ class WorkerRegistry:
                 return
             self._workers[name] = worker.with_queues(names, broadcasts, time.monotonic())
 
-    def rate_limits_replied(self, name: str, body: Any) -> None:
-        """Record a reply to `registered`, which lists the worker's tasks with their rate limits."""
-        name, interval = label_text(name), longest_start_interval(body)
+    def rate_limits_replied(self, name: str, tasks: Iterable[RegisteredTask]) -> None:
+        """Record the rate limits of a worker's tasks, from its reply to `registered`."""
+        name = label_text(name)
+        interval = longest_start_interval(task.rate_limit for task in tasks)
         with self._lock:
             worker = self._workers.get(name)
-            if interval is not None and worker is not None and worker.suspicion is not None:
+            if worker is not None and worker.suspicion is not None:
                 suspicion = replace(worker.suspicion, start_interval=interval)
                 self._workers[name] = replace(worker, suspicion=suspicion)
 
@@ -281,18 +283,18 @@ class WorkerRegistry:
             if self.state(worker) is State.GONE
         }
 
-    def consumers_seen(self, queues: Iterable[str]) -> dict[str, float]:
-        """Return, for each queue, the Unix time until which all of its consumers that may be alive
-        have shown signs of life.
+    def silence_of(self, queues: Iterable[str]) -> dict[str, float]:
+        """Return, for each queue, the seconds since the last sign of life of each of its consumers
+        that may be alive: those of the most silent one.
 
         A solo worker is silent while a task runs, of which it has not even reported the message.
         """
-        gone = self.gone_workers()
+        now, gone = time.monotonic(), self.gone_workers()
         alive = [worker for worker in self.workers() if not gone.get(worker.name)]
         return {
-            queue: min(
-                (one.seen_at for one in alive if one.queues is None or queue in one.queues),
-                default=float("inf"),
+            queue: max(
+                (now - one.seen for one in alive if one.queues is None or queue in one.queues),
+                default=0.0,
             )
             for queue in queues
         }

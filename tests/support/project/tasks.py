@@ -64,6 +64,13 @@ def retry(self: Task, countdown: float = 0.1) -> NoReturn:
     raise self.retry(exc=RuntimeError("again"), countdown=countdown)
 
 
+@task("autoretry", autoretry_for=(RuntimeError,), retry_kwargs={"max_retries": 1, "countdown": 0})
+def autoretry(succeed: bool = False) -> None:
+    """Fail after one retry, which the arguments of the automatic retry permit."""
+    if not succeed:
+        raise RuntimeError("again")
+
+
 @task("replace", bind=True)
 def replace(self: Task, by: str = "bill", seconds: float = 0.0) -> NoReturn:
     """Be replaced by a task, a group or a chain, after so many seconds."""

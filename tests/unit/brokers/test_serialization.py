@@ -200,6 +200,7 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         (b"", PICKLE, "undecodable"),
         (b"\x80\x04r\xff\xff\xff\x7f.", PICKLE, "undecodable"),
         (b"\x80\x04Nr\xff\xff\xff\x7f.", PICKLE, "undecodable"),
+        (b"\x80\x04Nr\xff\xff\x0f\x00.", PICKLE, "undecodable"),
         (b"\x80\x02]q\x00" + b"h\x00" * 20_000 + b"e.", PICKLE, "undecodable"),
         (b"\x80\x04](" + b"}" * 20_000 + b"e.", PICKLE, "too_large"),
         (b"[" * 100_000, YAML, "undecodable"),

@@ -109,6 +109,23 @@ def test_a_task_sent_after_the_count_is_not_compared(scene: Scene) -> None:
     assert dict(scene.tasks.waiting.oldest())
 
 
+def test_tasks_sent_after_the_count_are_in_excess_of_no_message(scene: Scene) -> None:
+    send(scene, "u", 1)
+    scene.now += 1
+    at = scene.now
+    send(scene, "v", 5)
+    scene.processor.compare_with_broker({"q": QueueStats(1, 0)}, (), at)
+    assert dict(scene.tasks.waiting.oldest())["q"] < at
+
+
+def test_a_message_that_follows_its_event_is_in_the_next_count(scene: Scene) -> None:
+    send(scene, "u", 1)
+    assert oldest(scene, 0, after=0.5) is None
+    assert oldest(scene, 1, after=1) == pytest.approx(1.5, abs=0.1)
+    oldest(scene, 1, after=_CONFIRMED_AFTER)
+    assert scene.tracked_tasks == 1
+
+
 @pytest.mark.parametrize("late", [True, False])
 def test_a_task_that_rejects_itself_is_counted_once(scene: Scene, late: bool) -> None:
     traceback = "Traceback (most recent call last):\ncelery.exceptions.Reject: ('no', False)\n"

@@ -140,6 +140,8 @@ def test_tasks_of_a_process_that_was_killed_have_no_end(scene: Scene) -> None:
     for _ in range(5):
         scene.heartbeat(0, 0, pid=11, after=2)
     assert missed(scene) == (0, 0)
+    assert scene.running() == 0
+    assert not scene.index.name("add").ends_without_event
 
 
 def test_repeated_ids_count_each(scene: Scene) -> None:

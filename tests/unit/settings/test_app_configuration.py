@@ -48,6 +48,7 @@ BROKERS: list[dict[str, Any]] = [
     {"broker_url": "redis://u:q@h:6/5", "broker_password": "p", "broker_port": 1},
     {"broker_url": "amqp://u@h//", "broker_password": "p", "broker_user": "other"},
     {"broker_url": "amqp://h//", "broker_transport": "pyamqp"},
+    {"broker_url": "amqp://h", "broker_transport": "redis"},
     {"broker_read_url": "redis://reads/1", "broker_write_url": "redis://writes/1"},
     {"broker_url": "memory://"},
     {"BROKER_HOST": "h", "BROKER_PORT": 5673, "BROKER_VHOST": "v", "CELERY_IMPORTS": ()},

@@ -193,6 +193,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "web.config.file": os.devnull,
         "web.max-requests": "7",
         "web.disable-exporter-metrics": "true",
+        "web.lost": "false",
         "log.level": "debug",
         "log.format": "json",
     }
@@ -230,7 +231,8 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --max-series 16 --max-tasks 17 --task-forget-after 180 --series-forget-after 190
         --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
         --web.config.file {os.devnull}
-        --web.max-requests 7 --web.disable-exporter-metrics --log.level debug --log.format json
+        --web.max-requests 7 --web.disable-exporter-metrics --no-web.lost
+        --log.level debug --log.format json
     """
     switches = [f"--{'' if on else 'no-'}collector.{name}" for name, on in COLLECTORS.items()]
     from_flags = read(*flags.split(), *switches)

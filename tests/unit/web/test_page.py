@@ -219,6 +219,19 @@ def test_names_are_escaped() -> None:
     assert evil in Checker(page).text
 
 
+def test_lone_surrogate_in_a_name_is_a_question_mark(start: Start) -> None:
+    collector = FakeCollector()
+    name = "lone \ud800"
+    collector.state = replace(
+        healthy_status(NOW),
+        queues=(QueueStatus(name, 3, 0, 0),),
+        workers=(WorkerStatus(name, True, State.UP, name, 1, (name,), 1, NOW),),
+    )
+    answer = start(collector).get("/")
+    assert answer.status == 200
+    assert answer.data.count(b">lone ?<") == 4
+
+
 def test_long_tables_are_truncated() -> None:
     queues = tuple(QueueStatus(f"q{number:04}", 0, 1, 1) for number in range(1700))
     workers = tuple(
@@ -264,10 +277,13 @@ def test_jump_links_lead_to_the_sections_with_their_numbers() -> None:
         for tag, attributes in page.tags
         if tag == "a" and (attributes["href"] or "").startswith("#")
     ]
-    names = ["status", "workers", "queues", "blind-spots", "connections", "collectors"]
+    names = ["status", "workers", "queues", "lost", "blind-spots", "connections", "collectors"]
     assert jumps == names
     assert set(jumps) <= targets
-    assert "Status Workers 3 Queues 300 Blind spots 2 Connections Collectors" in page.text
+    assert (
+        "Status Workers 3 Queues 300 Lost and repeated Blind spots 2 Connections Collectors"
+        in page.text
+    )
 
 
 def test_page_loads_no_external_resources(start: Start) -> None:
@@ -277,7 +293,7 @@ def test_page_loads_no_external_resources(start: Start) -> None:
     page = Checker(answer.data.decode())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     jumps = {link for link in links if link and link.startswith("#")}
-    assert set(links) - jumps == {"./metrics", "./-/healthy", "./-/ready"}
+    assert set(links) - jumps == {"./metrics", "./lost", "./-/healthy", "./-/ready"}
     assert not any(
         "src" in attributes or tag in {"link", "script", "img"} for tag, attributes in page.tags
     )

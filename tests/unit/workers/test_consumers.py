@@ -68,3 +68,7 @@ def test_workers_that_never_reply_are_named_after_some_rounds(farm: Farm) -> Non
     assert farm.registry.without_replies() == ("silent@host",)
     farm.round(W, "silent@host")
     assert farm.registry.without_replies() == ()
+    for _ in range(4):  # one that has replied is busy or lost
+        farm.heartbeat("silent@host")
+        farm.round(W)
+    assert farm.registry.without_replies() == ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from celery_vitals.workers.processes import MAX_PROCESSES
 from celery_vitals.workers.rate_limits import longest_start_interval
+from celery_vitals.workers.registered_tasks import RegisteredTask, registered_tasks
 from tests.support.worker_farm import PREFORK, STEP, Farm, W
 
 OLD = {**PREFORK, "pid": 1, "uptime": 5000, "total": {"project.add": 5000}}
@@ -169,12 +171,16 @@ def test_a_shared_node_name_is_reported(farm: Farm, replies: Round) -> None:
     assert farm.registry.shared_names() == {W}
 
 
+def interval_of(tasks: Mapping[str, RegisteredTask]) -> float:
+    return longest_start_interval(task.rate_limit for task in tasks.values())
+
+
 @pytest.mark.parametrize(
     ("body", "interval"),
     [
         ([], 0.0),
-        (["a", "b [exchange=x]"], 0.0),
-        (["a", "b [rate_limit=10/m]", "c [exchange=x rate_limit=100/h]"], 36.0),
+        (["a", "b [acks_late=True]"], 0.0),
+        (["a", "b [rate_limit=10/m]", "c [rate_limit=100/h acks_late=True max_retries=3]"], 36.0),
         (["a [rate_limit=2]", "b [rate_limit=4/s]"], 0.5),
         (["a [rate_limit=0/s]"], 0.0),
         (["a [rate_limit=often]"], float("inf")),
@@ -186,6 +192,7 @@ def test_a_shared_node_name_is_reported(farm: Farm, replies: Round) -> None:
     ],
 )
 def test_longest_start_interval_of_rate_limits(body: Any, interval: float | None) -> None:
-    assert longest_start_interval(body) == (
+    tasks = registered_tasks(body)
+    assert (None if tasks is None else interval_of(tasks)) == (
         pytest.approx(interval) if interval is not None else None
     )

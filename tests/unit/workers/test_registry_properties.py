@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from celery_vitals.workers import registry as registry_module
 from celery_vitals.workers.processes import MAX_PROCESSES
+from celery_vitals.workers.registered_tasks import RegisteredTask
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.stall_detection import IDLE_FOR, OBSERVATIONS, UNCONSUMED_FOR
 from celery_vitals.workers.state import State
@@ -85,10 +86,10 @@ class RandomMessages(RuleBasedStateMachine):
 
     @rule(
         name=NAMES,
-        body=st.lists(st.sampled_from(["t", "t [rate_limit=1/h]", "t [rate_limit=x]"])) | st.none(),
+        limits=st.lists(st.sampled_from([None, "1/h", "x"])),
     )
-    def replies_its_rate_limits(self, name: str, body: Any) -> None:
-        self.registry.rate_limits_replied(name, body)
+    def replies_its_rate_limits(self, name: str, limits: list[str | None]) -> None:
+        self.registry.rate_limits_replied(name, [RegisteredTask(None, None, one) for one in limits])
 
     @rule(name=NAMES, active=COUNTS, processed=COUNTS, pid=st.none() | st.integers(1, 3))
     def a_heartbeat(
@@ -131,9 +132,11 @@ class RandomMessages(RuleBasedStateMachine):
         name=NAMES,
         counts=QUEUE_COUNTS,
         times=st.integers(1, 6),
-        limits=st.sampled_from([[], ["t [rate_limit=1/m]"], None]),
+        limits=st.sampled_from([[], ["1/m"]]),
     )
-    def repeats_one_situation(self, name: str, counts: Counts, times: int, limits: Any) -> None:
+    def repeats_one_situation(
+        self, name: str, counts: Counts, times: int, limits: list[str | None]
+    ) -> None:
         """Repeat the same messages, a sequence that random steps seldom produce."""
         for _ in range(times):
             self.a_round([(name, 1, 5, False, False)], None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from celery_vitals.workers.registered_tasks import RegisteredTask
 from celery_vitals.workers.state import State
 from tests.support.worker_farm import CONFIRMED_AFTER, PREFORK, SOLO, STEP, TIMEOUT, Counts, Farm, W
 
@@ -259,7 +260,7 @@ class TestStalled:
         for _ in range(3):
             farm.scrape(Counts(12, 8))
             farm.registry.rate_limits_replied(
-                W, ["project.add", "project.limited [rate_limit=10/h]"]
+                W, [RegisteredTask(False, 3), RegisteredTask(False, 3, "10/h")]
             )
         assert set(farm.scrape(Counts(12, 8), rounds=20)) == {UP}
         assert (
