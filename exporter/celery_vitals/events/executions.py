@@ -84,6 +84,10 @@ class Executions:
             or self.remembered.get(uuid) is not None
         )
 
+    def is_tracked(self, uuid: str) -> bool:
+        """Return whether an execution of this uuid is tracked."""
+        return uuid in self._first
+
     def of(self, uuid: str) -> Iterator[Execution]:
         """Yield the executions of a uuid."""
         execution = self._first.get(uuid)

@@ -172,6 +172,8 @@ class Orphans:
             self._books.unknown(execution, MISSED)
         elif orphan.idle:
             self._books.unknown(execution, SILENT)
+        elif not worker.would_report_end(execution):
+            self._books.unknown(execution, MISSED)
         elif self._is_lost(execution, orphan):
             text = datetime.fromtimestamp(orphan.since, timezone.utc).isoformat(timespec="seconds")
             self._books.lost(execution, orphan.reason, now, evidence(orphan.reason, text))

@@ -29,4 +29,5 @@ class Repetitions:
     def expire(self, now: float) -> None:
         """Drop the older half when it is due, or when there are too many."""
         if len(self._new) > _MAX_KEPT or not 0 <= now - self._since <= _KEEP:
-            self._new, self._old, self._since = set(), self._new, now
+            recent = 0 <= now - self._since <= 2 * _KEEP
+            self._new, self._old, self._since = set(), self._new if recent else set(), now

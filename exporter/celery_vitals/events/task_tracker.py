@@ -9,6 +9,7 @@ before its task-sent event arrives, a hard time limit fails it twice, an ignored
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING
 from celery_vitals.events.books import NO_MESSAGE
@@ -56,9 +57,9 @@ class TaskTracker:
             "task-received": self._received,
             "task-started": self._started,
             "task-succeeded": self._succeeded,
-            "task-failed": self._failed,
+            "task-failed": partial(self._handle_or_defer, self._failed),
             "task-retried": self._retried,
-            "task-revoked": self._revoked,
+            "task-revoked": partial(self._handle_or_defer, self._revoked),
             "task-rejected": self._rejected,
             "task-cancelled": self._cancelled,
         }
@@ -210,6 +211,8 @@ class TaskTracker:
         elif execution.state == FAILED or rejects:
             return
         series = self._series(execution, worker)
+        if execution.state == REJECTED:
+            series.account.without_sent_event += 1  # it leaves twice, so it enters twice
         if rejects:
             execution.state = REJECTED
             series.rejected.value += 1
@@ -221,6 +224,22 @@ class TaskTracker:
         execution.name.set_last("failed", at)
         if execution.started_at:
             series.observe_failed_runtime(max(0.0, at - execution.started_at))
+
+    def _handle_or_defer(
+        self, handler: Handler, event: Event, worker: WorkerTracker, at: float, now: float
+    ) -> None:
+        """Handle the end of a task, or defer it where its task-sent event is not there yet.
+
+        A message that a worker discards may have no other event, and it discards it at once.
+        """
+        if (
+            self._sent_event_seen
+            and not self._executions.is_tracked(event.uuid)
+            and len(self) + 1 < self._executions.max_tasks
+        ):
+            self.deferred.start(event.uuid, (handler, event, worker, at), now)
+        else:
+            handler(event, worker, at, now)
 
     def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         running = self._executions.running(event.uuid, worker)

@@ -40,6 +40,7 @@ class WorkerTracker:
         "_unseen_ends",
         "_unseen_running",
         "clock",
+        "confirmed_until",
         "down",
         "draining_process",
         "events_lost_at",
@@ -96,6 +97,8 @@ class WorkerTracker:
         """The last of its processes that sent an offline event while tasks were running."""
         self.reported_idle = False
         """Whether its latest event is an offline event without a running task."""
+        self.confirmed_until = 0.0
+        """The time of the count of running tasks that was applied last."""
         self.shutting_down = False
         """Whether it sent its offline event while all the tasks it still runs are known."""
         self._previous_pids: tuple[int, ...] = ()
@@ -260,6 +263,7 @@ class WorkerTracker:
         if self.shared:
             return [], []
         (count, before), self._last_active = self._last_active, (max(active, 0), at)
+        self.confirmed_until = before
         known = sorted(
             (one for one in self.running if one.started_at < before),
             key=lambda one: (not one.name.ends_without_event, one.started_at),
@@ -306,6 +310,16 @@ class WorkerTracker:
             if place < over or execution.started_at < since:
                 del self.running[execution]
                 execution.release(HELD)
+
+    def would_report_end(self, execution: Execution) -> bool:
+        """Return whether an event or a count would have shown the end of an execution.
+
+        Where its name ends without an event, only a count of running tasks shows that it ran still;
+        and without such counts, it is unknown which names do.
+        """
+        if execution.started_at < self.confirmed_until:
+            return True
+        return self.active_reported_at > 0 and not execution.name.ends_without_event
 
     @property
     def reports_active_count(self) -> bool:
