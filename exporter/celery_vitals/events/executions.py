@@ -32,28 +32,10 @@ _KEEP_RECEIVED = 3600.0
 of its uuid has ended: it may have been delivered to a worker that was killed."""
 _REMEMBER = 1800.0
 _MAX_REMEMBERED = 10_000
-"""Ended executions that are remembered, for `_REMEMBER` seconds, and as many older ones."""
+"""Ended executions that are remembered, for `_REMEMBER` seconds, and as many older ones: the number
+is checked once a second."""
 _MAX_PER_UUID = 1000
 _BATCH = 1024
-
-
-class RecentlyEnded:
-    """Executions that have ended, the last one of each uuid, for half an hour to an hour."""
-
-    def __init__(self) -> None:
-        self._new: dict[str, Execution] = {}
-        self._old: dict[str, Execution] = {}
-        self._since = 0.0
-
-    def add(self, execution: Execution, now: float) -> None:
-        """Remember an execution; drop the older half when it is due or there are too many."""
-        if len(self._new) >= _MAX_REMEMBERED or not is_recent(self._since, now, _REMEMBER):
-            self._new, self._old, self._since = {}, self._new, now
-        self._new[execution.uuid] = execution
-
-    def get(self, uuid: str) -> Execution | None:
-        """Return the last execution of this uuid."""
-        return self._new.get(uuid) or self._old.get(uuid)
 
 
 class Executions:
@@ -66,7 +48,9 @@ class Executions:
         self._first: dict[str, Execution] = {}
         """The first execution of each uuid."""
         self._ended: deque[tuple[float, Execution]] = deque()
-        self.remembered = RecentlyEnded()
+        self._recent: dict[str, Execution] = {}
+        self._older: dict[str, Execution] = {}
+        self._recent_since = 0.0
         self._repeated: dict[str, float] = {}
         """Until when the messages of a uuid that were received and not started are kept."""
 
@@ -79,14 +63,19 @@ class Executions:
         """Return whether another execution of its uuid is tracked or remembered."""
         uuid = execution.uuid
         return (
-            execution.following is not None
+            uuid in self._recent
+            or uuid in self._older
+            or execution.following is not None
             or self._first.get(uuid) is not execution
-            or self.remembered.get(uuid) is not None
         )
 
     def is_tracked(self, uuid: str) -> bool:
         """Return whether an execution of this uuid is tracked."""
         return uuid in self._first
+
+    def remembered(self, uuid: str) -> Execution | None:
+        """Return the last execution of this uuid that ended within the last half hour or hour."""
+        return self._recent.get(uuid) or self._older.get(uuid)
 
     def of(self, uuid: str) -> Iterator[Execution]:
         """Yield the executions of a uuid."""
@@ -272,11 +261,13 @@ class Executions:
         as far as known, or where the application has chosen its uuid.
         """
         if execution.name.late is not False or len(execution.uuid) != _UUID_LENGTH:
-            self.remembered.add(execution, now)
+            self._recent[execution.uuid] = execution
         self.remove(execution, now)
 
     def expire(self, now: float, forget_after: float) -> None:
         """Remove the executions that have ended or are old."""
+        if len(self._recent) > _MAX_REMEMBERED or not is_recent(self._recent_since, now, _REMEMBER):
+            self._recent, self._older, self._recent_since = {}, self._recent, now
         while self._ended and is_due(self._ended[0][0], now, _KEEP_ENDED):
             self.settle(self._ended.popleft()[1], now)
         due = takewhile(lambda item: is_due(item[1], now, _KEEP_RECEIVED), self._repeated.items())

@@ -86,7 +86,7 @@ class Repeats:
                 self._executions.remove(one, now)
             elif one.ended and one.started_at:
                 ended = one
-        remembered = self._executions.remembered.get(execution.uuid)
+        remembered = self._executions.remembered(execution.uuid)
         if remembered is not None and remembered.delivers_again(execution):
             ended = ended or remembered
         pair = _Pair(execution, at, running, ended)
@@ -143,7 +143,7 @@ class Repeats:
             if one.started_at and one.delivers_again(execution):
                 return one
             one = one.following
-        ended = self._executions.remembered.get(execution.uuid)
+        ended = self._executions.remembered(execution.uuid)
         if ended is not None and ended.delivers_again(execution):
             return ended if ended.seen_at >= execution.seen_at else None
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 
-from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING
+from celery_vitals.events.account import ENDED, FAILED, HELD, REJECTED, RUNNING, WAITING
 from celery_vitals.events.books import NO_MESSAGE
 from celery_vitals.events.decode import Event, parse_eta
 from celery_vitals.events.deferred_events import DeferredEvents, Handler
@@ -41,6 +41,7 @@ class TaskTracker:
         redelivery: Redelivery = NO_REDELIVERY,
     ) -> None:
         self._index = index
+        self._by_worker = index.by_worker
         self.forget_after = forget_after
         """Seconds after which a task that is not known to run is evicted."""
         self._executions = Executions(max_tasks)
@@ -110,13 +111,13 @@ class TaskTracker:
         execution = self._executions.unsent(event.uuid, name, attempt, at)
         if execution is None:
             execution = Execution(event.uuid, name, series, attempt, seen_at=now)
-            execution.enter()
+            series.account.counts[WAITING] += 1
             self._executions.add(execution, len(self.deferred))
-        elif execution.series is not series:
+        else:
             execution.assign(series)
-        execution.name, execution.attempt = name, attempt
+            execution.name, execution.attempt = name, attempt
+            series.account.without_sent_event -= 1
         execution.sent_event_seen = True
-        series.account.without_sent_event -= 1
         if execution.started_at:
             if not execution.sent_at:
                 self._observe_wait(execution, execution.worker, since)
@@ -147,7 +148,11 @@ class TaskTracker:
             execution.name = name  # its series have expired
         if not late:
             execution.worker, execution.seen_at = worker, now
-            execution.move(HELD)
+        if execution.state == WAITING:
+            counts = execution.series.account.counts
+            counts[WAITING] -= 1
+            counts[HELD] += 1
+            execution.state = HELD
         name.receiver = worker.name
         self._series(execution, worker).received.value += 1
 
@@ -170,8 +175,11 @@ class TaskTracker:
                 self._unreceived.clear()
             self._unreceived.add(execution)
         execution.worker, execution.started_at = worker, at
+        counts = execution.series.account.counts
+        counts[execution.state] -= 1
+        counts[RUNNING] += 1
+        execution.state = RUNNING
         execution.starts += 1
-        execution.move(RUNNING)
         worker.running[execution] = None
         if execution.starts > 1 or self._executions.is_repetition(execution):
             self.ledger.started_again(execution, event, worker, now)
@@ -332,7 +340,10 @@ class TaskTracker:
         return not any(one.name is name and one.attempt == attempt for one in known)
 
     def _series(self, execution: Execution, worker: WorkerTracker) -> TaskSeries:
-        return self._index.current(execution, worker.name)
+        series: TaskSeries = execution.series
+        if series.expired or (self._by_worker and series.worker != worker.name):
+            series = self._index.current(execution, worker.name)
+        return series
 
     def _observe_wait(self, execution: Execution, worker: WorkerTracker, since: float) -> None:
         wait = max(0.0, execution.started_at - since)

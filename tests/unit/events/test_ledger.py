@@ -291,11 +291,11 @@ def test_a_late_task_is_lost_when_the_broker_has_no_message(make: Callable[..., 
     live(scene, 140, OTHER_WORKER)
     for unacked, ready in ((1, 0), (0, 1), (0, 0)):
         scene.processor.compare_with_broker({"q": Counts(ready, unacked)}, (), scene.now)
-        scene.idle(60)
+        live(scene, 60, OTHER_WORKER)
     assert counts(scene) == {"orphaned": 1}
     for _ in range(2):
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
-        scene.idle(20)
+        live(scene, 20, OTHER_WORKER)
     assert counts(scene) == {"lost": 1}
 
 
@@ -376,7 +376,7 @@ def test_a_task_whose_message_left_its_queue_is_unknown(make: Callable[..., Scen
     scene = make()
     scene.sent("u")
     for _ in range(3):
-        scene.idle(20)
+        live(scene, 20, WORKER)
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
     assert counts(scene) == {"unknown": 1}
     assert scene.total("task_end_unknown_total", reason="no_message") == 1
@@ -392,7 +392,7 @@ def test_waiting_tasks_of_before_a_gap_are_unknown_once_the_queue_is_empty(
     scene.idle(5)
     scene.processor.connected()
     for _ in range(5):
-        scene.idle(20)
+        live(scene, 20, WORKER)
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
     scene.idle(60)
     assert counts(scene) == {"unknown": 2}
