@@ -16,7 +16,7 @@ last seconds."""
 class Account:
     """The account of one task and queue."""
 
-    __slots__ = ("__weakref__", "counts", "labels", "without_sent_event")
+    __slots__ = ("counts", "labels", "without_sent_event")
 
     def __init__(self, labels: tuple[str, str]) -> None:
         self.labels = labels

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakValueDictionary
 
 from celery_vitals.events.account import Account
 from celery_vitals.events.decode import Event
@@ -195,7 +194,7 @@ class TaskSeriesIndex:
         self.unknown = TaskName(UNKNOWN, tables)
         self._names: dict[str, TaskName] = {}
         self._series: dict[tuple[str, ...], TaskSeries] = {}
-        self._accounts = WeakValueDictionary[tuple[str, str], Account]()
+        self._accounts: dict[tuple[str, str], Account] = {}
 
     def name(self, raw: str | None) -> TaskName:
         """Return the name under which a task is counted."""
@@ -243,11 +242,8 @@ class TaskSeriesIndex:
         return series
 
     def accounts(self) -> list[Account]:
-        """Return the accounts of all series, and those with executions inside."""
-        of_series = {series.account for series in self._series.values()}
-        return [
-            account for account in self._accounts.values() if account in of_series or account.inside
-        ]
+        """Return the accounts of all tasks and queues."""
+        return list(self._accounts.values())
 
     def names(self) -> list[TaskName]:
         """Return the names that are kept."""
@@ -280,6 +276,11 @@ class TaskSeriesIndex:
             if series.aggregated or (series.idle_seconds(now) > idle and not series.held):
                 series.expire()
                 del self._series[key]
+        in_use = {series.account for series in self._series.values()}
+        for labels, account in list(self._accounts.items()):
+            # The counters of aggregated tasks stay, and so does their account.
+            if account not in in_use and not account.inside and OTHER not in labels:
+                del self._accounts[labels]
         used = {key[0] for key in self._series}
         for raw, name in list(self._names.items()):
             if name.label not in used:

@@ -293,6 +293,7 @@ class TaskTracker:
         execution = self._executions.running(event.uuid, worker)
         if execution is not None:
             worker.running.pop(execution, None)
+            self.ledger.orphans.ended(execution)
             execution.release()
             self.ledger.requeued(execution, now)
         return execution
