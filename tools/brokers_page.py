@@ -112,6 +112,23 @@ _TAIL = """\
   exchange that no queue receives; RabbitMQ returns them and keeps nothing. During a memory or disk
   alarm it blocks that connection instead. Where the user may not write to the default exchange
   (`amq.default`), the alarms of the nodes decide, which need the tag `monitoring`.
+- **Dead letters**: `celery_queue_dead_letter_info` names the queues that receive them, by
+  `x-dead-letter-exchange` and `x-dead-letter-routing-key` in arguments and policies, and the
+  bindings of that exchange. Those queues are exported though no worker consumes them; this is how
+  they grow:
+
+      delta(celery_queue_length[1h]) and on (queue) label_replace(
+        celery_queue_dead_letter_info{{dead_letter_queue!=""}},
+        "queue", "$1", "dead_letter_queue", "(.*)")
+
+  Without a routing key, the keys are those of the bindings of the queue; where any is possible, all
+  queues of the exchange are listed. An empty `dead_letter_queue` is an exchange that is missing or
+  routes them nowhere: they are dropped. Exchanges and bindings are read every 5 minutes, and only
+  where a queue has a dead letter exchange.
+- **Unroutable messages**: `celery_broker_unroutable_messages_total` counts those that RabbitMQ
+  dropped (`drop_unroutable` of the virtual host, read every 30 seconds), from the start of the
+  exporter on. Celery's events are among them while no program receives them. Those that RabbitMQ
+  returned (`mandatory`) are not: their producer knows, and each exporter causes some itself.
 
 ## Amazon SQS
 

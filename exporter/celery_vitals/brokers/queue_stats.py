@@ -37,6 +37,10 @@ class QueueSnapshot:
     """Unix time."""
     delayed: int | None = None
     """Messages that wait for their ETA in the broker, before they enter a queue."""
+    dead_letter_queues: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The queues that receive the dead letters of a queue; none where they are dropped."""
+    dropped: int | None = None
+    """Messages that the broker has dropped since the exporter started, as no queue was bound."""
     orphaned_replies: int | None = None
     """Queues for replies to remote control that have no consumer."""
     blind_spots: tuple[BlindSpot, ...] = ()

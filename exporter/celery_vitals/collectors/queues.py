@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.base import QueueReader
@@ -21,6 +22,8 @@ from celery_vitals.settings import Settings
 from celery_vitals.workers.registry import WorkerRegistry
 
 _SHOWN = 3
+_MAX_DEAD_LETTER_QUEUES = 10_000
+"""Limit of the series of `celery_queue_dead_letter_info`."""
 _FIRST_ROUND = 0.5
 """The part of its time for which the first probe waits for the replies of the workers, which name
 the queues they consume."""
@@ -96,14 +99,23 @@ class QueuesCollector(ProbingCollector[QueueSnapshot]):
             yield from self._queue_samples(name, stats)
             if evidence := evidence_of(name):
                 yield definitions.QUEUE_EVIDENCE(1, name, evidence)
+        yield from islice(self._dead_letters(value), _MAX_DEAD_LETTER_QUEUES)
         for metric, amount in (
             (definitions.BROKER_UNACKED, value.unacked),
             (definitions.BROKER_OLDEST_UNACKED, value.oldest_unacked_at),
             (definitions.BROKER_DELAYED, value.delayed),
+            (definitions.BROKER_UNROUTABLE, value.dropped),
             (definitions.BROKER_ORPHANED_REPLIES, value.orphaned_replies),
         ):
             if amount is not None:
                 yield metric(amount)
+
+    def _dead_letters(self, value: QueueSnapshot) -> Iterator[Sample]:
+        """Yield each queue and a queue of its dead letters, empty where they are dropped."""
+        for name, received_by in sorted(value.dead_letter_queues.items()):
+            exported = sorted(received_by & value.queues.keys())
+            for dead_letter_queue in exported if received_by else ("",):
+                yield definitions.QUEUE_DEAD_LETTER_INFO(1, name, dead_letter_queue)
 
     def _queue_samples(self, name: str, stats: QueueStats) -> Iterator[Sample]:
         for metric, amount in (

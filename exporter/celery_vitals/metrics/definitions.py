@@ -275,6 +275,14 @@ QUEUE_EVIDENCE = queues.info(
     help="What proves that the queue is Celery's (setting, worker, event, binding); absent for a"
     " queue that was only found in the broker; the value is always 1 (docs/alerts.md).",
 )
+QUEUE_DEAD_LETTER_INFO = queues.info(
+    "celery_queue_dead_letter_info",
+    "queue",
+    "dead_letter_queue",
+    help="1 for each queue that receives the dead letters of the queue, by arguments, policies and"
+    " bindings; dead_letter_queue is empty where they are dropped; at most 10000 series"
+    " (RabbitMQ only, from the management API).",
+)
 QUEUE_PRIORITY_LENGTH = queues.gauge(
     "celery_queue_priority_length",
     "queue",
@@ -290,6 +298,12 @@ QUEUE_LENGTH_LIMIT = queues.gauge(
 BROKER_DELAYED = queues.gauge(
     "celery_broker_delayed_messages",
     help="Number of messages that wait for their ETA in all queues of RabbitMQ's delayed delivery.",
+)
+BROKER_UNROUTABLE = queues.counter(
+    "celery_broker_unroutable_messages_total",
+    help="Number of messages to the virtual host that the broker has dropped since the exporter"
+    " started, as no queue was bound: tasks, and also events without a receiver (RabbitMQ only,"
+    " from the management API).",
 )
 BROKER_ORPHANED_REPLIES = queues.gauge(
     "celery_broker_orphaned_reply_queues",

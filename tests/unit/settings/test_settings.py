@@ -166,6 +166,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "rabbitmq-management-url": "http://h:15672",
         "worker-timeout": "20",
         "worker-forget-after": "30",
+        "worker-drain-timeout": "40",
         "timeout": "3",
         "timeout-offset": "0.25",
         "min-interval": "0",
@@ -220,7 +221,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --broker-transport-option a=1 --broker-transport-option b=text --broker-ssl-option c=[1]
         --result-backend-transport-option d={{"e":null}} --rabbitmq-management-url http://h:15672
         --queue-include shop-* --queue-exclude tmp-* --queue-limit a=b=5 --queue-limit *=100
-        --queue-priorities
+        --worker-drain-timeout 40 --queue-priorities
         --worker-timeout 20 --worker-forget-after 30 --timeout 3
         --timeout-offset .25 --min-interval 0
         --enable-events --event-queue standby --runtime-buckets 1,2.5 --wait-buckets 3

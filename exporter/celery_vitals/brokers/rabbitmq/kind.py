@@ -30,6 +30,7 @@ from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
 from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
 from celery_vitals.brokers.rabbitmq.management import ManagementApi
 from celery_vitals.brokers.rabbitmq.queues import RabbitMQQueueReader
+from celery_vitals.brokers.rabbitmq.rare_requests import RareRequests
 from celery_vitals.brokers.rabbitmq.writability import RabbitMQWritabilityReader
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
@@ -48,11 +49,12 @@ class RabbitMQQueueReaders:
 
     def __init__(self, options: QueueReaderOptions) -> None:
         self.management = ManagementApi(options.tls, options.management_url, options.io_timeout)
+        self._rare = RareRequests(self.management)
         self._streams = options.streams
 
     def __call__(self, connection: AmqpConnection, registry: QueueRegistry) -> QueueReader:
         """Make the reader of one connection."""
-        return RabbitMQQueueReader(connection, registry, self.management, self._streams)
+        return RabbitMQQueueReader(connection, registry, self.management, self._rare, self._streams)
 
 
 class RabbitMQKind(BrokerKind[AmqpConnection]):

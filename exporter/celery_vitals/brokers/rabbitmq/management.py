@@ -13,10 +13,12 @@ from urllib.parse import quote, unquote, urlsplit
 import urllib3
 from kombu import Connection
 
+from celery_vitals.brokers.rabbitmq.dead_letters import Binding, bindings_in, exchange_types
 from celery_vitals.brokers.rabbitmq.management_answers import (
     NodeInfo,
     QueueInfo,
     completed,
+    dropped_messages,
     node_infos,
     queue_infos,
     requires_statistics,
@@ -30,9 +32,13 @@ _PRESENT = (
     "&disable_stats=true&enable_queue_totals=true"
 )
 """With these parameters classic queues report their numbers of this moment, and no statistics."""
-_STATISTICS = "columns=name,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+_STATISTICS = (
+    "columns=name,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+    ",effective_policy_definition"
+)
 _STATISTICS_FOR = 30.0
-"""Seconds for which the consumers of reply queues are taken from the last statistics."""
+"""Seconds for which consumers of reply queues and policies are taken from the last statistics."""
+_BINDING_COLUMNS = "source,destination,destination_type,routing_key"
 _NODE_COLUMNS = "name,mem_used,mem_limit,mem_alarm,disk_free_alarm"
 _RETRY_AFTER = 300.0
 """Seconds before an API that is not configured, and never responded, is tried again."""
@@ -90,7 +96,7 @@ class ManagementApi:
         Statistics, which are the larger part of the work on both sides, are requested where a
         queue has a number only there.
         """
-        path = f"/api/queues/{quote(connection.virtual_host or '/', safe='')}"
+        path = f"/api/queues/{_vhost(connection)}"
         infos = self._ask(f"{path}?{_PRESENT}", queue_infos, connection, deadline)
         now = time.monotonic()
         expired = now - self._statistics_at > _STATISTICS_FOR
@@ -106,6 +112,25 @@ class ManagementApi:
     def nodes(self, connection: Connection, deadline: Deadline) -> list[NodeInfo]:
         """Return the nodes of the cluster.  Raises ManagementUnavailable."""
         return self._ask(f"/api/nodes?columns={_NODE_COLUMNS}", node_infos, connection, deadline)
+
+    def exchanges(self, connection: Connection, deadline: Deadline) -> dict[str, str]:
+        """Return the types of the exchanges of the virtual host.  Raises ManagementUnavailable."""
+        path = f"/api/exchanges/{_vhost(connection)}?columns=name,type"
+        return self._ask(path, exchange_types, connection, deadline)
+
+    def bindings(self, connection: Connection, deadline: Deadline) -> list[Binding]:
+        """Return the bindings of the virtual host.  Raises ManagementUnavailable."""
+        path = f"/api/bindings/{_vhost(connection)}?columns={_BINDING_COLUMNS}"
+        return self._ask(path, bindings_in, connection, deadline)
+
+    def dropped(self, connection: Connection, deadline: Deadline) -> int | None:
+        """Return how many messages to the virtual host were dropped, as no queue was bound.
+
+        None where the API does not report it.  Raises ManagementUnavailable.
+        """
+        name = connection.virtual_host or "/"  # its own page is for administrators only
+        path = "/api/vhosts?columns=name,message_stats.drop_unroutable"
+        return self._ask(path, lambda rows: dropped_messages(rows, name), connection, deadline)
 
     def _ask(
         self,
@@ -204,6 +229,10 @@ class ManagementApi:
             raise
         answer.release_conn()
         return answer.status, bytes(body)
+
+
+def _vhost(connection: Connection) -> str:
+    return quote(connection.virtual_host or "/", safe="")
 
 
 def _prefix(path: str) -> str:

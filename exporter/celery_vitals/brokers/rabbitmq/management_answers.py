@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from celery_vitals.brokers.rabbitmq.dead_letters import DeadLetterRoute
 from celery_vitals.queue_names import is_internal
 
 
@@ -29,6 +30,16 @@ class QueueInfo:
     """The producer's timestamp (seconds) of the message at the head, which a worker may hold."""
     by_priority: bool
     """Whether a message of a higher priority comes to the head before an older one."""
+    dead_letter_exchange: str | None = None
+    """By an argument, else by a policy; those are only in statistics."""
+    dead_letter_key: str | None = None
+
+    @property
+    def dead_letter_route(self) -> DeadLetterRoute | None:
+        """Where its dead letters are sent; None where they are dropped."""
+        if self.dead_letter_exchange is None:
+            return None
+        return DeadLetterRoute(self.dead_letter_exchange, self.dead_letter_key)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,14 @@ def completed(info: QueueInfo, statistics: QueueInfo) -> QueueInfo:
         unacked=unacked,
         consumers=statistics.consumers,
         head_at=statistics.head_at if at_head else None,
+        dead_letter_exchange=(
+            info.dead_letter_exchange
+            if info.dead_letter_exchange is not None
+            else statistics.dead_letter_exchange
+        ),
+        dead_letter_key=(
+            info.dead_letter_key if info.dead_letter_key is not None else statistics.dead_letter_key
+        ),
     )
 
 
@@ -93,6 +112,18 @@ def node_infos(rows: Any) -> list[NodeInfo]:
     ]
 
 
+def dropped_messages(rows: Any, vhost: str) -> int | None:
+    """Return the messages of a virtual host that no queue received, and no producer got back.
+
+    Raises TypeError or KeyError for another answer.
+    """
+    for row in rows:
+        if row["name"] == vhost and isinstance(row, Mapping):
+            stats = row.get("message_stats")
+            return _number(stats, "drop_unroutable") if isinstance(stats, Mapping) else None
+    return None
+
+
 def _flag(row: Mapping[str, Any], column: str) -> bool | None:
     value = row.get(column)
     return value if isinstance(value, bool) else None
@@ -103,9 +134,15 @@ def _number(row: Mapping[str, Any], column: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def _text(arguments: Mapping[str, Any], policy: Mapping[str, Any], name: str) -> str | None:
+    value = arguments.get(f"x-{name}", policy.get(name))
+    return value if isinstance(value, str) else None
+
+
 def _info(row: Mapping[str, Any]) -> QueueInfo:
     name = str(row["name"])
-    arguments = row.get("arguments")
+    given = row.get("arguments"), row.get("effective_policy_definition")
+    arguments, policy = (one if isinstance(one, Mapping) else {} for one in given)
     return QueueInfo(
         name=name,
         kind=str(row.get("type") or ""),
@@ -115,5 +152,7 @@ def _info(row: Mapping[str, Any]) -> QueueInfo:
         unacked=_number(row, "messages_unacknowledged"),
         consumers=_number(row, "consumers"),
         head_at=_number(row, "head_message_timestamp"),
-        by_priority=isinstance(arguments, Mapping) and "x-max-priority" in arguments,
+        by_priority="x-max-priority" in arguments,
+        dead_letter_exchange=_text(arguments, policy, "dead-letter-exchange"),
+        dead_letter_key=_text(arguments, policy, "dead-letter-routing-key"),
     )

@@ -15,6 +15,7 @@ from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerR
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
 from celery_vitals.brokers.rabbitmq.management_answers import QueueInfo
+from celery_vitals.brokers.rabbitmq.rare_requests import RareRequests
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.queue_names import ends_in_uuid, is_control_reply, is_delayed, is_internal
@@ -39,7 +40,8 @@ _WITHOUT_API = (
     ),
     (
         "queue_discovery",
-        "Queues that no worker consumes and no setting names are not discovered: {}.",
+        "Queues that no worker consumes and no setting names are not discovered, nor which of them"
+        " receive dead letters: {}.",
     ),
 )
 _DELAYED_WITHOUT_API = (
@@ -63,12 +65,14 @@ class RabbitMQQueueReader:
         connection: AmqpConnection,
         registry: QueueRegistry,
         management: ManagementApi,
+        rare: RareRequests,
         streams: frozenset[str],
     ) -> None:
         self._connection = connection.kombu
         self._channel = connection.kombu.channel()
         self._registry = registry
         self._management = management
+        self._rare = rare
         self._streams = streams
         self._delay_queues: list[str] | None = None
         self._refused: dict[str, str] = {}
@@ -89,9 +93,18 @@ class RabbitMQQueueReader:
         blind_spots = [*self._blind_spots(unavailable, queues)] if unavailable else []
         unread = {name: self._unreadable[name] for name in self._unreadable.keys() & stats.keys()}
         blind_spots += _unread({name: why for name, why in unread.items() if name not in queues})
+        routes = {
+            name: route
+            for name, info in infos.items()
+            if name in queues and (route := info.dead_letter_route) is not None
+        }
+        if not unavailable:  # last: the lengths must not wait for it
+            self._rare.update(self._connection, deadline, bool(routes))
         return QueueSnapshot(
             queues,
             delayed=self._delayed(counts),
+            dead_letter_queues=self._rare.dead_letters(routes),
+            dropped=None if unavailable else self._rare.dropped,
             orphaned_replies=None if unavailable else _orphaned(infos),
             blind_spots=tuple(blind_spots),
         )
