@@ -160,8 +160,6 @@ class TaskSeries:
         for table, series in self._created:
             if table is tables.lost and series.labels[2] == "child_killed":
                 continue  # counted as failed, too
-            if table is tables.end_unknown and series.labels[2] != "silent":
-                continue
             if not self._is_shared(series):
                 surplus += tables.signs.get(table.metric.name, 0) * series.value
         return round(surplus)
@@ -278,8 +276,8 @@ class TaskSeriesIndex:
                 del self._series[key]
         in_use = {series.account for series in self._series.values()}
         for labels, account in list(self._accounts.items()):
-            # The counters of aggregated tasks stay, and so does their account.
-            if account not in in_use and not account.inside and OTHER not in labels:
+            # Aggregated counters stay, and with them their part of the account.
+            if account not in in_use and not account.inside and not account.without_sent_event:
                 del self._accounts[labels]
         used = {key[0] for key in self._series}
         for raw, name in list(self._names.items()):

@@ -218,6 +218,8 @@ class TaskTracker:
             execution = self._end(running, event, worker, now, keep=True, started=started)
         elif execution.state == FAILED or rejects:
             return
+        else:  # it leaves by two columns: as rejected, and as failed
+            execution.series.account.without_sent_event += 1
         series = self._series(execution, worker)
         if execution.state == REJECTED:
             series.account.without_sent_event += 1  # it leaves twice, so it enters twice
