@@ -221,8 +221,6 @@ class TaskTracker:
         else:  # it leaves by two columns: as rejected, and as failed
             execution.series.account.without_sent_event += 1
         series = self._series(execution, worker)
-        if execution.state == REJECTED:
-            series.account.without_sent_event += 1  # it leaves twice, so it enters twice
         if rejects:
             execution.state = REJECTED
             series.rejected.value += 1
