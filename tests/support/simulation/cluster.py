@@ -47,7 +47,7 @@ class Cluster:
             visibility_timeout=visibility_timeout,
             redelivers=visibility_timeout is None,
         )
-        self.scene.processor._late = self._late
+        self.scene.processor._task_settings.late = self._late  # type: ignore[method-assign]
         self.truth = Truth()
         self.broker = Broker(self.loop, self.rng, visibility_timeout)
         self.network = Network(
