@@ -79,6 +79,10 @@ class Executions:
             or self._first.get(uuid) is not execution
         )
 
+    def is_tracked(self, uuid: str) -> bool:
+        """Return whether an execution of this uuid is tracked."""
+        return uuid in self._first
+
     def remembered(self, uuid: str) -> Execution | None:
         """Return the last execution of this uuid that ended within the last half hour or hour."""
         return self._recent.get(uuid) or self._older.get(uuid)
@@ -134,6 +138,28 @@ class Executions:
                     unreceived = execution
             execution = execution.following
         return unreceived
+
+    def held(self, uuid: str) -> Execution | None:
+        """Return the first that any worker has received and not started."""
+        return next((one for one in self.of(uuid) if one.state == HELD), None)
+
+    def received_late(
+        self, uuid: str, worker: Any, at: float, name: Any, attempt: int
+    ) -> Execution | None:
+        """Return the execution whose task-received event, of that time, comes after later ones."""
+        for one in self.of(uuid):
+            known = one.name is name and one.attempt == attempt
+            later = one.started_at > at or (one.ended and not one.started_at)
+            if one.worker is worker and later and (known or one.attempt == UNKNOWN_ATTEMPT):
+                return one
+        return None
+
+    def started_late(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the execution that has ended here, and whose task-started event arrives now."""
+        for one in self.of(uuid):
+            if one.ended and one.worker is worker and not one.started_at:
+                return one
+        return None
 
     def running(self, uuid: str, worker: Any, started_at: float | None = None) -> Execution | None:
         """Return the execution that runs on this worker.
@@ -229,7 +255,8 @@ class Executions:
             if first is None:
                 return
             first.following = execution.following
-        self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
+        if any(one.delivers_again(execution) for one in self.of(execution.uuid)):
+            self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
 
     def keep_ended(self, execution: Execution, now: float) -> None:
         """Track an execution that has ended for a few seconds more."""

@@ -21,6 +21,7 @@ from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.rejections import Rejections
+from celery_vitals.events.repetitions import Repetitions
 from celery_vitals.events.saved import Chunk
 from celery_vitals.events.snapshot import Head, ProcessorCopy
 from celery_vitals.events.task_series import TaskSeriesIndex
@@ -70,6 +71,7 @@ class EventProcessor:
         task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._registry = registry
         self._tasks = tasks
         self._index = index
         self._limiter = limiter
@@ -86,6 +88,7 @@ class EventProcessor:
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
+        self._repetitions = Repetitions()
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -97,7 +100,10 @@ class EventProcessor:
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages that arrived at that time (Unix seconds)."""
         with self._lock:
+            self._repetitions.expire(arrived)
             for body in bodies:
+                if self._repetitions.add(body):
+                    continue
                 try:
                     events = decode(body)
                 except BROKEN:
@@ -128,7 +134,8 @@ class EventProcessor:
     ) -> None:
         """Compare waiting tasks with the messages that the broker had at this time."""
         with self._lock:
-            self._tasks.compare_with_broker(queues, missing, at)
+            silence = self._registry.silence_of((*queues, *missing))
+            self._tasks.compare_with_broker(queues, missing, at, silence)
 
     def idle(self) -> None:
         """Do what depends on time alone; called about once a second."""

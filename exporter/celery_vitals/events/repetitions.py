@@ -1,0 +1,33 @@
+"""Recognizes messages that the broker delivers twice, as after a connection was lost."""
+
+from __future__ import annotations
+
+_KEEP = 60.0
+"""Seconds for which a message is recognized, at least."""
+_MAX_KEPT = 20_000
+
+
+class Repetitions:
+    """The messages of the last minutes, by the hash of their body.
+
+    No two have the same one: each event contains its time and the clock of its sender.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[int] = set()
+        self._old: set[int] = set()
+        self._since = 0.0
+
+    def add(self, body: bytes) -> bool:
+        """Add a message; return whether it has arrived before."""
+        digest = hash(body)
+        if digest in self._new or digest in self._old:
+            return True
+        self._new.add(digest)
+        return False
+
+    def expire(self, now: float) -> None:
+        """Drop the older half when it is due, or when there are too many."""
+        if len(self._new) > _MAX_KEPT or not 0 <= now - self._since <= _KEEP:
+            recent = 0 <= now - self._since <= 2 * _KEEP
+            self._new, self._old, self._since = set(), self._new if recent else set(), now
