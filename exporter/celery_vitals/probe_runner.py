@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import Reason, reason_of
+from celery_vitals.errors import Reason
+from celery_vitals.reasons import reason_of
 from celery_vitals.secrets import redact_urls
 
 log = logging.getLogger(__name__)

@@ -74,7 +74,7 @@ def test_a_chord_is_polled_until_its_tasks_have_ended(
         assert tasks_of(exporter).value("celery_chord_unlock_max_retries") is None
         header = [publisher.app.signature("project.sleep", (6,))]
         body = publisher.app.signature("project.bill", (), immutable=True)
-        chord(header, app=publisher.app).apply_async(args=(), body=body, interval=0.5)
+        chord(header, body, app=publisher.app).apply_async(interval=0.5)
         seen: list[float] = []
 
         def ended() -> bool:

@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from celery_vitals.errors import ConfigError
 from celery_vitals.exporter import Collector
 from celery_vitals.settings import Settings
-from celery_vitals.web import serve
+from celery_vitals.web.server import serve
 from tests.support.web_fakes import FakeCollector
 
 

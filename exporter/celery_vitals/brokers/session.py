@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar
 from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import BlockedError, Reason, reason_of
+from celery_vitals.errors import BlockedError, Reason
+from celery_vitals.reasons import reason_of
 
 _STALE = frozenset(
     {Reason.CLOSED, Reason.TIMEOUT, Reason.REFUSED, Reason.PROTOCOL, Reason.UNREACHABLE}

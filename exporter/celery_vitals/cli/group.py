@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
-from celery_vitals.cli.demo import demo
-from celery_vitals.cli.export import export
-from celery_vitals.cli.healthy import healthy
-from celery_vitals.cli.one_line import PROGRAM, OneLineGroup
-from celery_vitals.cli.serve import serve, version_option
+from celery_vitals.cli.one_line import PROGRAM, OneLineGroup, version_option
 
 
-@click.group(cls=OneLineGroup, invoke_without_command=True)
+@click.group(
+    cls=OneLineGroup,
+    invoke_without_command=True,
+    modules=("demo", "export", "healthy", "serve"),
+    package=__package__,
+)
 @version_option
 @click.pass_context
 def vitals(ctx: click.Context, /, **_: Any) -> None:
@@ -21,10 +22,6 @@ def vitals(ctx: click.Context, /, **_: Any) -> None:
     # `_`: options that an app adds to every command of `celery`; Celery before 5.7 passes them on.
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-for command in (serve, healthy, export, demo):
-    vitals.add_command(command)
 
 
 def main() -> None:

@@ -1,20 +1,26 @@
-"""Commands whose errors are one line without secrets, with exit code 2."""
+"""Commands whose errors are one line without secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from importlib import import_module
+from typing import IO, Any, cast
 
 import click
 
-from celery_vitals.errors import ConfigError
+from celery_vitals._version import __version__
+from celery_vitals.errors import VitalsError
 from celery_vitals.secrets import Redactor
 from celery_vitals.settings.click_options import ClickOption, usage_message
 
 PROGRAM = "celery-vitals"
 SECRETS = f"{__name__}.secrets"
 """The key of `Context.meta` under which a command registers the secrets to redact."""
+
+version_option = click.version_option(
+    __version__, prog_name=PROGRAM, message="%(prog)s %(version)s"
+)
 
 
 class OneLineError(click.ClickException):
@@ -33,17 +39,21 @@ class OneLineError(click.ClickException):
 
 
 @contextmanager
-def _one_line(ctx: click.Context | None = None) -> Iterator[None]:
+def _one_line(
+    kind: type[OneLineError] = OneLineError, ctx: click.Context | None = None
+) -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise OneLineError(usage_message(error), ctx or error.ctx) from None
-    except ConfigError as error:
-        raise OneLineError(str(error), ctx) from None
+        raise kind(usage_message(error), ctx or error.ctx) from None
+    except VitalsError as error:
+        raise kind(str(error), ctx) from None
 
 
 class OneLineCommand(click.Command):
     """A command with one-line errors, whose help shows the options by group."""
+
+    error: type[OneLineError] = OneLineError
 
     def make_context(
         self,
@@ -53,7 +63,7 @@ class OneLineCommand(click.Command):
         **extra: Any,
     ) -> click.Context:
         """Parse the arguments."""
-        with _one_line():
+        with _one_line(self.error):
             return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -67,7 +77,7 @@ class OneLineCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run."""
-        with _one_line(ctx):
+        with _one_line(self.error, ctx):
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,9 +94,26 @@ class OneLineCommand(click.Command):
 
 
 class OneLineGroup(click.Group):
-    """A group of commands with one-line errors."""
+    """A group of commands with one-line errors, each in a module of its name.
 
-    command_class = OneLineCommand
+    A module is imported when its command is used: they depend on different libraries.
+    """
+
+    def __init__(self, *args: Any, modules: Sequence[str], package: str, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self._modules = tuple(modules)
+        self._package = package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return sorted(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._modules:
+            return None
+        module = import_module(f"{self._package}.{cmd_name}")
+        return cast("click.Command", getattr(module, cmd_name))
 
     def make_context(
         self,
@@ -101,5 +128,5 @@ class OneLineGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run."""
-        with _one_line(ctx):
+        with _one_line(ctx=ctx):
             return super().invoke(ctx)

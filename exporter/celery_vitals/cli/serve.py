@@ -7,23 +7,20 @@ from typing import Any
 
 import click
 from celery import Celery
-from celery.bin.base import CLIContext
 
 from celery_vitals import logging as logs
-from celery_vitals._version import __version__
-from celery_vitals.cli.one_line import PROGRAM, SECRETS, OneLineCommand
+from celery_vitals.cli.one_line import SECRETS, OneLineCommand, version_option
+from celery_vitals.cli.selected_app import selected_app
 from celery_vitals.settings import Settings
-from celery_vitals.settings.app_configuration import has_broker
-from celery_vitals.settings.celery_app import load_app, load_configuration, secrets_of
+from celery_vitals.settings.celery_app import secrets_of
 from celery_vitals.settings.click_options import (
     CONFIG_CHECK,
     ClickOption,
     all_options,
     misspelled_variables,
-    option_source,
     settings_of,
 )
-from celery_vitals.settings.options import ENVIRONMENT_PREFIX, options_of
+from celery_vitals.settings.options import ENVIRONMENT_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +28,6 @@ _EPILOG = (
     "Every option is also an environment variable (--web.listen-address is"
     f" {ENVIRONMENT_PREFIX}WEB_LISTEN_ADDRESS) and a key of the configuration file"
     " (web.listen-address). Precedence: flag, environment variable, configuration file, Celery app."
-)
-
-version_option = click.version_option(
-    __version__, prog_name=PROGRAM, message="%(prog)s %(version)s"
 )
 
 
@@ -50,7 +43,7 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
     settings = settings_of(ctx)
     ctx.meta[SECRETS] = list(settings.secrets())
     logs.set_up(settings)
-    app = _celery_app(ctx, settings)
+    app = selected_app(ctx, settings)
     if app is not None:
         ctx.meta[SECRETS].extend(secrets_of(app))
         # Again: the import of an app may change the configuration of the log.
@@ -62,26 +55,11 @@ def serve(ctx: click.Context, /, **_: Any) -> None:
         click.echo("configuration is valid")
         return
     from celery_vitals.exporter import Collector
-    from celery_vitals.web import serve as serve_web
+    from celery_vitals.web.server import serve as serve_web
 
     collector = Collector(settings, app)
     # Start after listening: an exporter that cannot listen never connects to the broker.
     ctx.exit(serve_web(collector, settings, lambda _: collector.start()))
-
-
-def _celery_app(ctx: click.Context, settings: Settings) -> Celery | None:
-    """Return the app of `--app`, else the app of the `celery` command."""
-    outer = ctx.find_object(CLIContext)
-    selected = outer is not None and ctx.find_root().params.get("app") is not None
-    source = option_source(ctx, options_of(Settings)["app"])
-    if settings.app and (source == "--app" or not selected):
-        return load_app(settings.app)
-    if outer is None:
-        return None
-    load_configuration(outer.app)
-    # Without -A, celery creates an app, which counts only if the environment or a celeryconfig
-    # configures its broker.
-    return outer.app if selected or has_broker(outer.app.conf) else None
 
 
 def _check(settings: Settings, app: Celery | None) -> None:

@@ -19,9 +19,9 @@ from celery_vitals.brokers.writability import (
 )
 from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import reason_of
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
+from celery_vitals.reasons import reason_of
 
 log = logging.getLogger(__name__)
 

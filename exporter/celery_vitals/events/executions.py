@@ -181,6 +181,19 @@ class Executions:
             execution = execution.following
         return found
 
+    def last_attempt(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the execution that runs on this worker; of several attempts, the last: the others
+        end with a retry, whose event may arrive later."""
+        first = found = self.running(uuid, worker)
+        while found is not None and found.following is not None:
+            one = found.following
+            if first is None or one.state != RUNNING or one.worker is not worker:
+                break
+            if one.name is not first.name or one.attempt <= found.attempt:
+                break
+            found = one
+        return found
+
     def orphaned(self, uuid: str, worker: str) -> Execution | None:
         """Return the undecided or lost execution of a worker that was forgotten meanwhile."""
         for one in self.of(uuid):

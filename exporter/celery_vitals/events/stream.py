@@ -14,8 +14,9 @@ from celery_vitals.brokers.client import BrokerClient
 from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.serialization import encode
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.events import canary
+from celery_vitals.reasons import reason_of
 
 log = logging.getLogger(__name__)
 

@@ -270,6 +270,8 @@ class TaskTracker:
             counts[HELD] += 1
             execution.state = HELD
         name.receiver = worker.name
+        if event.retries and event.retries > name.highest_retried + 1:
+            name.highest_retried = event.retries - 1
         self._series(execution, worker).received.value += 1
 
     def _started(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
@@ -327,7 +329,7 @@ class TaskTracker:
         started = exception != "NotRegistered"
         if not (started or self._is_new_discard(event, worker, now)):
             return
-        running = self._executions.running(event.uuid, worker)
+        running = self._executions.last_attempt(event.uuid, worker)
         # Where a failure is not acknowledged, it is rejected first, then it fails.
         execution = None
         if running is None and started:
@@ -374,7 +376,6 @@ class TaskTracker:
         execution = self._end(running, event, worker, now)
         series, name = self._series(execution, worker), execution.name
         series.retried.value += 1
-        name.highest_retried = max(name.highest_retried, execution.attempt)
         if name.label == CHORD_UNLOCK:
             self.chord_unlocks.retried(event.uuid, execution.attempt + 1, now)
 

@@ -10,10 +10,6 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, urlsplit
 
-from celery.app.backends import BACKEND_ALIASES
-from celery.utils.imports import load_extension_class_names
-from kombu.transport import TRANSPORT_ALIASES
-
 from celery_vitals.secrets import Secret
 from celery_vitals.settings.parsers import text
 
@@ -23,7 +19,6 @@ _REDIS = {"redis", "rediss", "sentinel"}
 _AMQP = {"amqp", "amqps", "pyamqp", "librabbitmq", "rpc"}
 # Transports with their own URL syntax; kombu parses all other URLs by the rules of http.
 OWN_SYNTAX = {"azureservicebus", "azurestoragequeues", "gcpubsub", "mongodb", "sqla", "sqlalchemy"}
-_ORDINARY = {name.lower() for name in TRANSPORT_ALIASES} - OWN_SYNTAX | _AMQP | _REDIS
 _NO_SCHEME = "must begin with a scheme, as in redis://HOST:6379/0"
 _SUGGESTIONS = {
     "rabbitmq": "amqp",
@@ -46,24 +41,18 @@ _CERTIFICATE_REQUIREMENTS = {
 
 def broker_url(value: object) -> Secret:
     """Parse a broker URL, or several separated by `;`, of a transport of kombu."""
-    url = _text(value)
+    url, known = _text(value), _transports()
     first, *others = url.split(";")
-    _check(first, TRANSPORT_ALIASES)
+    _check(first, known)
     for other in others:
         # kombu accepts a plain HOST:PORT after the first URL.
-        _check(
-            other if "://" in other else f"{first.partition('://')[0]}://{other}", TRANSPORT_ALIASES
-        )
+        _check(other if "://" in other else f"{first.partition('://')[0]}://{other}", known)
     return Secret(url)
 
 
 def backend_url(value: object) -> Secret:
     """Parse the URL, or the bare name, of a result backend of Celery."""
-    url = _text(value)
-    known = {
-        *BACKEND_ALIASES,
-        *(name for name, _ in load_extension_class_names("celery.result_backends")),
-    }
+    url, known = _text(value), _backends()
     if url in known:
         return Secret(url)
     # Only the Redis Sentinel backend accepts alternates; elsewhere ";" may be part of the URL.
@@ -85,6 +74,25 @@ def management_url(value: object) -> Secret:
     if not urlsplit(url).hostname:
         raise ValueError("must include a host")
     return Secret(url)
+
+
+# Only a URL needs the libraries: commands without one start in a third of the time.
+
+
+def _transports() -> Collection[str]:
+    from kombu.transport import TRANSPORT_ALIASES
+
+    return frozenset(TRANSPORT_ALIASES)
+
+
+def _backends() -> Collection[str]:
+    from celery.app.backends import BACKEND_ALIASES
+    from celery.utils.imports import load_extension_class_names
+
+    return {
+        *BACKEND_ALIASES,
+        *(name for name, _ in load_extension_class_names("celery.result_backends")),
+    }
 
 
 def _text(value: object) -> str:
@@ -112,10 +120,15 @@ def _check(url: str, known: Collection[str]) -> None:
     name = name if name in known else name.lower()
     if name not in known or (inner and name in _AMQP | _REDIS and inner != "socket"):
         raise ValueError(_unknown(scheme, known))
-    if name in _ORDINARY and not inner:
+    if _is_ordinary(name) and not inner:
         _check_host(url)
     if name in _REDIS and not inner:
         _check_redis(url)
+
+
+def _is_ordinary(name: str) -> bool:
+    transports = {known.lower() for known in _transports()}
+    return name in transports - OWN_SYNTAX | _AMQP | _REDIS
 
 
 def _unknown(scheme: str, known: Collection[str]) -> str:

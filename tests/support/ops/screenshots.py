@@ -34,7 +34,7 @@ SPAN = 120
 """Time range of a screenshot, in seconds."""
 SPEED = 20
 """Divisor of the alerts' `for`, so that they fire within the time range."""
-MAX_BYTES = 200_000
+MAX_BYTES = 250_000
 """Maximum size of a screenshot."""
 
 

@@ -13,7 +13,8 @@ import pytest
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.errors import ProbeError, Reason
+from celery_vitals.reasons import reason_of
 from tests.support.sockets import BODY, RecordingListener, pair
 
 

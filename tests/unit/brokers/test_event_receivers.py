@@ -24,9 +24,10 @@ from celery_vitals.brokers.redis.connection import RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.brokers.serialization import MAX_MESSAGE, RejectedMessage
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.events.canary import Canary
 from celery_vitals.events.stream import Stream
+from celery_vitals.reasons import reason_of
 from tests.support.event_streams import Recorder, cluster_of
 from tests.support.servers import wait_for
 from tests.support.sockets import BODY, RecordingListener, pair

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from celery_vitals.brokers.rabbitmq import frames
 from celery_vitals.brokers.serialization import MAX_MESSAGE
 from celery_vitals.brokers.socket_reader import SocketReader
-from celery_vitals.errors import Reason, reason_of
+from celery_vitals.errors import Reason
+from celery_vitals.reasons import reason_of
 from tests.support.sockets import BODY, pair
 
 

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from celery_vitals import cli
 from celery_vitals._version import __version__
+from celery_vitals.cli import selected_app
 from celery_vitals.cli import serve as serve_command
 from celery_vitals.errors import ConfigError
 from celery_vitals.settings import Settings
@@ -82,7 +83,7 @@ def started(monkeypatch: pytest.MonkeyPatch, serve_web: Any) -> Result:
     monkeypatch.setattr(collector, "Collector", lambda *args: Started(args), raising=False)
     monkeypatch.setattr(web, "serve", serve_web, raising=False)
     monkeypatch.setitem(sys.modules, "celery_vitals.exporter", collector)
-    monkeypatch.setitem(sys.modules, "celery_vitals.web", web)
+    monkeypatch.setitem(sys.modules, "celery_vitals.web.server", web)
     return invoke("serve", "--broker-url", "redis://:s3cret@h", "--timeout=3")
 
 
@@ -253,7 +254,7 @@ def test_app_of_the_flag_precedes_the_app_of_celery(monkeypatch: pytest.MonkeyPa
         Celery("outer", broker=BROKER, set_as_current=False),
         Celery("other", set_as_current=False),
     )
-    monkeypatch.setattr(serve_command, "load_app", lambda _: other)
+    monkeypatch.setattr(selected_app, "load_app", lambda _: other)
     monkeypatch.setattr("celery_vitals.logging.set_up", lambda *_: None)
     got: list[Celery | None] = []
 

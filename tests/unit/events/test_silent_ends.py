@@ -173,6 +173,22 @@ def test_no_limit_is_known_from_an_execution_that_was_retried_beyond_it(scene: S
     assert scene.total("task_retries_exhausted_total") == 0
 
 
+def test_the_failure_of_a_retry_may_arrive_before_the_retry(scene: Scene) -> None:
+    """Another child process runs it, before the worker reports the attempt before."""
+    know(scene, 2)
+    for _ in range(2):
+        fail_after(scene, 1)
+    for uuid in ("x", "y"):
+        for attempt in (1, 2):
+            scene.sent(uuid, retries=attempt)
+            scene.received(uuid, retries=attempt)
+            scene.started(uuid)
+        scene.failed(uuid)
+        scene.send("task-retried", uuid)
+    assert scene.total("task_retries_exhausted_total") == 2
+    assert scene.total("task_retried_total") >= 2
+
+
 def test_the_exception_of_celery_needs_no_limit(scene: Scene) -> None:
     fail_after(scene, 3, "MaxRetriesExceededError('no more')")
     assert scene.total("task_retries_exhausted_total", task="add") == 1

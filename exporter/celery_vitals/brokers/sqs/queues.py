@@ -9,8 +9,9 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.brokers.connection import BrokerConnection
 from celery_vitals.brokers.queue_stats import QueueSnapshot, QueueStats, WorkerReports
 from celery_vitals.deadline import Deadline
-from celery_vitals.errors import ProbeError, Reason, reason_of
+from celery_vitals.errors import ProbeError, Reason
 from celery_vitals.queue_registry import QueueRegistry
+from celery_vitals.reasons import reason_of
 from celery_vitals.third_party import kombu_sqs
 
 _READY, _UNACKED, _DELAYED = (
