@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -28,12 +29,16 @@ from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
 from celery_vitals.events.cases import LIMITING_SUBJECTS, NO_CASES, CaseList
+from celery_vitals.health.document import Document, health_document
+from celery_vitals.health.limits import HealthLimits
+from celery_vitals.health.monitor import HealthMonitor
+from celery_vitals.health.verdict import Verdict
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder
-from celery_vitals.probe_runner import Outcome, ProbeRunner
+from celery_vitals.probe_runner import Outcome, ProbeRunner, Run
 from celery_vitals.queue_registry import QueueRegistry, queue_filter
 from celery_vitals.result_backends.checks import certificate_blind_spots, check_backend
 from celery_vitals.settings import Settings
@@ -53,6 +58,16 @@ _NOT_COLLECTED = BlindSpot(
 )
 
 
+@dataclass(frozen=True)
+class _Observed:
+    """A verdict, and the results that it was made of."""
+
+    finished: tuple[float | None, ...]
+    """Unix time of each result."""
+    status: ClusterStatus
+    verdict: Verdict
+
+
 class Collector(PrometheusCollector):
     """A collector of prometheus_client that observes one Celery cluster each time it is collected.
 
@@ -69,6 +84,9 @@ class Collector(PrometheusCollector):
         # Half of the timeout leaves time for a new connection when the old one turns out dead.
         io_timeout = settings.timeout / 2
         self._settings = settings
+        self.health_limits = HealthLimits.of(settings, app)
+        self._health = HealthMonitor(self.health_limits)
+        self._observed: _Observed | None = None
         self._min_interval = (
             _MIN_INTERVAL if settings.min_interval is None else settings.min_interval
         )
@@ -156,12 +174,30 @@ class Collector(PrometheusCollector):
         self.start()
         if WorkersCollector.name not in names:
             self._workers.first_round.set()  # no probe of workers will set it
-        runs = {
-            name: runner.start_or_join(deadline, self._min_interval if max_age is None else max_age)
+        runs = self._start_runs(deadline, names, self._min_interval if max_age is None else max_age)
+        return {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
+
+    def _start_runs(
+        self, deadline: Deadline, names: Collection[str], max_age: float
+    ) -> dict[str, Run[Any]]:
+        return {
+            name: runner.start_or_join(deadline, max_age)
             for name, runner in self._runners.items()
             if name in names
         }
-        return {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
+
+    def start_refresh(self, max_age: float) -> None:
+        """Start the probes whose results are older than `max_age` seconds, without waiting."""
+        self.start()
+        self._start_runs(Deadline.after(self._settings.timeout), self.names, max_age)
+
+    def results_age(self) -> float | None:
+        """Return the seconds since the oldest result; None while a collector has none."""
+        outcomes = list(self._last_outcomes().values())
+        finished = [outcome.finished_at for outcome in outcomes if outcome is not None]
+        if len(finished) < len(outcomes):
+            return None
+        return time.time() - min(finished, default=time.time())
 
     def refresh(self, max_age: float) -> None:
         """Probe within `--timeout` what `status` would return older than `max_age` seconds."""
@@ -169,6 +205,7 @@ class Collector(PrometheusCollector):
 
     def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""
+        tasks = self._tasks()
         return cluster_status(
             self._broker.target,
             self._workers,
@@ -178,12 +215,38 @@ class Collector(PrometheusCollector):
             self._broker_state(),
             self._queues.evidence(),
             self.cases(),
+            tasks.status() if tasks is not None else None,
         )
+
+    def verdict(self) -> Verdict:
+        """Return the verdict on the results of the last probes.  Never uses the network."""
+        return self._observe().verdict
+
+    def health(self) -> Document:
+        """Return the document of the verdict.  Never uses the network."""
+        observed = self._observe()
+        return health_document(observed.verdict, observed.status, self.health_limits)
+
+    def _observe(self) -> _Observed:
+        """Return the verdict; for `_MIN_INTERVAL`, the same one for the same results."""
+        now, last = time.time(), self._observed
+        finished = tuple(
+            one.finished_at if one is not None else None for one in self._last_outcomes().values()
+        )
+        if last is None or last.finished != finished or not _recent(last.verdict, now):
+            status = self.status()
+            last = _Observed(finished, status, self._health.verdict(status, now))
+            self._observed = last
+        return last
+
+    def _tasks(self) -> TasksCollector | None:
+        tasks = self._collectors.get(TasksCollector.name)
+        return tasks if isinstance(tasks, TasksCollector) else None
 
     def cases(self) -> CaseList:
         """Return the last executions that were lost, ran twice, or do not end."""
-        tasks = self._collectors.get(TasksCollector.name)
-        listed = tasks.case_list() if isinstance(tasks, TasksCollector) else NO_CASES
+        tasks = self._tasks()
+        listed = tasks.case_list() if tasks is not None else NO_CASES
         spots = [one for one in self._blind_spots() if one.subject in LIMITING_SUBJECTS]
         if TasksCollector.name not in self._settings.collectors:
             spots.insert(0, _NOT_COLLECTED)
@@ -242,3 +305,7 @@ class Collector(PrometheusCollector):
                 yield from collector.blind_spots(outcome.value)
             elif name not in self._runners:
                 yield from collector.blind_spots(None)
+
+
+def _recent(verdict: Verdict, now: float) -> bool:
+    return 0 <= now - verdict.at < _MIN_INTERVAL

@@ -105,16 +105,20 @@ class TaskTracker:
         """Returns how often a task is retried: infinite without a limit; None if unknown."""
         self._unregistered = UnregisteredTasks()
         self._sent_event_seen = False
-        self.handlers: dict[str, Handler] = {
+        self._handlers: dict[str, Handler] = {
             "task-sent": self._sent,
             "task-received": self._received,
             "task-started": self._started,
             "task-succeeded": self._succeeded,
-            "task-failed": partial(self._handle_or_defer, self._failed),
+            "task-failed": self._failed,
             "task-retried": self._retried,
-            "task-revoked": partial(self._handle_or_defer, self._revoked),
+            "task-revoked": self._revoked,
             "task-rejected": self._rejected,
             "task-cancelled": self._cancelled,
+        }
+        ends = ("task-failed", "task-revoked")
+        self.handlers = self._handlers | {
+            kind: partial(self._handle_or_defer, self._handlers[kind]) for kind in ends
         }
 
     def __len__(self) -> int:
@@ -191,7 +195,7 @@ class TaskTracker:
         self._index.restore_accounts(state.index)
         recent, older = map(restorer.executions, state.remembered)
         self._executions.restore(state.executions, recent, older)
-        self.deferred.restore(state.deferred, self.handlers, restorer.worker)
+        self.deferred.restore(state.deferred, restorer.worker)
         self._sent_event_seen = state.sent_event_seen
         untracked = list(restorer.executions(state.untracked))
 
@@ -254,7 +258,7 @@ class TaskTracker:
             late = execution is not None
         if execution is None:
             if self._is_deferred(event, worker, name):
-                self.deferred.start(event.uuid, (self._received, event, worker, at), now)
+                self.deferred.start(event.uuid, (event, worker, at), now)
                 return
             execution = self._new_message(event, worker, name, now)
         elif execution.attempt == UNKNOWN_ATTEMPT:
@@ -367,7 +371,7 @@ class TaskTracker:
             and not self._executions.is_tracked(event.uuid)
             and len(self) + 1 < self._executions.max_tasks
         ):
-            self.deferred.start(event.uuid, (handler, event, worker, at), now)
+            self.deferred.start(event.uuid, (event, worker, at), now)
         else:
             handler(event, worker, at, now)
 
@@ -554,13 +558,13 @@ class TaskTracker:
 
     def _count_deferred(self, uuid: str, now: float, timed_out: bool = False) -> None:
         """Count the deferred events of a task, now that its queue is known or timed out."""
-        for handler, event, worker, at in self.deferred.pop(uuid, ()):
+        for event, worker, at in self.deferred.pop(uuid, ()):
             if timed_out and event.type == "task-received":
                 name = self._index.name(event.name)
                 if self._executions.unreceived(uuid, name, event.retries or 0) is None:
                     self._new_message(event, worker, name, now)
-            if not self.deferred.append(handler, event, worker, at):
-                handler(event, worker, at, now)
+            if not self.deferred.append(event, worker, at):
+                self._handlers[event.type](event, worker, at, now)
 
 
 def _is_in_queue(execution: Execution) -> bool:

@@ -223,6 +223,10 @@ class ValueTable(_Table[ValueSeries]):
 
     kinds = (Kind.COUNTER, Kind.GAUGE)
 
+    def values(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Yield the labels and the value of each series; the caller holds `update_lock`."""
+        return ((series.labels, series.value) for series in self._series.values())
+
     def _make(self, labels: tuple[str, ...]) -> ValueSeries:
         return ValueSeries(labels, series_prefix(self.metric.name, self._by_name(labels)))
 

@@ -30,6 +30,7 @@ CLUSTER = "Cluster"
 TIMING = "Timing"
 EVENTS = "Task events"
 LIMITS = "Limits"
+HEALTH = "Health"
 COLLECTORS = "Collectors"
 WEB = "Web"
 LOGGING = "Logging"
@@ -44,6 +45,8 @@ COLLECTOR_NAMES = (
 )
 LOST_PATH = "/lost"
 """Path of the lost and repeated executions."""
+HEALTH_PATH = "/health"
+"""Path of the verdict, and prefix of the paths of the probes."""
 _DAY = 86400.0
 
 
@@ -248,6 +251,48 @@ class Settings:
         "Time without an event after which the series of a task are removed, in seconds.",
         group=LIMITS, parse=parse.seconds(60, 365 * _DAY), metavar="SECONDS", default=_DAY,
     )
+    health_min_workers: int = option(
+        "--health.min-workers", "Number of workers below which the cluster is unhealthy.",
+        group=HEALTH, parse=parse.integer(0, 1_000_000), metavar="NUMBER", default=1,
+    )
+    health_queue_min_workers: Mapping[str, int] = option(
+        "--health.queue-min-workers",
+        "Number of workers of a queue below which the cluster is unhealthy; repeatable.",
+        group=HEALTH, parse=parse.queue_limit, metavar="NAME=NUMBER", value_type=ValueType.MAPPING,
+    )
+    health_queue_ages: Mapping[str, float] = option(
+        "--health.queue-age",
+        "Age of a queue's oldest message above which the cluster is degraded, in seconds, by"
+        " default 3600; NAME * applies to all other queues; repeatable.",
+        group=HEALTH, parse=parse.named_seconds, metavar="NAME=SECONDS",
+        value_type=ValueType.MAPPING,
+    )
+    health_ignored_queues: tuple[str, ...] = option(
+        "--health.ignore-queue",
+        "Queues whose state does not count, by a pattern (* and ?); repeatable.",
+        group=HEALTH, parse=parse.queue_name, metavar="PATTERN", default=(),
+        value_type=ValueType.LIST,
+    )
+    health_task_ages: Mapping[str, float] = option(
+        "--health.task-age",
+        "Duration of a running execution above which the cluster is degraded, in seconds, by"
+        " default 7200; NAME * applies to all other tasks; repeatable.",
+        group=HEALTH, parse=parse.named_seconds, metavar="NAME=SECONDS",
+        value_type=ValueType.MAPPING,
+    )
+    health_task_intervals: Mapping[str, float] = option(
+        "--health.task-interval",
+        "Interval in which a task must succeed, in seconds; with --app, those of beat_schedule"
+        " apply as well; repeatable.",
+        group=HEALTH, parse=parse.named_seconds, metavar="NAME=SECONDS",
+        value_type=ValueType.MAPPING,
+    )
+    health_severities: Mapping[str, str] = option(
+        "--health.severity",
+        "Weight of the findings of a code: info, degraded or unhealthy; repeatable.",
+        group=HEALTH, parse=parse.severity, metavar="CODE=SEVERITY",
+        value_type=ValueType.MAPPING,
+    )
     collectors: frozenset[str] = option(
         "--collector", "Enable the collector {}.",
         group=COLLECTORS, parse=parse.boolean,
@@ -309,6 +354,12 @@ class Settings:
             raise ConfigError(
                 f"--web.telemetry-path: {LOST_PATH} is the path of lost executions"
                 " (choose another one, or set --no-web.lost)"
+            )
+
+        if f"{self.web_telemetry_path}/".startswith(f"{HEALTH_PATH}/"):
+            raise ConfigError(
+                f"--web.telemetry-path: must not be {HEALTH_PATH} or below it, which is the path"
+                " of the verdict"
             )
 
     def runtime_buckets_of(self, task: str) -> tuple[float, ...]:

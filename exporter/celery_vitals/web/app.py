@@ -35,7 +35,7 @@ class App:
         self._endpoints = Endpoints(collector, settings)
         self.clients = self._endpoints.clients
         routes = self._endpoints.routes(
-            self._root, self._healthy, self._ready, self._lost, self._metrics
+            self._root, self._healthy, self._ready, self._lost, self._health, self._metrics
         )
         self.asgi = Starlette(
             routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
@@ -68,6 +68,11 @@ class App:
 
     async def _lost(self, request: Request) -> Response:
         return self._endpoints.lost(request)
+
+    async def _health(self, request: Request) -> Response:
+        if self._endpoints.health.refresh():
+            await self._scrapes.refresh(self._endpoints.health.max_age)
+        return self._endpoints.health.verdict(request.query_params)
 
     async def _healthy(self, _: Request) -> Response:
         # No thread, lock or broker: this must respond when everything else hangs.

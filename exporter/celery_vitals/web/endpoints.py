@@ -13,9 +13,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import LOST_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
+from celery_vitals.web.health import Health
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
@@ -42,12 +43,19 @@ class Endpoints:
         self._intervals = ScrapeIntervals()
         self._paths: tuple[str, ...] = ()
         self.page_max_age = self._page.max_age
+        self.health = Health(collector, settings)
 
     def routes(
-        self, page: Handler, healthy: Handler, ready: Handler, lost: Handler, metrics: Handler
+        self,
+        page: Handler,
+        healthy: Handler,
+        ready: Handler,
+        lost: Handler,
+        health: Handler,
+        metrics: Handler,
     ) -> dict[str, Handler]:
         """Return the handlers by path; with the path `/` the metrics replace the page."""
-        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
+        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready, HEALTH_PATH: health}
         if self._settings.web_lost:
             routes[LOST_PATH] = lost
         routes[self._settings.web_telemetry_path] = metrics

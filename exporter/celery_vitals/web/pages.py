@@ -105,8 +105,6 @@ class Page:
             queues=Table.of(sorted(status.queues, key=_queue_order)),
             cases=Table.of(status.cases.cases, _MAX_CASES),
             case_level=_case_level,
-            without_consumers=without_consumers,
-            unserved=unserved,
             level=_LEVELS.__getitem__,
             ago=lambda when: _ago(now - when),
         )
@@ -117,17 +115,6 @@ def _case_level(case: Case) -> str:
     return "plain" if case.found or case.kind is CaseKind.REDELIVERED else "bad"
 
 
-def without_consumers(queue: QueueStatus) -> bool:
-    """Return whether the queue has no consumers; False when their number is unknown."""
-    known = [count for count in (queue.workers, queue.consumers) if count is not None]
-    return bool(known) and not any(known)
-
-
-def unserved(queue: QueueStatus) -> bool:
-    """Return whether tasks wait in the queue without consumers."""
-    return bool(queue.length) and without_consumers(queue) and queue.is_celery
-
-
 def _worker_order(worker: WorkerStatus) -> tuple[bool, bool, str]:
     return worker.up, _LEVELS[worker.state] != "bad", worker.name
 
@@ -136,10 +123,10 @@ def _queue_order(queue: QueueStatus) -> tuple[bool, int, bool, bool, str]:
     """By need: tasks without consumers, then the longest, then unknown lengths."""
     known = queue.length is not None
     return (
-        not unserved(queue),
+        not queue.is_unserved,
         -(queue.length or 0),
         known,
-        not without_consumers(queue),
+        not queue.has_no_consumers,
         queue.name,
     )
 
@@ -206,7 +193,7 @@ def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
 
 
 def _queue_findings(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
-    orphaned = sum(map(unserved, queues))
+    orphaned = sum(queue.is_unserved for queue in queues)
     if orphaned:
         has = _count(orphaned, "queue has", "queues have")
         yield Finding("bad", f"{has} messages but no consumers")

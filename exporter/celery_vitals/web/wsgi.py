@@ -35,21 +35,13 @@ class WsgiApp:
             lambda _: healthy(),
             lambda _: line("ready", 200),
             self._endpoints.lost,
+            self._health,
             self._metrics,
         )
 
     def __call__(self, env: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
         """Respond to one request."""
-        response = self._respond(Request(_scope(env)))
-        for name, value in SECURITY.items():
-            response.headers.setdefault(name, value)
-        status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
-        headers = [(key.decode(), value.decode("latin-1")) for key, value in response.raw_headers]
-        start_response(status, headers)
-        if env["REQUEST_METHOD"] == "HEAD":
-            return ()
-        parts = response.parts if isinstance(response, SlicedResponse) else [bytes(response.body)]
-        return slices(parts)
+        return send_response(self._respond(request_of(env)), env, start_response)
 
     def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
@@ -73,6 +65,11 @@ class WsgiApp:
         except Busy:
             return self._endpoints.busy()
 
+    def _health(self, request: Request) -> Response:
+        if self._endpoints.health.refresh():
+            self._collector.refresh(self._endpoints.health.max_age)
+        return self._endpoints.health.verdict(request.query_params)
+
     def _root(self, _: Request) -> Response:
         try:
             self._collector.refresh(self._endpoints.page_max_age)
@@ -81,15 +78,30 @@ class WsgiApp:
             return self._endpoints.page_failed(error)
 
 
-def _scope(env: Environ) -> dict[str, object]:
-    """Return the part of an ASGI scope that the endpoints read."""
+def send_response(
+    response: Response, env: Environ, start_response: Callable[..., object]
+) -> Iterable[bytes]:
+    """Send the headers, with those of SECURITY; return the parts of the body."""
+    for name, value in SECURITY.items():
+        response.headers.setdefault(name, value)
+    status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
+    headers = [(key.decode(), value.decode("latin-1")) for key, value in response.raw_headers]
+    start_response(status, headers)
+    if env["REQUEST_METHOD"] == "HEAD":
+        return ()
+    parts = response.parts if isinstance(response, SlicedResponse) else [bytes(response.body)]
+    return slices(parts)
+
+
+def request_of(env: Environ) -> Request:
+    """Return the request, with the part of an ASGI scope that the endpoints read."""
     headers = [
         (name.removeprefix("HTTP_").replace("_", "-").lower().encode(), value.encode("latin-1"))
         for name, value in env.items()
         if name.startswith("HTTP_")
     ]
     address = env.get("REMOTE_ADDR")
-    return {
+    scope = {
         "type": "http",
         "method": env["REQUEST_METHOD"],
         "path": env.get("PATH_INFO", ""),
@@ -98,3 +110,4 @@ def _scope(env: Environ) -> dict[str, object]:
         "headers": headers,
         "client": (address, 0) if address else None,
     }
+    return Request(scope)
