@@ -32,7 +32,7 @@ _UUID_LENGTH = 36
 _KEEP_RECEIVED = 3600.0
 """Seconds for which a message that was received, but not started, is kept after another execution
 of its uuid has ended: it may have been delivered to a worker that was killed."""
-_REMEMBER = 1800.0
+_REMEMBER = 3600.0
 _MAX_REMEMBERED = 10_000
 """Ended executions that are remembered, for `_REMEMBER` seconds, and as many older ones: the number
 is checked once a second."""
@@ -84,7 +84,7 @@ class Executions:
         return uuid in self._first
 
     def remembered(self, uuid: str) -> Execution | None:
-        """Return the last execution of this uuid that ended within the last half hour or hour."""
+        """Return the last execution of this uuid that ended within the last hour or two."""
         return self._recent.get(uuid) or self._older.get(uuid)
 
     def of(self, uuid: str) -> Iterator[Execution]:
@@ -252,8 +252,8 @@ class Executions:
             self._leave(execution)
         return execution
 
-    def remove(self, execution: Execution, now: float) -> None:
-        """Stop tracking an execution."""
+    def remove(self, execution: Execution, now: float, merged: bool = False) -> None:
+        """Stop tracking an execution; `merged`: it did not end, another one has its message."""
         first = self._first.get(execution.uuid)
         if first is execution:
             del self._first[execution.uuid]
@@ -268,7 +268,7 @@ class Executions:
             if first is None:
                 return
             first.following = execution.following
-        if any(one.delivers_again(execution) for one in self.of(execution.uuid)):
+        if not merged and any(one.delivers_again(execution) for one in self.of(execution.uuid)):
             self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
 
     def keep_ended(self, execution: Execution, now: float) -> None:
@@ -281,10 +281,16 @@ class Executions:
         """Stop tracking an execution that has ended.
 
         It is remembered where another one of its message may start: where it was acknowledged late,
-        as far as known, or where the application has chosen its uuid.
+        as far as known, where the application has chosen its uuid, or where others are tracked.
         """
-        if execution.name.late is not False or len(execution.uuid) != _UUID_LENGTH:
-            self._recent[execution.uuid] = execution
+        uuid = execution.uuid
+        if (
+            execution.name.late is not False
+            or len(uuid) != _UUID_LENGTH
+            or execution.following is not None
+            or self._first.get(uuid) is not execution
+        ):
+            self._recent[uuid] = execution
         self.remove(execution, now)
 
     def expire(self, now: float, forget_after: float) -> None:

@@ -143,7 +143,7 @@ class Ledger:
         """Remove a delivery that did not start: another one of its message has entered, too."""
         execution.move(ENDED)
         execution.series.account.without_sent_event -= 1
-        self._executions.remove(execution, now)
+        self._executions.remove(execution, now, merged=True)
 
     def _has_no_message(self, account: Account) -> bool:
         """Return whether tasks wait or are held, and the broker has no message of their queue."""

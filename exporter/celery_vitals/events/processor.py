@@ -100,11 +100,17 @@ class EventProcessor:
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages that arrived at that time (Unix seconds)."""
+        self.process(self.unrepeated(bodies, arrived), arrived)
+
+    def unrepeated(self, bodies: Sequence[bytes], arrived: float) -> list[bytes]:
+        """Return the messages that have not arrived before."""
+        self._repetitions.expire(arrived)
+        return [body for body in bodies if self._repetitions.is_new(body)]
+
+    def process(self, bodies: Sequence[bytes], arrived: float) -> None:
+        """Process messages none of which has arrived before."""
         with self._lock:
-            self._repetitions.expire(arrived)
             for body in bodies:
-                if self._repetitions.add(body):
-                    continue
                 try:
                     events = decode(body)
                 except BROKEN:

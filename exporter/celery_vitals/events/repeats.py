@@ -189,6 +189,8 @@ class Repeats:
 
     def later_start(self, execution: Execution) -> Execution | None:
         """Return an execution of the same message that has started after this one."""
+        if execution in self.pairs:  # it may have ended long ago
+            return self.pairs[execution][0].again
         one = execution.following
         while one is not None:
             if one.started_at and one.delivers_again(execution):

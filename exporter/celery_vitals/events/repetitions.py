@@ -10,7 +10,9 @@ _MAX_KEPT = 20_000
 class Repetitions:
     """The messages of the last minutes, by the hash of their body.
 
-    No two have the same one: each event contains its time and the clock of its sender.
+    No two have the same one: each event contains its time and the clock of its sender.  The hash is
+    of this process, so that a state file cannot contain it; after a restart, the messages of the
+    journal are known.
     """
 
     def __init__(self) -> None:
@@ -18,13 +20,13 @@ class Repetitions:
         self._old: set[int] = set()
         self._since = 0.0
 
-    def add(self, body: bytes) -> bool:
-        """Add a message; return whether it has arrived before."""
+    def is_new(self, body: bytes) -> bool:
+        """Return whether a message has not arrived before, and remember it."""
         digest = hash(body)
         if digest in self._new or digest in self._old:
-            return True
+            return False
         self._new.add(digest)
-        return False
+        return True
 
     def expire(self, now: float) -> None:
         """Drop the older half when it is due, or when there are too many."""

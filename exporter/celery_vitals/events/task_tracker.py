@@ -59,6 +59,7 @@ class SavedTasks(msgspec.Struct):
     remembered: tuple[Chunk, Chunk]
     untracked: Chunk
     """Executions that others refer to."""
+    unreceived: list[Reference] = []
 
 
 @dataclass
@@ -166,6 +167,7 @@ class TaskTracker:
             self._sent_event_seen,
             remembered=(Chunk(), Chunk()),
             untracked=Chunk(),
+            unreceived=[references.to(one) for one in self._unreceived],
         )
         return TasksCopy(
             saved,
@@ -205,6 +207,7 @@ class TaskTracker:
             return next(found, None)
 
         self.ledger.restore(state.ledger, find)
+        self._unreceived.update(one for one in map(find, state.unreceived) if one is not None)
         return find
 
     def restorer(self, worker: Callable[[str], WorkerTracker], at: float) -> Restorer:

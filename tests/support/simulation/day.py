@@ -99,6 +99,8 @@ class Day:
 
     def deploy(self) -> None:
         """Replace all processes: pods first start the new ones, the others restart."""
+        if not self._open:
+            return
         for number, process in enumerate(list(self.cluster.processes)):
             if process.state == "up":
                 self.cluster.loop.after(20.0 * number, lambda one=process: self._replace(one))  # type: ignore[misc]
@@ -167,8 +169,8 @@ class Day:
 
     def _kill(self) -> None:
         """Kill a worker that restarts under its name, a pod, or a child."""
-        victims = [one for one in self._up() if one.node.heartbeat and one.node.task_events]
-        process = self.rng.choice(victims)
+        up = [one for one in self._up() if one.node.task_events]
+        process = self.rng.choice([one for one in up if one.node.heartbeat] or up)
         prefork = process.node.pool == "prefork"
         if prefork and process.active and self.rng.random() < 0.3:
             self.kills.append("child")

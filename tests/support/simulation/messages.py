@@ -9,6 +9,10 @@ from random import Random
 
 SUCCEEDED = "succeeded"
 Span = tuple[float, float]
+SILENT = ("silent", "replaced")
+"""Outcomes that cause no event."""
+CONFIRMING = 2
+"""Heartbeats after which a worker's count of running tasks has shown a silent end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,8 @@ class Run:
     """The outcome of the task, `child_killed`, or `killed` with its worker."""
     start_published: bool = False
     end_published: bool = False
+    heartbeats: int = 0
+    """Heartbeats that its process sent after its end, of the first few."""
 
 
 class Truth:
@@ -90,6 +96,16 @@ class Truth:
     def outcomes(self) -> Counter[str]:
         """Return how many runs ended in which way."""
         return Counter(run.outcome for runs in self.runs.values() for run in runs)
+
+    def ambiguous(self) -> Counter[str]:
+        """Return how many runs ended without an event, by name of task, of which the counts of a
+        worker that was killed could not show it any more: as if they had died with it."""
+        return Counter(
+            run.message.task.name
+            for runs in self.runs.values()
+            for run in runs
+            if run.outcome in SILENT and run.heartbeats < CONFIRMING
+        )
 
     def hidden(self) -> dict[str, int]:
         """Return how many runs started or ended without a trace: their events were with a process
@@ -138,4 +154,4 @@ def _kinds(run: Run, before: list[Run], after: list[Run]) -> list[str]:
 
 
 def _reported(run: Run) -> bool:
-    return run.end_published or run.outcome in ("silent", "replaced")
+    return run.end_published or run.outcome in SILENT

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tests.support.simulation.broker import Broker, Delivery
 from tests.support.simulation.loop import Loop
-from tests.support.simulation.messages import Message, Run, Truth
+from tests.support.simulation.messages import CONFIRMING, SILENT, Message, Run, Truth
 from tests.support.simulation.network import Network
 
 _PREFETCH = 4
@@ -89,6 +89,8 @@ class Process:
     _held: dict[Delivery, None] = field(default_factory=dict)
     _buffer: list[tuple[str, Run | None, bool]] = field(default_factory=list)
     _late_heartbeat: bool = False
+    _unconfirmed: list[Run] = field(default_factory=list)
+    """Runs that ended without an event."""
     started_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -224,6 +226,7 @@ class Process:
         delivery = self.active.pop(run).delivery
         message, now = run.message, self.world.loop.now
         run.outcome, run.stopped_at = outcome, now
+        self._unconfirmed += [run] if outcome in SILENT else []
         if outcome in ("retried", "replaced"):
             self._send_again(message, outcome)
         for kind, fields in _ends(outcome, now - run.started_at):
@@ -311,6 +314,9 @@ class Process:
             self._publish_own("worker-offline")
 
     def _publish_own(self, kind: str) -> None:
+        for run in self._unconfirmed:
+            run.heartbeats += 1
+        self._unconfirmed = [one for one in self._unconfirmed if one.heartbeats < CONFIRMING]
         at = self.world.loop.now + self.node.clock
         body = (
             f'{{"type":"{kind}","hostname":"{self.name}","pid":{self.pid},"clock":7,"freq":2.0,'

@@ -74,8 +74,11 @@ def test_a_day_with_kills_counts_what_happened(
     visibility_timeout: float | None, grace: float | None
 ) -> None:
     cluster = Cluster(SEED, visibility_timeout, tick=2.0)
-    books = run(cluster, LENGTH / 6, 3 * HOUR, kills=300.0, grace=grace, deploys=HOUR, pace=0.25)
-    assert counted(books) == cluster.truth.expected()
+    books = run(cluster, LENGTH / 6, 4 * HOUR, kills=300.0, grace=grace, deploys=HOUR, pace=0.25)
+    expected, found = cluster.truth.expected(), counted(books)
+    assert found["lost"] - expected["lost"] <= cluster.truth.ambiguous()
+    found["lost"] &= expected["lost"]
+    assert found == expected
     assert books.by_task("orphaned") == Counter()
     children = cluster.truth.outcomes()["child_killed"]
     assert books.value("lost_total", None, "child_killed") == children
@@ -140,6 +143,7 @@ def test_no_input_causes_more_losses_than_there_were(name: str) -> None:
         cluster, HOUR, 1.5 * HOUR, deploys=0.4 * HOUR, kills=200.0, pace=0.1, nodes=tuple(nodes())
     )
     expected, found = cluster.truth.expected(), counted(books)
+    expected["lost"] += cluster.truth.ambiguous()
     for kind in KINDS:
         assert found[kind] <= expected[kind], kind
     assert DAY
