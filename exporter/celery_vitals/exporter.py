@@ -25,10 +25,13 @@ from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
 from celery_vitals.collectors.tasks import TasksCollector
+from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
-from celery_vitals.events.cases import LIMITING_SUBJECTS, NO_CASES, CaseList
+from celery_vitals.events import cases, task_totals
+from celery_vitals.events.cases import NO_CASES, CaseList
+from celery_vitals.events.task_totals import TotalsList
 from celery_vitals.health.document import Document, health_document
 from celery_vitals.health.limits import HealthLimits
 from celery_vitals.health.monitor import HealthMonitor
@@ -97,6 +100,7 @@ class Collector(PrometheusCollector):
             settings.worker_timeout, settings.worker_forget_after, settings.max_workers
         )
         self._queues = QueueRegistry(target.queues, queue_filter(settings), self._observed_queues)
+        self._task_settings = TaskSettings(tasks_of(app) if app is not None else {})
         dependencies = Dependencies(
             settings,
             self._broker,
@@ -105,7 +109,7 @@ class Collector(PrometheusCollector):
             self._queues,
             self._probe_now,
             self.births,
-            TaskSettings(tasks_of(app) if app is not None else {}),
+            self._task_settings,
         )
         self._collectors = create_collectors(dependencies)
         self._unsupported = (
@@ -206,6 +210,8 @@ class Collector(PrometheusCollector):
     def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""
         tasks = self._tasks()
+        tasks_status = tasks.status() if tasks is not None else None
+        running = tasks_status.oldest_running if tasks_status is not None else ()
         return cluster_status(
             self._broker.target,
             self._workers,
@@ -215,7 +221,9 @@ class Collector(PrometheusCollector):
             self._broker_state(),
             self._queues.evidence(),
             self.cases(),
-            tasks.status() if tasks is not None else None,
+            tasks_status,
+            visibility_timeout(self._broker.target, self._workers),
+            frozenset(name for name in running if self._task_settings.late(name)),
         )
 
     def verdict(self) -> Verdict:
@@ -247,10 +255,20 @@ class Collector(PrometheusCollector):
         """Return the last executions that were lost, ran twice, or do not end."""
         tasks = self._tasks()
         listed = tasks.case_list() if tasks is not None else NO_CASES
-        spots = [one for one in self._blind_spots() if one.subject in LIMITING_SUBJECTS]
+        return replace(listed, blind_spots=self._task_blind_spots(cases.LIMITING_SUBJECTS))
+
+    def totals(self) -> TotalsList:
+        """Return what has been counted of each task.  Never uses the network."""
+        tasks = self._tasks()
+        counted = tasks.totals() if tasks is not None else TotalsList()
+        spots = self._task_blind_spots(task_totals.LIMITING_SUBJECTS)
+        return replace(counted, blind_spots=spots)
+
+    def _task_blind_spots(self, subjects: Collection[str]) -> tuple[BlindSpot, ...]:
+        spots = [one for one in self._blind_spots() if one.subject in subjects]
         if TasksCollector.name not in self._settings.collectors:
             spots.insert(0, _NOT_COLLECTED)
-        return replace(listed, blind_spots=tuple(spots))
+        return tuple(spots)
 
     def _broker_state(self) -> Writability:
         collector = self._collectors.get(BrokerCollector.name)

@@ -20,7 +20,7 @@ from tests.support.simulation.day import DAY, HOUR, NODES, Day
 from tests.support.simulation.network import Faults
 from tests.support.simulation.process import Node
 
-LENGTH = float(os.environ.get("LEDGER_HOURS", 24)) * HOUR
+LENGTH = float(os.environ.get("LEDGER_HOURS", 6)) * HOUR
 SEED = int(os.environ.get("LEDGER_SEED", 1))
 NO_MESSAGE_TIMEOUT = None
 BROKERS = pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_day_with_kills_counts_what_happened(
     visibility_timeout: float | None, grace: float | None
 ) -> None:
     cluster = Cluster(SEED, visibility_timeout, tick=2.0)
-    books = run(cluster, LENGTH / 6, 4 * HOUR, kills=300.0, grace=grace, deploys=HOUR, pace=0.25)
+    books = run(cluster, LENGTH / 2, 4 * HOUR, kills=300.0, grace=grace, deploys=HOUR, pace=0.25)
     expected, found = cluster.truth.expected(), counted(books)
     assert found["lost"] - expected["lost"] <= cluster.truth.ambiguous()
     found["lost"] &= expected["lost"]
