@@ -436,3 +436,17 @@ def test_a_blocked_process_that_shares_its_name_is_not_replaced(make: Callable[.
     assert counts(scene) == {"orphaned": 1}
     scene.succeeded("u")
     assert counts(scene) == {}
+
+
+@pytest.mark.parametrize("heartbeats", [1, 2, 5])
+def test_a_process_whose_successor_is_soon_gone_is_gone(
+    make: Callable[..., Scene], heartbeats: int
+) -> None:
+    scene = make(late=False)
+    begin(scene)
+    for _ in range(heartbeats):
+        scene.heartbeat(0, 0, pid=11)
+        scene.idle(2)
+    live(scene, 200, OTHER_WORKER)
+    assert counts(scene) == {"lost": 1}
+    assert scene.value("task_lost_total", task="add", queue="q", reason="worker_restarted") == 1
