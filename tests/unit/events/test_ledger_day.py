@@ -20,7 +20,8 @@ from tests.support.simulation.day import DAY, HOUR, NODES, Day
 from tests.support.simulation.network import Faults
 from tests.support.simulation.process import Node
 
-LENGTH = float(os.environ.get("LEDGER_HOURS", 6)) * HOUR
+pytestmark = pytest.mark.timeout(600)
+LENGTH = float(os.environ.get("LEDGER_HOURS", 2)) * HOUR
 SEED = int(os.environ.get("LEDGER_SEED", 1))
 NO_MESSAGE_TIMEOUT = None
 BROKERS = pytest.mark.parametrize(
