@@ -124,15 +124,15 @@ def test_tasks_of_a_blocked_solo_worker_have_a_message(make: Make) -> None:  # n
     """Its events leave when the task has ended, long after its queue is empty."""
     scene = make(late=False)
     live(scene, 20, WORKER)
-    begun = scene.now
+    sent_at = scene.now
     scene.sent("u")
     for _ in range(45):
         scene.idle(2)
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
     assert counts(scene) == {}
     events = [
-        scene.event("task-received", "u", name="add", timestamp=begun + 0.1),
-        scene.event("task-started", "u", timestamp=begun + 0.2),
+        scene.event("task-received", "u", name="add", timestamp=sent_at + 0.1),
+        scene.event("task-started", "u", timestamp=sent_at + 0.2),
     ]
     arrive(scene, *events)
     scene.succeeded("u", runtime=90.0)
