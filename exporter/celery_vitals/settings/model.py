@@ -115,7 +115,7 @@ class Settings:
     rabbitmq_management_url: Secret | None = option(
         "--rabbitmq-management-url",
         "URL of RabbitMQ's management API, for data that AMQP does not provide.",
-        group=CLUSTER, parse=urls.management_url, metavar="URL", secret=True,
+        group=CLUSTER, parse=urls.http_url, metavar="URL", secret=True,
     )
     worker_timeout: float = option(
         "--worker-timeout",
