@@ -25,6 +25,7 @@ from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
 from celery_vitals.collectors.tasks import TasksCollector
+from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
@@ -97,6 +98,7 @@ class Collector(PrometheusCollector):
             settings.worker_timeout, settings.worker_forget_after, settings.max_workers
         )
         self._queues = QueueRegistry(target.queues, queue_filter(settings), self._observed_queues)
+        self._task_settings = TaskSettings(tasks_of(app) if app is not None else {})
         dependencies = Dependencies(
             settings,
             self._broker,
@@ -105,7 +107,7 @@ class Collector(PrometheusCollector):
             self._queues,
             self._probe_now,
             self.births,
-            TaskSettings(tasks_of(app) if app is not None else {}),
+            self._task_settings,
         )
         self._collectors = create_collectors(dependencies)
         self._unsupported = (
@@ -206,6 +208,8 @@ class Collector(PrometheusCollector):
     def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""
         tasks = self._tasks()
+        tasks_status = tasks.status() if tasks is not None else None
+        running = tasks_status.oldest_running if tasks_status is not None else ()
         return cluster_status(
             self._broker.target,
             self._workers,
@@ -215,7 +219,9 @@ class Collector(PrometheusCollector):
             self._broker_state(),
             self._queues.evidence(),
             self.cases(),
-            tasks.status() if tasks is not None else None,
+            tasks_status,
+            visibility_timeout(self._broker.target, self._workers),
+            frozenset(name for name in running if self._task_settings.late(name)),
         )
 
     def verdict(self) -> Verdict:

@@ -16,6 +16,7 @@ from celery_vitals.probe_runner import Outcome
 from celery_vitals.secrets import without_credentials
 from celery_vitals.workers.registry import WorkerRegistry
 from celery_vitals.workers.state import State
+from celery_vitals.workers.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class WorkerStatus:
     """Unix time."""
     offline: bool = False
     """Whether its latest event is the offline event: it was shut down."""
+    version: str = ""
+    """Version of its Celery, by its heartbeats."""
+    prefetch: int | None = None
+    pids: tuple[int, ...] = ()
+    """Process ids of the workers that reply under its name."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,10 @@ class ClusterStatus:
     """Whether the workers answered in the last round, or there were none."""
     tasks: TasksStatus | None = None
     """What the task events show; None where they are not received."""
+    visibility_timeout: float | None = None
+    """That of the application, in seconds; None where it is unknown, or the broker has none."""
+    late_tasks: frozenset[str] = frozenset()
+    """The running tasks that acknowledge their message after the execution."""
 
     def collector(self, name: str) -> CollectorStatus | None:
         """Return the state of a collector; None where it is not in use."""
@@ -111,6 +121,8 @@ def cluster_status(
     evidence: Callable[[str], str] = str,
     cases: CaseList = NO_CASES,
     tasks: TasksStatus | None = None,
+    visibility_timeout: float | None = None,
+    late_tasks: frozenset[str] = frozenset(),
 ) -> ClusterStatus:
     """Build the snapshot; `consumed` are the queues that workers consume from, after filters.
 
@@ -138,6 +150,8 @@ def cluster_status(
         cases=cases,
         workers_known=workers_known,
         tasks=tasks,
+        visibility_timeout=visibility_timeout,
+        late_tasks=late_tasks,
     )
 
 
@@ -162,9 +176,17 @@ def _workers(registry: WorkerRegistry) -> tuple[WorkerStatus, ...]:
             started=sum(worker.stats.accepted.values()) if worker.stats else None,
             last_seen=worker.seen_at,
             offline=worker.offline,
+            version=worker.version,
+            prefetch=worker.stats.prefetch if worker.stats else None,
+            pids=_pids(worker),
         )
         for worker in registry.workers()
     )
+
+
+def _pids(worker: Worker) -> tuple[int, ...]:
+    known = [one.stats.pid for one in worker.processes if one.stats.pid is not None]
+    return tuple(known if worker.instances > 1 else known[:1])
 
 
 def _queues(
