@@ -29,7 +29,9 @@ from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
-from celery_vitals.events.cases import LIMITING_SUBJECTS, NO_CASES, CaseList
+from celery_vitals.events import cases, task_totals
+from celery_vitals.events.cases import NO_CASES, CaseList
+from celery_vitals.events.task_totals import TotalsList
 from celery_vitals.health.document import Document, health_document
 from celery_vitals.health.limits import HealthLimits
 from celery_vitals.health.monitor import HealthMonitor
@@ -253,10 +255,20 @@ class Collector(PrometheusCollector):
         """Return the last executions that were lost, ran twice, or do not end."""
         tasks = self._tasks()
         listed = tasks.case_list() if tasks is not None else NO_CASES
-        spots = [one for one in self._blind_spots() if one.subject in LIMITING_SUBJECTS]
+        return replace(listed, blind_spots=self._task_blind_spots(cases.LIMITING_SUBJECTS))
+
+    def totals(self) -> TotalsList:
+        """Return what has been counted of each task.  Never uses the network."""
+        tasks = self._tasks()
+        counted = tasks.totals() if tasks is not None else TotalsList()
+        spots = self._task_blind_spots(task_totals.LIMITING_SUBJECTS)
+        return replace(counted, blind_spots=spots)
+
+    def _task_blind_spots(self, subjects: Collection[str]) -> tuple[BlindSpot, ...]:
+        spots = [one for one in self._blind_spots() if one.subject in subjects]
         if TasksCollector.name not in self._settings.collectors:
             spots.insert(0, _NOT_COLLECTED)
-        return replace(listed, blind_spots=tuple(spots))
+        return tuple(spots)
 
     def _broker_state(self) -> Writability:
         collector = self._collectors.get(BrokerCollector.name)

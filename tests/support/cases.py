@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from celery_vitals.events.cases import Case, CaseKind, CaseList
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "lost.json"
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 DECIDED = 1_800_000_000.0
 """2027-01-15T08:00:00Z"""
 
@@ -40,14 +40,14 @@ def case_list(*cases: Case, **parts: Any) -> CaseList:
     return CaseList(cases, **{**given, **parts})
 
 
-def valid(body: bytes | str) -> dict[str, Any]:
+def valid(body: bytes | str, schema_name: str = "lost") -> dict[str, Any]:
     """Return the content of a response, which must be strict JSON and follow the schema."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     content: dict[str, Any] = json.loads(body, parse_constant=refuse)
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads((SCHEMAS / f"{schema_name}.json").read_text())
     Draft202012Validator.check_schema(schema)
     Draft202012Validator(schema).validate(content)
     return content

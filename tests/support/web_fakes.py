@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.cases import CaseList
+from celery_vitals.events.task_totals import TotalsList
 from celery_vitals.health.document import Document, health_document
 from celery_vitals.health.limits import HealthLimits
 from celery_vitals.health.monitor import HealthMonitor
@@ -57,6 +58,8 @@ class FakeCollector:
         self.births = Births()
         self.max_ages: list[float | None] = []
         self.refreshed: list[float] = []
+        self.counted = TotalsList()
+        self.totals_read = 0
         self.age: float | None = 0.0
         self.started_refreshes: list[float] = []
         self.monitor = HealthMonitor(HealthLimits())
@@ -92,6 +95,14 @@ class FakeCollector:
 
     def cases(self) -> CaseList:
         return self.state.cases
+
+    def totals(self) -> TotalsList:
+        self.totals_read += 1
+        self.started.release()
+        self.go_refresh.wait()
+        if self.error:
+            raise self.error
+        return self.counted
 
     def results_age(self) -> float | None:
         return self.age

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from celery import Celery
 
-from celery_vitals.cli.one_line import SECRETS, OneLineCommand, OneLineError
+from celery_vitals.cli.one_line import SECRETS, VerdictCommand
 from celery_vitals.cli.selected_app import selected_app
 from celery_vitals.secrets import Redactor
 from celery_vitals.settings import Settings
@@ -23,18 +23,6 @@ _HIDDEN = ("queue", "queue_include", "queue_exclude", "queue_limit", "queue_prio
 _TIMEOUT = "Time to wait for the broker and the workers, in seconds."
 
 
-class AuditError(OneLineError):
-    """An error with exit code 3: 1 and 2 are those of findings."""
-
-    exit_code = 3
-
-
-class AuditCommand(OneLineCommand):
-    """A command whose exit codes 0, 1 and 2 are for the worst finding."""
-
-    error = AuditError
-
-
 def _option(option: Option) -> ClickOption:
     if option.parameter == "timeout":
         option = replace(option, help=_TIMEOUT)
@@ -44,7 +32,7 @@ def _option(option: Option) -> ClickOption:
     return found
 
 
-@click.command(cls=AuditCommand, params=[_option(option) for option in all_options()])
+@click.command(cls=VerdictCommand, params=[_option(option) for option in all_options()])
 @click.option("--json", "as_json", is_flag=True, help="Write JSON (docs/schemas/audit.json).")
 @click.option("--sarif", "as_sarif", is_flag=True, help="Write SARIF 2.1.0, for code hosts.")
 @click.option("--ignore", multiple=True, metavar="CODE", help="Leave out a rule; repeatable.")

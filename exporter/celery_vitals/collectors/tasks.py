@@ -27,6 +27,7 @@ from celery_vitals.events.stream import Stream
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_status import TasksStatus
 from celery_vitals.events.task_tables import TaskTables
+from celery_vitals.events.task_totals import TotalsList
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -185,6 +186,17 @@ class TasksCollector(BaseCollector[None]):
         return CaseList(
             dropped=self._processor.dropped_cases,
             cases=tuple(reversed(self.cases())),
+            stream_up=up,
+            watched_since=stream.live_since,
+            connected_since=stream.connected_since if up else None,
+        )
+
+    def totals(self) -> TotalsList:
+        """Return what has been counted of each task, and since when."""
+        stream, up, since = self._stream, self._stream.up, self._processor.counted_since
+        return TotalsList(
+            tasks=self._processor.totals(),
+            counted_since=since if since > 0 else None,
             stream_up=up,
             watched_since=stream.live_since,
             connected_since=stream.connected_since if up else None,

@@ -25,6 +25,7 @@ from celery_vitals.events.saved import Chunk
 from celery_vitals.events.snapshot import Head, ProcessorCopy
 from celery_vitals.events.task_series import TaskSeriesIndex
 from celery_vitals.events.task_status import TasksStatus
+from celery_vitals.events.task_totals import Summation, TaskTotals
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
 from celery_vitals.metrics import definitions
@@ -94,6 +95,9 @@ class EventProcessor:
             for name, handler in handlers.items()
         }
         self._expired_at = clock()
+        self.counted_since = 0.0
+        """Unix time of the first connection, of an earlier process too; 0 before it, and negative
+        while unknown: the state of an older version does not contain it."""
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages that arrived at that time (Unix seconds)."""
@@ -119,6 +123,7 @@ class EventProcessor:
         """Handle a new connection; `gap`: whether events may have been lost."""
         now = self._clock() if at is None else at
         with self._lock:
+            self.counted_since = self.counted_since or now
             self._workers.catch_up(now)
             if gap:
                 self._tasks.waiting.forget()
@@ -174,6 +179,7 @@ class EventProcessor:
                 released=births.released,
                 tables=[],
                 aggregated=dict(self._limiter.aggregated),
+                counted_since=self.counted_since,
                 workers=self._workers.to_state(references),
                 tasks=tasks.saved,
             )
@@ -194,6 +200,7 @@ class EventProcessor:
                 if saved.metric in tables:
                     tables[saved.metric].restore(saved)
             self._limiter.restore_aggregated(head.aggregated)
+            self.counted_since = head.counted_since
             self._workers.restore(head.workers)
             worker = partial(self._workers.saved_worker, at=head.at)
             restorer = self._tasks.restorer(worker, head.at)
@@ -241,6 +248,17 @@ class EventProcessor:
         """Return the queues of all counted tasks, without those that several processes share."""
         with self._lock:
             return self._index.queues() - self._queue_labels.shared
+
+    def totals(self) -> dict[str, TaskTotals]:
+        """Return what has been counted of each task, and how many executions are tracked."""
+        summation = Summation()
+        summation.add_tables(self._index.tables)
+        with self._lock:
+            summation.add_tracked(self._index.accounts(), self._index.names())
+            for task, (count, _) in self._running().items():
+                if count or task in summation.tasks:
+                    summation.of(task).running = count
+        return summation.tasks
 
     def status(self) -> TasksStatus:
         """Return what the events show, without the state of the stream."""

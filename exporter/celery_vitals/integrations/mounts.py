@@ -17,9 +17,10 @@ from starlette.routing import Route
 
 from celery_vitals.health.codes import Status
 from celery_vitals.integrations.results import HealthResult
+from celery_vitals.web.documents import encoded, json_response
 from celery_vitals.web.endpoints import line
 from celery_vitals.web.headers import DefaultHeaders
-from celery_vitals.web.health import encoded, json_response, status_code, strict_of
+from celery_vitals.web.health import status_code, strict_of
 from celery_vitals.web.threads import in_thread
 from celery_vitals.web.wsgi import request_of, send_response
 

@@ -45,6 +45,8 @@ COLLECTOR_NAMES = (
 )
 LOST_PATH = "/lost"
 """Path of the lost and repeated executions."""
+STATS_PATH = "/stats"
+"""Path of the numbers of each task."""
 HEALTH_PATH = "/health"
 """Path of the verdict, and prefix of the paths of the probes."""
 _DAY = 86400.0
@@ -113,7 +115,7 @@ class Settings:
     rabbitmq_management_url: Secret | None = option(
         "--rabbitmq-management-url",
         "URL of RabbitMQ's management API, for data that AMQP does not provide.",
-        group=CLUSTER, parse=urls.management_url, metavar="URL", secret=True,
+        group=CLUSTER, parse=urls.http_url, metavar="URL", secret=True,
     )
     worker_timeout: float = option(
         "--worker-timeout",
@@ -326,6 +328,11 @@ class Settings:
         "Serve /lost, and list lost and repeated executions on the status page.",
         group=WEB, default=True,
     )
+    web_stats: bool = switch(
+        "--web.stats",
+        "Serve /stats, the numbers and times of each task.",
+        group=WEB, default=True,
+    )
     log_level: str = option(
         "--log.level", "Minimum severity to log: debug, info, warning or error.",
         group=LOGGING, parse=parse.choice("debug", "info", "warning", "error"), metavar="LEVEL",
@@ -350,11 +357,15 @@ class Settings:
                 f" ({self.worker_timeout:g}), not {self.worker_forget_after:g}"
             )
 
-        if self.web_lost and self.web_telemetry_path == LOST_PATH:
-            raise ConfigError(
-                f"--web.telemetry-path: {LOST_PATH} is the path of lost executions"
-                " (choose another one, or set --no-web.lost)"
-            )
+        for path, served, content in (
+            (LOST_PATH, self.web_lost, "lost executions"),
+            (STATS_PATH, self.web_stats, "the numbers of tasks"),
+        ):
+            if served and self.web_telemetry_path == path:
+                raise ConfigError(
+                    f"--web.telemetry-path: {path} is the path of {content}"
+                    f" (choose another one, or set --no-web.{path[1:]})"
+                )
 
         if f"{self.web_telemetry_path}/".startswith(f"{HEALTH_PATH}/"):
             raise ConfigError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from celery_vitals.web.documents import Document
 from celery_vitals.web.endpoints import Endpoints, healthy, line
 from celery_vitals.web.headers import DefaultHeaders
 from celery_vitals.web.scrapes import Busy, Scrapes, Stopping
@@ -35,7 +37,7 @@ class App:
         self._endpoints = Endpoints(collector, settings)
         self.clients = self._endpoints.clients
         routes = self._endpoints.routes(
-            self._root, self._healthy, self._ready, self._lost, self._health, self._metrics
+            self._root, self._healthy, self._ready, self._document, self._metrics
         )
         self.asgi = Starlette(
             routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
@@ -64,15 +66,21 @@ class App:
             await self._scrapes.refresh(self._endpoints.page_max_age)
             return self._endpoints.page()
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
-            return self._endpoints.page_failed(error)
+            return self._endpoints.failed(error)
 
-    async def _lost(self, request: Request) -> Response:
-        return self._endpoints.lost(request)
+    def _document(self, document: Document) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def respond(request: Request) -> Response:
+            valid = document(request.query_params)
+            try:
+                if valid.refresh is not None:
+                    await self._scrapes.share(document, valid.refresh)
+                return valid.respond()
+            except HTTPException:
+                raise
+            except Exception as error:  # noqa: BLE001 - its text may quote a secret
+                return self._endpoints.failed(error, request.url.path)
 
-    async def _health(self, request: Request) -> Response:
-        if self._endpoints.health.refresh():
-            await self._scrapes.refresh(self._endpoints.health.max_age)
-        return self._endpoints.health.verdict(request.query_params)
+        return respond
 
     async def _healthy(self, _: Request) -> Response:
         # No thread, lock or broker: this must respond when everything else hangs.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -13,17 +14,21 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, STATS_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
-from celery_vitals.web.health import Health
+from celery_vitals.web.documents import Document, ValidRequest, json_response
+from celery_vitals.web.health import Health, strict_of
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
+from celery_vitals.web.stats import Stats
 from celery_vitals.web.streaming import SlicedResponse
 
 if TYPE_CHECKING:
+    from starlette.datastructures import QueryParams
+
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
@@ -43,24 +48,33 @@ class Endpoints:
         self._intervals = ScrapeIntervals()
         self._paths: tuple[str, ...] = ()
         self.page_max_age = self._page.max_age
-        self.health = Health(collector, settings)
+        self._verdict = Health(collector, settings)
 
     def routes(
         self,
         page: Handler,
         healthy: Handler,
         ready: Handler,
-        lost: Handler,
-        health: Handler,
+        document: Callable[[Document], Handler],
         metrics: Handler,
     ) -> dict[str, Handler]:
-        """Return the handlers by path; with the path `/` the metrics replace the page."""
-        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready, HEALTH_PATH: health}
-        if self._settings.web_lost:
-            routes[LOST_PATH] = lost
+        """Return the handlers by path; with the path `/` the metrics replace the page.
+
+        `document` returns the handler of a document.
+        """
+        routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
+        routes.update((path, document(one)) for path, one in self._documents().items())
         routes[self._settings.web_telemetry_path] = metrics
         self._paths = tuple(routes)
         return routes
+
+    def _documents(self) -> dict[str, Document]:
+        documents: dict[str, Document] = {HEALTH_PATH: self._health}
+        if self._settings.web_lost:
+            documents[LOST_PATH] = self._lost
+        if self._settings.web_stats:
+            documents[STATS_PATH] = Stats(self._collector.totals)
+        return documents
 
     def scrape_request(self, request: Request) -> ScrapeRequest:
         """Return what a request for the metrics asks for; HTTPException when it is invalid."""
@@ -115,10 +129,15 @@ class Endpoints:
         limit = self._settings.web_max_requests
         return line(f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503)
 
-    def lost(self, request: Request) -> Response:
-        """Return the lost and repeated executions; HTTPException when the query is invalid."""
-        body = lost_executions(self._collector.cases(), request.query_params)
-        return Response(body, media_type="application/json")
+    def _health(self, query: QueryParams) -> ValidRequest:
+        strict_of(query)
+        wait, max_age = self._verdict.refresh(), self._verdict.max_age
+        refresh = partial(self._collector.refresh, max_age) if wait else None
+        return ValidRequest(partial(self._verdict.verdict, query), refresh)
+
+    def _lost(self, query: QueryParams) -> ValidRequest:
+        body = lost_executions(self._collector.cases(), query)
+        return ValidRequest(partial(json_response, body))
 
     def page(self) -> Response:
         """Return the status page, of the results of the last probes."""
@@ -127,12 +146,10 @@ class Endpoints:
             label_text(text), headers={"Content-Security-Policy": self._page.policy}
         )
 
-    def page_failed(self, error: Exception) -> Response:
+    def failed(self, error: Exception, what: str = "the status page") -> Response:
         """Return that there is no page, and log the type of the error: its text may be secret."""
-        _logger.error("cannot render the status page: %s", type(error).__name__)
-        return line(
-            "Cannot render the status page (see the log). The metrics are not affected.", 500
-        )
+        _logger.error("cannot render %s: %s", what, type(error).__name__)
+        return line(f"Cannot render {what} (see the log). The metrics are not affected.", 500)
 
     def error(self, error: HTTPException) -> Response:
         """Return an error as one line."""

@@ -5,19 +5,18 @@ docs/schemas/health.json describes the response, docs/health.md its use.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from celery_vitals.health.codes import Status
+from celery_vitals.web.documents import encoded, json_response
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
+    from starlette.responses import Response
 
     from celery_vitals.exporter import Collector
-    from celery_vitals.health.document import Document
     from celery_vitals.health.verdict import Verdict
     from celery_vitals.settings import Settings
 
@@ -75,15 +74,3 @@ def strict_of(query: QueryParams) -> bool:
     if len(values) > 1 or not set(values) <= set(_STRICT):
         raise HTTPException(400, "strict: must be 1 or 0")
     return _STRICT[values[0]] if values else False
-
-
-def encoded(document: Document) -> bytes:
-    """Return the text of a document."""
-    # Lone surrogates, which some parsers refuse, become question marks, as in metrics.
-    return (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "replace")
-
-
-def json_response(body: bytes, status: int) -> Response:
-    """Return a response that no proxy keeps."""
-    headers = {"Cache-Control": "no-store"}
-    return Response(body, status, headers, media_type="application/json")

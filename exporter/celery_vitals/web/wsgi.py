@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from celery_vitals.web.documents import Document
 from celery_vitals.web.endpoints import Endpoints, healthy, line
 from celery_vitals.web.headers import SECURITY
 from celery_vitals.web.scrapes import Busy, Scrapes
@@ -34,8 +35,7 @@ class WsgiApp:
             self._root,
             lambda _: healthy(),
             lambda _: line("ready", 200),
-            self._endpoints.lost,
-            self._health,
+            self._document,
             self._metrics,
         )
 
@@ -65,17 +65,26 @@ class WsgiApp:
         except Busy:
             return self._endpoints.busy()
 
-    def _health(self, request: Request) -> Response:
-        if self._endpoints.health.refresh():
-            self._collector.refresh(self._endpoints.health.max_age)
-        return self._endpoints.health.verdict(request.query_params)
+    def _document(self, document: Document) -> Callable[[Request], Response]:
+        def respond(request: Request) -> Response:
+            valid = document(request.query_params)
+            try:
+                if valid.refresh is not None:
+                    valid.refresh()
+                return valid.respond()
+            except HTTPException:
+                raise
+            except Exception as error:  # noqa: BLE001 - its text may quote a secret
+                return self._endpoints.failed(error, request.scope["path"])
+
+        return respond
 
     def _root(self, _: Request) -> Response:
         try:
             self._collector.refresh(self._endpoints.page_max_age)
             return self._endpoints.page()
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
-            return self._endpoints.page_failed(error)
+            return self._endpoints.failed(error)
 
 
 def send_response(

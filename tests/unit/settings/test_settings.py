@@ -213,6 +213,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "web.max-requests": "7",
         "web.disable-exporter-metrics": "true",
         "web.lost": "false",
+        "web.stats": "false",
         "log.level": "debug",
         "log.format": "json",
     }
@@ -254,7 +255,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --health.task-interval t.nightly=86400 --health.severity worker_down=info
         --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
         --web.config.file {os.devnull}
-        --web.max-requests 7 --web.disable-exporter-metrics --no-web.lost
+        --web.max-requests 7 --web.disable-exporter-metrics --no-web.lost --no-web.stats
         --log.level debug --log.format json
     """
     switches = [f"--{'' if on else 'no-'}collector.{name}" for name, on in COLLECTORS.items()]

@@ -16,7 +16,9 @@ from tests.support.web_fakes import FakeCollector
 from tests.unit.web.conftest import Start
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/health", "/lost"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/", "/-/healthy", "/-/ready", "/health", "/lost", "/stats"]
+)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_only_get_and_head(start: Start, path: str, method: str) -> None:
     answer = start().get(path, method)
@@ -25,7 +27,9 @@ def test_only_get_and_head(start: Start, path: str, method: str) -> None:
     assert answer.data.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/lost"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/lost", "/stats"]
+)
 def test_head(start: Start, path: str) -> None:
     answer = start().get(path, "HEAD")
     assert (answer.status, answer.data) == (200, b"")
@@ -38,7 +42,10 @@ def test_head(start: Start, path: str) -> None:
 def test_everything_else_is_not_found(start: Start, path: str) -> None:
     answer = start().get(path, redirect=False)
     assert answer.status == 404
-    assert answer.data == b"Not found (paths: /, /-/healthy, /-/ready, /health, /lost, /metrics)\n"
+    assert (
+        answer.data
+        == b"Not found (paths: /, /-/healthy, /-/ready, /health, /lost, /stats, /metrics)\n"
+    )
 
 
 @pytest.mark.parametrize(
