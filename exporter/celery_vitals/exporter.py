@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
 import time
@@ -62,8 +63,8 @@ _NOT_COLLECTED = BlindSpot(
 
 
 @dataclass(frozen=True)
-class _Observed:
-    """A verdict, and the results that it was made of."""
+class Observed:
+    """A snapshot of the cluster and its verdict."""
 
     finished: tuple[float | None, ...]
     """Unix time of each result."""
@@ -89,7 +90,7 @@ class Collector(PrometheusCollector):
         self._settings = settings
         self.health_limits = HealthLimits.of(settings, app)
         self._health = HealthMonitor(self.health_limits)
-        self._observed: _Observed | None = None
+        self._observed: Observed | None = None
         self._min_interval = (
             _MIN_INTERVAL if settings.min_interval is None else settings.min_interval
         )
@@ -192,7 +193,6 @@ class Collector(PrometheusCollector):
 
     def start_refresh(self, max_age: float) -> None:
         """Start the probes whose results are older than `max_age` seconds, without waiting."""
-        self.start()
         self._start_runs(Deadline.after(self._settings.timeout), self.names, max_age)
 
     def results_age(self) -> float | None:
@@ -228,22 +228,24 @@ class Collector(PrometheusCollector):
 
     def verdict(self) -> Verdict:
         """Return the verdict on the results of the last probes.  Never uses the network."""
-        return self._observe().verdict
+        return self.observe().verdict
 
     def health(self) -> Document:
         """Return the document of the verdict.  Never uses the network."""
-        observed = self._observe()
+        observed = self.observe()
         return health_document(observed.verdict, observed.status, self.health_limits)
 
-    def _observe(self) -> _Observed:
-        """Return the verdict; for `_MIN_INTERVAL`, the same one for the same results."""
+    def observe(self, max_age: float = _MIN_INTERVAL) -> Observed:
+        """Return the snapshot and its verdict; for `max_age` seconds, the same for the same
+        results.  Never uses the network."""
         now, last = time.time(), self._observed
         finished = tuple(
             one.finished_at if one is not None else None for one in self._last_outcomes().values()
         )
-        if last is None or last.finished != finished or not _recent(last.verdict, now):
+        age = math.inf if last is None else now - last.verdict.at
+        if last is None or last.finished != finished or not 0 <= age < max_age:
             status = self.status()
-            last = _Observed(finished, status, self._health.verdict(status, now))
+            last = Observed(finished, status, self._health.verdict(status, now))
             self._observed = last
         return last
 
@@ -323,7 +325,3 @@ class Collector(PrometheusCollector):
                 yield from collector.blind_spots(outcome.value)
             elif name not in self._runners:
                 yield from collector.blind_spots(None)
-
-
-def _recent(verdict: Verdict, now: float) -> bool:
-    return 0 <= now - verdict.at < _MIN_INTERVAL
