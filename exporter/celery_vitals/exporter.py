@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -32,6 +34,7 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.events import cases, task_totals
 from celery_vitals.events.cases import NO_CASES, CaseList
 from celery_vitals.events.task_totals import TotalsList
+from celery_vitals.health.codes import TOTALS
 from celery_vitals.health.document import Document, health_document
 from celery_vitals.health.limits import HealthLimits
 from celery_vitals.health.monitor import HealthMonitor
@@ -62,8 +65,8 @@ _NOT_COLLECTED = BlindSpot(
 
 
 @dataclass(frozen=True)
-class _Observed:
-    """A verdict, and the results that it was made of."""
+class Observed:
+    """A snapshot of the cluster and its verdict."""
 
     finished: tuple[float | None, ...]
     """Unix time of each result."""
@@ -89,7 +92,7 @@ class Collector(PrometheusCollector):
         self._settings = settings
         self.health_limits = HealthLimits.of(settings, app)
         self._health = HealthMonitor(self.health_limits)
-        self._observed: _Observed | None = None
+        self._observed: Observed | None = None
         self._min_interval = (
             _MIN_INTERVAL if settings.min_interval is None else settings.min_interval
         )
@@ -192,7 +195,6 @@ class Collector(PrometheusCollector):
 
     def start_refresh(self, max_age: float) -> None:
         """Start the probes whose results are older than `max_age` seconds, without waiting."""
-        self.start()
         self._start_runs(Deadline.after(self._settings.timeout), self.names, max_age)
 
     def results_age(self) -> float | None:
@@ -228,22 +230,24 @@ class Collector(PrometheusCollector):
 
     def verdict(self) -> Verdict:
         """Return the verdict on the results of the last probes.  Never uses the network."""
-        return self._observe().verdict
+        return self.observe().verdict
 
     def health(self) -> Document:
         """Return the document of the verdict.  Never uses the network."""
-        observed = self._observe()
+        observed = self.observe()
         return health_document(observed.verdict, observed.status, self.health_limits)
 
-    def _observe(self) -> _Observed:
-        """Return the verdict; for `_MIN_INTERVAL`, the same one for the same results."""
+    def observe(self, max_age: float = _MIN_INTERVAL) -> Observed:
+        """Return the snapshot and its verdict; for `max_age` seconds, the same for the same
+        results.  Never uses the network."""
         now, last = time.time(), self._observed
         finished = tuple(
             one.finished_at if one is not None else None for one in self._last_outcomes().values()
         )
-        if last is None or last.finished != finished or not _recent(last.verdict, now):
+        age = math.inf if last is None else now - last.verdict.at
+        if last is None or last.finished != finished or not 0 <= age < max_age:
             status = self.status()
-            last = _Observed(finished, status, self._health.verdict(status, now))
+            last = Observed(finished, status, self._health.verdict(status, now))
             self._observed = last
         return last
 
@@ -302,6 +306,11 @@ class Collector(PrometheusCollector):
                 yield definitions.PROBE_LAST_SUCCESS(runner.last_success, name)
         for subject in sorted({blind_spot.subject for blind_spot in self._blind_spots()}):
             yield definitions.BLIND_SPOT(1, subject)
+        verdict = self.verdict()
+        for status in TOTALS:
+            yield definitions.HEALTH_STATUS(status is verdict.status, status.value)
+        for code, count in Counter(finding.code for finding in verdict.findings).items():
+            yield definitions.HEALTH_FINDING(count, code.value)
 
     def _samples(self, names: Iterable[str], outcomes: Outcomes) -> Iterator[Sample]:
         for name in names:
@@ -323,7 +332,3 @@ class Collector(PrometheusCollector):
                 yield from collector.blind_spots(outcome.value)
             elif name not in self._runners:
                 yield from collector.blind_spots(None)
-
-
-def _recent(verdict: Verdict, now: float) -> bool:
-    return 0 <= now - verdict.at < _MIN_INTERVAL

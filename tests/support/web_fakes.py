@@ -15,6 +15,7 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.cases import CaseList
 from celery_vitals.events.task_totals import TotalsList
+from celery_vitals.exporter import Observed
 from celery_vitals.health.document import Document, health_document
 from celery_vitals.health.limits import HealthLimits
 from celery_vitals.health.monitor import HealthMonitor
@@ -64,7 +65,7 @@ class FakeCollector:
         self.started_refreshes: list[float] = []
         self.monitor = HealthMonitor(HealthLimits())
         self.verdict_at = 0.0
-        self._verdict: tuple[ClusterStatus, Verdict] | None = None
+        self._observed: Observed | None = None
         self.slow_close = False
         self.closed: list[float] = []
 
@@ -110,11 +111,18 @@ class FakeCollector:
     def start_refresh(self, max_age: float) -> None:
         self.started_refreshes.append(max_age)
 
-    def verdict(self) -> Verdict:
+    @property
+    def health_limits(self) -> HealthLimits:
+        return self.monitor.limits
+
+    def observe(self, max_age: float = 1.0) -> Observed:
         at = self.verdict_at or time.time()
-        if self._verdict is None or self._verdict[0] is not self.state:
-            self._verdict = self.state, self.monitor.verdict(self.state, at)
-        return self._verdict[1]
+        if self._observed is None or self._observed.status is not self.state:
+            self._observed = Observed((), self.state, self.monitor.verdict(self.state, at))
+        return self._observed
+
+    def verdict(self) -> Verdict:
+        return self.observe().verdict
 
     def health(self) -> Document:
         return health_document(self.verdict(), self.state, self.monitor.limits)

@@ -31,27 +31,32 @@ class Verdict:
     """Unix time of the verdict."""
     age: float | None
     """Seconds since the oldest of the results; None before the first ones."""
+    unobserved: frozenset[Area] = frozenset()
+    """The areas that are unknown, even if they have findings."""
 
 
-def assess(status: ClusterStatus, limits: HealthLimits, now: float) -> Verdict:
+def assess(cluster: ClusterStatus, limits: HealthLimits, now: float) -> Verdict:
     """Return the verdict at this Unix time.
 
     The total is that of the worst finding; without one that makes it worse, it is healthy only if
     every configured area is observed.
     """
-    situation = Situation(status, limits, now)
+    situation = Situation(cluster, limits, now)
     findings = sorted(
         (finding for rule in RULES for finding in rule(situation)),
         key=lambda one: (-one.severity.rank, _ORDER[one.code], one.subject),
     )
-    missing = unobserved(status, limits, now)
+    missing = unobserved(cluster, limits, now)
     areas = {area: _of_area(area, findings, missing.get(area, (None,))[0]) for area in Area}
-    spots = (*(spot for _, spot in missing.values() if spot is not None), *status.blind_spots)
-    finished = [run.finished_at for run in status.collectors if run.ok is not None]
+    spots = (*(spot for _, spot in missing.values() if spot is not None), *cluster.blind_spots)
+    finished = [run.finished_at for run in cluster.collectors if run.ok is not None]
     return Verdict(
         status=_total(findings, areas),
         areas=areas,
         findings=tuple(findings),
+        unobserved=frozenset(
+            area for area, (status, _) in missing.items() if status is Status.UNKNOWN
+        ),
         unknown=tuple(dict.fromkeys(spots)),
         at=now,
         age=max(0.0, now - min(finished)) if finished else None,

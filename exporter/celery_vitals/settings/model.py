@@ -48,7 +48,11 @@ LOST_PATH = "/lost"
 STATS_PATH = "/stats"
 """Path of the numbers of each task."""
 HEALTH_PATH = "/health"
-"""Path of the verdict, and prefix of the paths of the probes."""
+"""Path of the verdict, and prefix of those of the exporter's own probes."""
+WORKER_PATH = "/worker"
+"""Prefix of the paths of single workers."""
+QUEUE_PATH = "/queue"
+"""Prefix of the paths of single queues."""
 _DAY = 86400.0
 
 
@@ -367,11 +371,12 @@ class Settings:
                     f" (choose another one, or set --no-web.{path[1:]})"
                 )
 
-        if f"{self.web_telemetry_path}/".startswith(f"{HEALTH_PATH}/"):
-            raise ConfigError(
-                f"--web.telemetry-path: must not be {HEALTH_PATH} or below it, which is the path"
-                " of the verdict"
-            )
+        for path in (HEALTH_PATH, WORKER_PATH, QUEUE_PATH):
+            if f"{self.web_telemetry_path}/".startswith(f"{path}/"):
+                raise ConfigError(
+                    f"--web.telemetry-path: must not be {path} or below it, which belongs to the"
+                    " verdict"
+                )
 
     def runtime_buckets_of(self, task: str) -> tuple[float, ...]:
         """Return the bounds of the runtime buckets of a task, in seconds."""

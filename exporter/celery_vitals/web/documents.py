@@ -32,6 +32,8 @@ class ValidRequest:
 
 Document = Callable[["QueryParams"], ValidRequest]
 """Interprets the query of a request for a path; HTTPException when it is invalid."""
+NamedDocument = Callable[[str, "QueryParams"], ValidRequest]
+"""The same for the paths of one prefix, which end with a name."""
 
 
 def encoded(content: object) -> bytes:
@@ -50,7 +52,8 @@ def json_response(body: bytes, status: int = 200) -> Response:
 def check_parameters(query: QueryParams, allowed: Collection[str]) -> None:
     """Raise HTTPException for a parameter that is not allowed, or empty."""
     if not set(query) <= set(allowed):
-        raise HTTPException(400, f"unknown parameter (expected one of: {', '.join(allowed)})")
+        expected = f"expected one of: {', '.join(allowed)}" if allowed else "none is expected"
+        raise HTTPException(400, f"unknown parameter ({expected})")
     for name in allowed:
         if "" in query.getlist(name):
             raise HTTPException(400, f"{name}: must not be empty")

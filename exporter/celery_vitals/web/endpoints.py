@@ -14,11 +14,17 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, STATS_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, QUEUE_PATH, STATS_PATH, WORKER_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
-from celery_vitals.web.documents import Document, ValidRequest, json_response
-from celery_vitals.web.health import Health, strict_of
+from celery_vitals.web.documents import (
+    Document,
+    NamedDocument,
+    ValidRequest,
+    encoded,
+    json_response,
+)
+from celery_vitals.web.health import Health
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
@@ -34,6 +40,9 @@ if TYPE_CHECKING:
 
 Handler = TypeVar("Handler")
 
+_JSON_PATHS = tuple(f"{path}/" for path in (HEALTH_PATH, WORKER_PATH, QUEUE_PATH))
+"""Prefixes of paths whose errors are JSON."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -48,7 +57,7 @@ class Endpoints:
         self._intervals = ScrapeIntervals()
         self._paths: tuple[str, ...] = ()
         self.page_max_age = self._page.max_age
-        self._verdict = Health(collector, settings)
+        self.health = Health(collector, settings)
 
     def routes(
         self,
@@ -56,20 +65,23 @@ class Endpoints:
         healthy: Handler,
         ready: Handler,
         document: Callable[[Document], Handler],
+        named: Callable[[NamedDocument], Handler],
         metrics: Handler,
     ) -> dict[str, Handler]:
         """Return the handlers by path; with the path `/` the metrics replace the page.
 
-        `document` returns the handler of a document.
+        `document` returns the handler of a document, `named` that of the documents of a prefix: a
+        path that ends with `/`.
         """
         routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
         routes.update((path, document(one)) for path, one in self._documents().items())
+        routes.update((path, named(one)) for path, one in self.health.named_documents().items())
         routes[self._settings.web_telemetry_path] = metrics
-        self._paths = tuple(routes)
+        self._paths = tuple(f"{path}NAME" if is_prefix(path) else path for path in routes)
         return routes
 
     def _documents(self) -> dict[str, Document]:
-        documents: dict[str, Document] = {HEALTH_PATH: self._health}
+        documents = self.health.documents()
         if self._settings.web_lost:
             documents[LOST_PATH] = self._lost
         if self._settings.web_stats:
@@ -129,36 +141,52 @@ class Endpoints:
         limit = self._settings.web_max_requests
         return line(f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503)
 
-    def _health(self, query: QueryParams) -> ValidRequest:
-        strict_of(query)
-        wait, max_age = self._verdict.refresh(), self._verdict.max_age
-        refresh = partial(self._collector.refresh, max_age) if wait else None
-        return ValidRequest(partial(self._verdict.verdict, query), refresh)
-
     def _lost(self, query: QueryParams) -> ValidRequest:
         body = lost_executions(self._collector.cases(), query)
         return ValidRequest(partial(json_response, body))
 
     def page(self) -> Response:
         """Return the status page, of the results of the last probes."""
-        text = self._page.render(self._collector.status(), time.time())
+        text = self._page.render(self._collector.status(), self._collector.verdict(), time.time())
         return HTMLResponse(
             label_text(text), headers={"Content-Security-Policy": self._page.policy}
         )
 
-    def failed(self, error: Exception, what: str = "the status page") -> Response:
+    def page_failed(self, error: Exception) -> Response:
         """Return that there is no page, and log the type of the error: its text may be secret."""
-        _logger.error("cannot render %s: %s", what, type(error).__name__)
-        return line(f"Cannot render {what} (see the log). The metrics are not affected.", 500)
+        _logger.error("cannot render the status page: %s", type(error).__name__)
+        return line(
+            "Cannot render the status page (see the log). The metrics are not affected.", 500
+        )
 
-    def error(self, error: HTTPException) -> Response:
-        """Return an error as one line."""
+    def document_failed(self, request: Request, error: Exception) -> Response:
+        """Return that there is no document, and log the type of the error only."""
+        path = request.scope["path"]
+        _logger.error("cannot render %s: %s", path, type(error).__name__)
+        text = f"Cannot render {path} (see the log). The metrics are not affected."
+        return self.error(request, HTTPException(500, text))
+
+    def error(self, request: Request, error: HTTPException) -> Response:
+        """Return an error as one line, or as JSON where it is expected."""
         texts = {
             404: f"Not found (paths: {', '.join(self._paths)})",
             405: "Method not allowed (allowed: GET, HEAD)",
         }
         headers = {"Allow": "GET, HEAD"} if error.status_code == 405 else None
-        return line(texts.get(error.status_code, error.detail), error.status_code, headers)
+        text = texts.get(error.status_code, error.detail)
+        path = f"{request.scope['path'].removeprefix(request.scope.get('root_path', ''))}/"
+        if path.startswith(_JSON_PATHS) or negotiation.prefers_json(
+            request.headers.get("accept", "")
+        ):
+            answer = json_response(encoded({"error": text}), error.status_code)
+            answer.headers.update(headers or {})
+            return answer
+        return line(text, error.status_code, headers)
+
+
+def is_prefix(path: str) -> bool:
+    """Return whether a path is the prefix of a name."""
+    return path.endswith("/") and path != "/"
 
 
 def healthy() -> Response:

@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from celery_vitals.web.documents import Document
-from celery_vitals.web.endpoints import Endpoints, healthy, line
+from celery_vitals.web.documents import Document, NamedDocument, ValidRequest
+from celery_vitals.web.endpoints import Endpoints, healthy, is_prefix, line
 from celery_vitals.web.headers import SECURITY
 from celery_vitals.web.scrapes import Busy, Scrapes
 from celery_vitals.web.streaming import SlicedResponse, slices
@@ -31,11 +31,12 @@ class WsgiApp:
         self._collector = collector
         self._scrapes = Scrapes(collector, settings)
         self._endpoints = Endpoints(collector, settings)
-        self._routes = self._endpoints.routes(
+        self._routes: dict[str, Callable[[Request], Response]] = self._endpoints.routes(
             self._root,
             lambda _: healthy(),
             lambda _: line("ready", 200),
             self._document,
+            self._named,
             self._metrics,
         )
 
@@ -50,13 +51,12 @@ class WsgiApp:
             location = f"{request.scope['root_path']}/"
             return line(f"Moved: {location}", 307, {"Location": location})
         try:
-            if path not in self._routes:
-                raise HTTPException(404)
+            handler = self._handler(request)
             if request.method not in ("GET", "HEAD"):
                 raise HTTPException(405)
-            return self._routes[path](request)
+            return handler(request)
         except HTTPException as error:
-            return self._endpoints.error(error)
+            return self._endpoints.error(request, error)
 
     def _metrics(self, request: Request) -> Response:
         scrape = self._endpoints.scrape_request(request)
@@ -65,26 +65,41 @@ class WsgiApp:
         except Busy:
             return self._endpoints.busy()
 
-    def _document(self, document: Document) -> Callable[[Request], Response]:
-        def respond(request: Request) -> Response:
-            valid = document(request.query_params)
-            try:
-                if valid.refresh is not None:
-                    valid.refresh()
-                return valid.respond()
-            except HTTPException:
-                raise
-            except Exception as error:  # noqa: BLE001 - its text may quote a secret
-                return self._endpoints.failed(error, request.scope["path"])
+    def _handler(self, request: Request) -> Callable[[Request], Response]:
+        """Return the handler of a path, whose name becomes a parameter.  Raises HTTPException."""
+        path: str = request.scope["path"]
+        if path in self._routes and not is_prefix(path):
+            return self._routes[path]
+        for prefix in filter(is_prefix, self._routes):
+            if path.startswith(prefix):
+                request.scope["path_params"] = {"name": path.removeprefix(prefix)}
+                return self._routes[prefix]
+        raise HTTPException(404)
 
-        return respond
+    def _document(self, document: Document) -> Callable[[Request], Response]:
+        return lambda request: self._answer(request, document(request.query_params))
+
+    def _named(self, document: NamedDocument) -> Callable[[Request], Response]:
+        return lambda request: self._answer(
+            request, document(request.path_params["name"], request.query_params)
+        )
+
+    def _answer(self, request: Request, valid: ValidRequest) -> Response:
+        try:
+            if valid.refresh is not None:
+                valid.refresh()
+            return valid.respond()
+        except HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - its text may quote a secret
+            return self._endpoints.document_failed(request, error)
 
     def _root(self, _: Request) -> Response:
         try:
             self._collector.refresh(self._endpoints.page_max_age)
             return self._endpoints.page()
         except Exception as error:  # noqa: BLE001 - its text may quote a secret
-            return self._endpoints.failed(error)
+            return self._endpoints.page_failed(error)
 
 
 def send_response(
@@ -113,7 +128,8 @@ def request_of(env: Environ) -> Request:
     scope = {
         "type": "http",
         "method": env["REQUEST_METHOD"],
-        "path": env.get("PATH_INFO", ""),
+        # WSGI passes the bytes of the path as Latin-1 (PEP 3333).
+        "path": env.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace"),
         "root_path": env.get("SCRIPT_NAME", ""),
         "query_string": env.get("QUERY_STRING", "").encode("latin-1"),
         "headers": headers,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +89,18 @@ def test_worst_finding_is_first() -> None:
 def test_every_code_has_a_runbook_url() -> None:
     for code in Code:
         assert code.runbook_url.endswith(f"/docs/runbooks/{code.runbook}.md")
+
+
+def test_schema_and_documentation_name_every_code() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    page = (docs / "health.md").read_text()
+    for name in ("health", "worker", "queue"):
+        schema = json.loads((docs / "schemas" / f"{name}.json").read_text())
+        codes_of = schema["$defs"]["finding"]["properties"]["code"]["enum"]
+        assert codes_of == [code.value for code in Code]
+    for code in Code:
+        assert f"`{code.value}`" in page
+        assert (docs / "runbooks" / f"{code.runbook}.md").exists()
 
 
 # Limits

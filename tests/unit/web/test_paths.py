@@ -37,15 +37,17 @@ def test_head(start: Start, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/metrics/", "/favicon.ico", "/-/reload", "/-/healthy/x", "/lost/", "/health/", "//", "/%00"],
+    ["/metrics/", "/favicon.ico", "/-/reload", "/-/healthy/x", "/lost/", "//", "/%00"],
 )
 def test_everything_else_is_not_found(start: Start, path: str) -> None:
     answer = start().get(path, redirect=False)
     assert answer.status == 404
-    assert (
-        answer.data
-        == b"Not found (paths: /, /-/healthy, /-/ready, /health, /lost, /stats, /metrics)\n"
+    health = "/health, /health/live, /health/ready"
+    named = "/worker/NAME, /queue/NAME"
+    expected = (
+        f"Not found (paths: /, /-/healthy, /-/ready, {health}, /lost, /stats, {named}, /metrics)"
     )
+    assert answer.data == f"{expected}\n".encode()
 
 
 @pytest.mark.parametrize(
