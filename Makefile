@@ -5,7 +5,7 @@ BIN := .venv/bin
 # More arguments for the command of a target, e.g. make demo ARGS=--once
 ARGS ?=
 
-.PHONY: demo test test-unit test-alerts-quiet test-harm test-image test-matrix check format generate golden \
+.PHONY: demo test test-unit test-alerts-quiet test-harm test-ledger test-image test-matrix check format generate golden \
 	screenshots bench bench-events bench-scrape bench-render constraints dist clean
 
 demo: .venv/.demo
@@ -52,6 +52,12 @@ format: .venv/.dev
 test-harm: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
 	HARM_FULL=1 $(BIN)/python -m pytest tests/integration/test_harm_kills.py $(ARGS)
+
+# Lost and repeated executions beside the tasks' own log: 100,000 tasks under kills and restarts on each broker; ARGS
+# names scenarios and smaller numbers.  make test runs the short form.
+test-ledger: .venv/.dev
+	$(BIN)/python tests/support/servers/install.py
+	$(BIN)/python -m tests.ledger $(ARGS)
 
 # Every generated file that needs no server: reference pages, alert and module tables, chart, dashboards, versions.
 # Dashboards need Python 3.11 and are skipped without it.

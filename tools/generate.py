@@ -21,6 +21,7 @@ from tools.base import ROOT, Content, Generator
 
 _GENERATORS = {
     "reference_pages": "",
+    "audit_page": "",
     "versions": "",
     "alert_table": "",
     "module_table": "",

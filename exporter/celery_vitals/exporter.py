@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -24,16 +26,23 @@ from celery_vitals.collectors.base import Dependencies, ProbingCollector
 from celery_vitals.collectors.broker import BrokerCollector
 from celery_vitals.collectors.registry import create_collectors
 from celery_vitals.collectors.tasks import TasksCollector
+from celery_vitals.collectors.visibility_timeout import visibility_timeout
 from celery_vitals.collectors.workers import WorkersCollector
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
-from celery_vitals.events.cases import LIMITING_SUBJECTS, NO_CASES, CaseList
+from celery_vitals.events import cases, task_totals
+from celery_vitals.events.cases import NO_CASES, CaseList
+from celery_vitals.events.task_totals import TotalsList
+from celery_vitals.health.document import Document, health_document
+from celery_vitals.health.limits import HealthLimits
+from celery_vitals.health.monitor import HealthMonitor
+from celery_vitals.health.verdict import Verdict
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 from celery_vitals.metrics.births import Births
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.metrics.samples import SampleEncoder
-from celery_vitals.probe_runner import Outcome, ProbeRunner
+from celery_vitals.probe_runner import Outcome, ProbeRunner, Run
 from celery_vitals.queue_registry import QueueRegistry, queue_filter
 from celery_vitals.result_backends.checks import certificate_blind_spots, check_backend
 from celery_vitals.settings import Settings
@@ -53,6 +62,16 @@ _NOT_COLLECTED = BlindSpot(
 )
 
 
+@dataclass(frozen=True)
+class Observed:
+    """A snapshot of the cluster and its verdict."""
+
+    finished: tuple[float | None, ...]
+    """Unix time of each result."""
+    status: ClusterStatus
+    verdict: Verdict
+
+
 class Collector(PrometheusCollector):
     """A collector of prometheus_client that observes one Celery cluster each time it is collected.
 
@@ -69,6 +88,9 @@ class Collector(PrometheusCollector):
         # Half of the timeout leaves time for a new connection when the old one turns out dead.
         io_timeout = settings.timeout / 2
         self._settings = settings
+        self.health_limits = HealthLimits.of(settings, app)
+        self._health = HealthMonitor(self.health_limits)
+        self._observed: Observed | None = None
         self._min_interval = (
             _MIN_INTERVAL if settings.min_interval is None else settings.min_interval
         )
@@ -79,6 +101,7 @@ class Collector(PrometheusCollector):
             settings.worker_timeout, settings.worker_forget_after, settings.max_workers
         )
         self._queues = QueueRegistry(target.queues, queue_filter(settings), self._observed_queues)
+        self._task_settings = TaskSettings(tasks_of(app) if app is not None else {})
         dependencies = Dependencies(
             settings,
             self._broker,
@@ -87,7 +110,7 @@ class Collector(PrometheusCollector):
             self._queues,
             self._probe_now,
             self.births,
-            TaskSettings(tasks_of(app) if app is not None else {}),
+            self._task_settings,
         )
         self._collectors = create_collectors(dependencies)
         self._unsupported = (
@@ -156,12 +179,29 @@ class Collector(PrometheusCollector):
         self.start()
         if WorkersCollector.name not in names:
             self._workers.first_round.set()  # no probe of workers will set it
-        runs = {
-            name: runner.start_or_join(deadline, self._min_interval if max_age is None else max_age)
+        runs = self._start_runs(deadline, names, self._min_interval if max_age is None else max_age)
+        return {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
+
+    def _start_runs(
+        self, deadline: Deadline, names: Collection[str], max_age: float
+    ) -> dict[str, Run[Any]]:
+        return {
+            name: runner.start_or_join(deadline, max_age)
             for name, runner in self._runners.items()
             if name in names
         }
-        return {name: self._runners[name].wait(run, deadline) for name, run in runs.items()}
+
+    def start_refresh(self, max_age: float) -> None:
+        """Start the probes whose results are older than `max_age` seconds, without waiting."""
+        self._start_runs(Deadline.after(self._settings.timeout), self.names, max_age)
+
+    def results_age(self) -> float | None:
+        """Return the seconds since the oldest result; None while a collector has none."""
+        outcomes = list(self._last_outcomes().values())
+        finished = [outcome.finished_at for outcome in outcomes if outcome is not None]
+        if len(finished) < len(outcomes):
+            return None
+        return time.time() - min(finished, default=time.time())
 
     def refresh(self, max_age: float) -> None:
         """Probe within `--timeout` what `status` would return older than `max_age` seconds."""
@@ -169,6 +209,9 @@ class Collector(PrometheusCollector):
 
     def status(self) -> ClusterStatus:
         """Return the results of the last probes.  Never uses the network."""
+        tasks = self._tasks()
+        tasks_status = tasks.status() if tasks is not None else None
+        running = tasks_status.oldest_running if tasks_status is not None else ()
         return cluster_status(
             self._broker.target,
             self._workers,
@@ -178,16 +221,56 @@ class Collector(PrometheusCollector):
             self._broker_state(),
             self._queues.evidence(),
             self.cases(),
+            tasks_status,
+            visibility_timeout(self._broker.target, self._workers),
+            frozenset(name for name in running if self._task_settings.late(name)),
         )
+
+    def verdict(self) -> Verdict:
+        """Return the verdict on the results of the last probes.  Never uses the network."""
+        return self.observe().verdict
+
+    def health(self) -> Document:
+        """Return the document of the verdict.  Never uses the network."""
+        observed = self.observe()
+        return health_document(observed.verdict, observed.status, self.health_limits)
+
+    def observe(self, max_age: float = _MIN_INTERVAL) -> Observed:
+        """Return the snapshot and its verdict; for `max_age` seconds, the same for the same
+        results.  Never uses the network."""
+        now, last = time.time(), self._observed
+        finished = tuple(
+            one.finished_at if one is not None else None for one in self._last_outcomes().values()
+        )
+        age = math.inf if last is None else now - last.verdict.at
+        if last is None or last.finished != finished or not 0 <= age < max_age:
+            status = self.status()
+            last = Observed(finished, status, self._health.verdict(status, now))
+            self._observed = last
+        return last
+
+    def _tasks(self) -> TasksCollector | None:
+        tasks = self._collectors.get(TasksCollector.name)
+        return tasks if isinstance(tasks, TasksCollector) else None
 
     def cases(self) -> CaseList:
         """Return the last executions that were lost, ran twice, or do not end."""
-        tasks = self._collectors.get(TasksCollector.name)
-        listed = tasks.case_list() if isinstance(tasks, TasksCollector) else NO_CASES
-        spots = [one for one in self._blind_spots() if one.subject in LIMITING_SUBJECTS]
+        tasks = self._tasks()
+        listed = tasks.case_list() if tasks is not None else NO_CASES
+        return replace(listed, blind_spots=self._task_blind_spots(cases.LIMITING_SUBJECTS))
+
+    def totals(self) -> TotalsList:
+        """Return what has been counted of each task.  Never uses the network."""
+        tasks = self._tasks()
+        counted = tasks.totals() if tasks is not None else TotalsList()
+        spots = self._task_blind_spots(task_totals.LIMITING_SUBJECTS)
+        return replace(counted, blind_spots=spots)
+
+    def _task_blind_spots(self, subjects: Collection[str]) -> tuple[BlindSpot, ...]:
+        spots = [one for one in self._blind_spots() if one.subject in subjects]
         if TasksCollector.name not in self._settings.collectors:
             spots.insert(0, _NOT_COLLECTED)
-        return replace(listed, blind_spots=tuple(spots))
+        return tuple(spots)
 
     def _broker_state(self) -> Writability:
         collector = self._collectors.get(BrokerCollector.name)

@@ -38,7 +38,7 @@ class Outcome(Generic[_T]):
     """Unix time."""
 
 
-class _Run(Generic[_T]):
+class Run(Generic[_T]):
     """One run of a probe, in a daemon thread: a library may hang without a timeout."""
 
     def __init__(self, deadline: Deadline) -> None:
@@ -49,6 +49,7 @@ class _Run(Generic[_T]):
         self.outcome: Outcome[_T] | None = None
 
     def finish(self, value: _T | None, reason: Reason | None = None, detail: str = "") -> None:
+        """Record the outcome."""
         self.outcome = Outcome(value, reason, detail, time.monotonic() - self.started, time.time())
         self.ended.set()
 
@@ -71,15 +72,15 @@ class ProbeRunner(Generic[_T]):
         self._limit = limit
         self._measure = measure
         self._lock = threading.Lock()
-        self._run: _Run[_T] | None = None
-        self._abandoned: _Run[_T] | None = None
+        self._run: Run[_T] | None = None
+        self._abandoned: Run[_T] | None = None
         self._last_outcome: Outcome[_T] | None = None
         self._last_success: float | None = None
         self._failures: Counter[Reason] = Counter()
         self._pending_logs: deque[tuple[int, str]] = deque()
         self._logging = threading.Lock()
 
-    def start_or_join(self, deadline: Deadline, max_age: float) -> _Run[_T]:
+    def start_or_join(self, deadline: Deadline, max_age: float) -> Run[_T]:
         """Start a run, or return the current one, or one that ended `max_age` seconds ago at most.
 
         Does not block.
@@ -90,7 +91,7 @@ class ProbeRunner(Generic[_T]):
                 self._abandon_if_overdue(run)
                 if run.outcome is None or run.age < max_age:
                     return run
-            run = self._run = _Run(deadline.within(self._limit))
+            run = self._run = Run(deadline.within(self._limit))
             if self._abandoned is not None and not self._abandoned.thread_ended:
                 run.thread_ended = True
                 self._finish(run, None, Reason.STUCK, "the previous attempt still hangs")
@@ -105,7 +106,7 @@ class ProbeRunner(Generic[_T]):
                 self._finish(run, None, Reason.INTERNAL, str(error))
             return run
 
-    def wait(self, run: _Run[_T], deadline: Deadline) -> Outcome[_T] | None:
+    def wait(self, run: Run[_T], deadline: Deadline) -> Outcome[_T] | None:
         """Return the outcome of a run; None when `deadline` passes before the run's own."""
         run.ended.wait(min(deadline, run.deadline).remaining)
         with self._lock:
@@ -135,12 +136,12 @@ class ProbeRunner(Generic[_T]):
         with self._lock:
             return all(run is None or run.thread_ended for run in (self._run, self._abandoned))
 
-    def _abandon_if_overdue(self, run: _Run[_T]) -> None:
+    def _abandon_if_overdue(self, run: Run[_T]) -> None:
         if run.outcome is None and run.deadline.passed:
             self._abandoned = run
             self._finish(run, None, Reason.TIMEOUT, "no response within the deadline")
 
-    def _work(self, run: _Run[_T]) -> None:
+    def _work(self, run: Run[_T]) -> None:
         value, reason, detail = None, None, ""
         try:
             value = self._measure(run.deadline.within(run.deadline.remaining * (1 - _MARGIN)))
@@ -153,7 +154,7 @@ class ProbeRunner(Generic[_T]):
                 self._finish(run, value, reason, detail)
         self._log_pending()
 
-    def _finish(self, run: _Run[_T], value: _T | None, reason: Reason | None, detail: str) -> None:
+    def _finish(self, run: Run[_T], value: _T | None, reason: Reason | None, detail: str) -> None:
         run.finish(value, reason, detail)
         before, self._last_outcome = self._last_outcome, run.outcome
         known = None if before is None else before.reason

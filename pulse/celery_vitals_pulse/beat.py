@@ -23,7 +23,7 @@ class BeatSource:
         scheduler.tick = self._observed_tick  # of this object: any class may have its own
 
     def moves(self) -> bool:
-        """Return whether the scheduler ticks, sleeps as long as it said, or waits for the broker."""
+        """Return whether the scheduler ticks, sleeps until it is due, or waits for the broker."""
         now = time.monotonic()
         allowed = max(self._interval, 1.0) + (0.0 if self._in_tick else self._wait)
         return now - self._changed_at <= allowed or self._broker_wait.waits(now)

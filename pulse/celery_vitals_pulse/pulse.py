@@ -59,7 +59,7 @@ class Pulse:
 
     def _beat(self) -> None:
         try:
-            if all([source.moves() for source in self.sources]):
+            if all(source.moves() for source in self.sources):
                 self._file.touch()
         except Exception:
             if not self._failed:

@@ -16,7 +16,7 @@ from celery_vitals.cli import vitals
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.parametrize("command", ["", "serve", "healthy", "export", "demo"])
+@pytest.mark.parametrize("command", ["", "audit", "check", "serve", "healthy", "export", "demo"])
 def test_help_matches_the_golden_file(command: str) -> None:
     golden = FOLDER / (f"help_{command}.txt" if command else "help.txt")
     result = CliRunner().invoke(

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 import pytest
-import urllib3
 
+from tests.support import web_host
 from tests.support.broker_inventory import inventory
 from tests.support.scrape import Scrape, scrape_url
-from tests.support.servers import (
-    HOST,
-    Broker,
-    Worker,
-    free_port,
-    project_environment,
-    publish,
-    wait_for,
-)
-from tests.support.servers.child import Child
-from tests.support.servers.process_reaper import process_reaper
+from tests.support.servers import Broker, Worker, publish, wait_for
+from tests.support.web_host import DOCS, Host, examples
 
-PAGE = Path(__file__).parents[2] / "docs/embedding.md"
-BLOCK = re.compile(r'^```python title="(\S+)"\n(.*?)^```\n', re.MULTILINE | re.DOTALL)
+PAGE = DOCS / "embedding.md"
+EXAMPLES = examples(PAGE.name)
 COMMAND = re.compile(r"^    ((?:uvicorn|gunicorn) .*)$", re.MULTILINE)
 SLACK = 1.5
 """Seconds: what a busy machine may add to a deadline."""
 STOPS_WITHIN = 10.0
-PROJECT = {
-    "proj/__init__.py": "",
-    "proj/celery.py": "from project.app import app\n",
-    "proj/settings.py": "SECRET_KEY, ALLOWED_HOSTS, ROOT_URLCONF = 'x', ['*'], 'proj.urls'\n",
-    "proj/urls.py": "urlpatterns = []\n",
-}
 ASYNC = [
     "uvicorn fastapi_app:app",
     "uvicorn fastapi_lifespan:app",
@@ -54,49 +35,12 @@ OTHERS = [
 ]
 
 
-class Host:
-    """A web application of the page, by the command of a server."""
-
-    def __init__(self, broker: Broker, command: str) -> None:
-        self.folder = process_reaper().folder("host")
-        for name, text in {**PROJECT, **dict(BLOCK.findall(PAGE.read_text()))}.items():
-            path = self.folder / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        port = free_port()
-        program, *arguments = command.split()
-        address = ["--port", str(port)] if program == "uvicorn" else ["--bind", f"{HOST}:{port}"]
-        environment = project_environment(broker)
-        environment["PYTHONPATH"] += f":{self.folder}"
-        argv = [sys.executable, "-m", program, *address, *arguments]
-        self.child = Child("host", argv, environment, self.folder)
-        self.url = f"http://{HOST}:{port}"
-        self.client = urllib3.PoolManager(retries=False, timeout=30)
-
-    def status(self, path: str, method: str = "GET") -> int:
-        return self.client.request(method, self.url + path, redirect=False).status
-
-    def scrape(self, timeout: float | None = None) -> Scrape:
-        return scrape_url(f"{self.url}/vitals/metrics", timeout)
-
-    def answers(self) -> bool:
-        try:
-            return self.status("/host") == 404
-        except urllib3.exceptions.HTTPError:
-            return False
+def running(broker: Broker, command: str) -> AbstractContextManager[Host]:
+    return web_host.running(broker, command, EXAMPLES)
 
 
-@contextmanager
-def running(broker: Broker, command: str) -> Iterator[Host]:
-    host = Host(broker, command)
-    try:
-        host.child.start()
-        wait_for(host.answers, 60, what=f"an answer of {command}")
-        yield host
-    finally:
-        host.client.clear()
-        host.child.kill()
-        shutil.rmtree(host.folder, ignore_errors=True)
+def scrape(host: Host, timeout: float | None = None) -> Scrape:
+    return scrape_url(f"{host.url}/vitals/metrics", timeout)
 
 
 def test_the_page_shows_these_commands() -> None:
@@ -114,9 +58,9 @@ def test_application_serves_both_and_stops_cleanly(redis_broker: Broker, command
             for text in ("Broker: up", "1 worker up", ">w@test<", ">waiting<"):
                 assert text in page.text
             assert 'href="./metrics"' in page.text
-            scrape = host.scrape()
-            assert scrape.value("celery_broker_up") == 1
-            assert scrape.value("celery_queue_length", queue="waiting") == 3
+            found = scrape(host)
+            assert found.value("celery_broker_up") == 1
+            assert found.value("celery_queue_length", queue="waiting") == 3
             paths = ["-/healthy", "-/ready", "lost?kind=lost", "metrics?collect[]=broker"]
             assert [host.status(f"/vitals/{path}") for path in paths] == [200] * 4
             # Django under ASGI is mounted at every other path.
@@ -136,11 +80,11 @@ def test_application_serves_both_and_stops_cleanly(redis_broker: Broker, command
 @pytest.mark.parametrize("command", [*ASYNC, *THREADS])
 def test_application_responds_while_the_broker_hangs(broker: Broker, command: str) -> None:
     with running(broker, command) as host:
-        wait_for(lambda: host.scrape(5).value("celery_broker_up") == 1)
+        wait_for(lambda: scrape(host, 5).value("celery_broker_up") == 1)
         time.sleep(1.1)
         with broker.server.paused():
             scrapes: list[Scrape] = []
-            scraper = threading.Thread(target=lambda: scrapes.append(host.scrape(2.5)))
+            scraper = threading.Thread(target=lambda: scrapes.append(scrape(host, 2.5)))
             scraper.start()
             pauses = []
             while scraper.is_alive():
@@ -161,7 +105,7 @@ def test_lifespan_counts_tasks_before_the_first_scrape(broker: Broker, command: 
         publish(broker, "add", 1, 2, count=5)
         wait_for(lambda: worker.log.count("succeeded") == 5)
         wait_for(
-            lambda: host.scrape().total("celery_task_succeeded_total", task="project.add") == 5,
+            lambda: scrape(host).total("celery_task_succeeded_total", task="project.add") == 5,
             10,
         )
 

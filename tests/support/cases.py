@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from celery_vitals.events.cases import Case, CaseKind, CaseList
+from tests.support.schemas import valid_json
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "lost.json"
 DECIDED = 1_800_000_000.0
 """2027-01-15T08:00:00Z"""
 
@@ -40,14 +36,6 @@ def case_list(*cases: Case, **parts: Any) -> CaseList:
     return CaseList(cases, **{**given, **parts})
 
 
-def valid(body: bytes | str) -> dict[str, Any]:
+def valid(body: bytes | str, schema_name: str = "lost") -> dict[str, Any]:
     """Return the content of a response, which must be strict JSON and follow the schema."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    content: dict[str, Any] = json.loads(body, parse_constant=refuse)
-    schema = json.loads(SCHEMA.read_text())
-    Draft202012Validator.check_schema(schema)
-    Draft202012Validator(schema).validate(content)
-    return content
+    return valid_json(body, schema_name)

@@ -14,6 +14,12 @@ from prometheus_client.core import GaugeMetricFamily
 from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.deadline import Deadline
 from celery_vitals.events.cases import CaseList
+from celery_vitals.events.task_totals import TotalsList
+from celery_vitals.exporter import Observed
+from celery_vitals.health.document import Document, health_document
+from celery_vitals.health.limits import HealthLimits
+from celery_vitals.health.monitor import HealthMonitor
+from celery_vitals.health.verdict import Verdict
 from celery_vitals.metrics.births import Births
 from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 from celery_vitals.workers.state import State
@@ -53,6 +59,13 @@ class FakeCollector:
         self.births = Births()
         self.max_ages: list[float | None] = []
         self.refreshed: list[float] = []
+        self.counted = TotalsList()
+        self.totals_read = 0
+        self.age: float | None = 0.0
+        self.started_refreshes: list[float] = []
+        self.monitor = HealthMonitor(HealthLimits())
+        self.verdict_at = 0.0
+        self._observed: Observed | None = None
         self.slow_close = False
         self.closed: list[float] = []
 
@@ -83,6 +96,36 @@ class FakeCollector:
 
     def cases(self) -> CaseList:
         return self.state.cases
+
+    def totals(self) -> TotalsList:
+        self.totals_read += 1
+        self.started.release()
+        self.go_refresh.wait()
+        if self.error:
+            raise self.error
+        return self.counted
+
+    def results_age(self) -> float | None:
+        return self.age
+
+    def start_refresh(self, max_age: float) -> None:
+        self.started_refreshes.append(max_age)
+
+    @property
+    def health_limits(self) -> HealthLimits:
+        return self.monitor.limits
+
+    def observe(self, max_age: float = 1.0) -> Observed:
+        at = self.verdict_at or time.time()
+        if self._observed is None or self._observed.status is not self.state:
+            self._observed = Observed((), self.state, self.monitor.verdict(self.state, at))
+        return self._observed
+
+    def verdict(self) -> Verdict:
+        return self.observe().verdict
+
+    def health(self) -> Document:
+        return health_document(self.verdict(), self.state, self.monitor.limits)
 
     def close(self, deadline: Deadline) -> None:
         self.closed.append(deadline.remaining)

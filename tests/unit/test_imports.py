@@ -47,11 +47,9 @@ def test_only_settings_read_the_environment() -> None:
     assert {name: used for name, used in found.items() if used} == {}
 
 
-def test_only_brokers_and_result_backends_open_connections() -> None:
-    found = {
-        name: names_used(tree) & CONNECTING
-        for name, tree in modules("brokers/", "result_backends/", "demo/")
-    }
+def test_only_brokers_result_backends_and_the_cache_open_connections() -> None:
+    but = ("brokers/", "result_backends/", "demo/", "integrations/caches.py")
+    found = {name: names_used(tree) & CONNECTING for name, tree in modules(*but)}
     assert {name: used for name, used in found.items() if used} == {}
 
 

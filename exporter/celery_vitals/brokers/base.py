@@ -14,6 +14,7 @@ from celery_vitals.brokers.connection import ConnectionT, ConnectRequest
 from celery_vitals.brokers.intake import Intake
 from celery_vitals.brokers.queue_stats import QueueSnapshot, WorkerReports
 from celery_vitals.brokers.serialization import JSON
+from celery_vitals.brokers.server_facts import ServerFacts
 from celery_vitals.brokers.tls import UnverifiedCertificate
 from celery_vitals.brokers.urls import completed
 from celery_vitals.brokers.writability import (
@@ -174,6 +175,8 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     """Whether a broker that accepts no messages stops to read a connection that publishes."""
     redelivers_on_disconnect: ClassVar[bool] = False
     """Whether unacknowledged messages are delivered again when their connection is lost."""
+    server_parts: ClassVar[frozenset[str]] = frozenset()
+    """The fields of `ServerFacts` that `server_facts` fills."""
     durable_events: ClassVar[bool] = False
     """Whether it can keep events while the exporter is not connected (`--event-queue`)."""
 
@@ -246,6 +249,12 @@ class BrokerKind(ABC, Generic[ConnectionT]):
     def writability_readers(self, options: QueueReaderOptions) -> WritabilityReaders[ConnectionT]:
         """Return what makes the readers of one broker."""
         return lambda _: NoWritabilityReader()
+
+    def server_facts(
+        self, connection: ConnectionT, options: QueueReaderOptions, deadline: Deadline
+    ) -> ServerFacts:
+        """Return what the broker reports about its own configuration.  Changes nothing there."""
+        return ServerFacts()
 
     @abstractmethod
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[ConnectionT]:

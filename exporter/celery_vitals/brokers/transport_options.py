@@ -25,15 +25,19 @@ _OF_ALL_TRANSPORTS = frozenset(
 """Options that kombu reads itself, for connections and producers."""
 
 
+def unknown_names(options: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Return the options that are not among those of the transport, if these are known."""
+    allowed = _OF_ALL_TRANSPORTS.union(names)
+    return [name for name in options if name not in allowed] if names else []
+
+
 def check_names(options: Mapping[str, Any], transport: str, names: Collection[str]) -> None:
     """Raise ConfigError for a name that is not among those of the transport, if these are known."""
-    allowed = _OF_ALL_TRANSPORTS.union(names)
-    for name in options if names else ():
-        if name not in allowed:
-            raise ConfigError(
-                f"{OPTION}: unknown option {name!r} of {transport}"
-                f" (expected one of: {', '.join(sorted(allowed))})"
-            )
+    for name in unknown_names(options, names):
+        allowed = ", ".join(sorted(_OF_ALL_TRANSPORTS.union(names)))
+        raise ConfigError(
+            f"{OPTION}: unknown option {name!r} of {transport} (expected one of: {allowed})"
+        )
 
 
 def check_text(options: Mapping[str, Any], *names: str, empty: bool = False) -> None:

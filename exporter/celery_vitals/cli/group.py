@@ -12,7 +12,7 @@ from celery_vitals.cli.one_line import PROGRAM, OneLineGroup, version_option
 @click.group(
     cls=OneLineGroup,
     invoke_without_command=True,
-    modules=("demo", "export", "healthy", "serve"),
+    modules=("audit", "check", "demo", "export", "healthy", "serve"),
     package=__package__,
 )
 @version_option

@@ -93,6 +93,18 @@ class OneLineCommand(click.Command):
                 formatter.write_dl(records)
 
 
+class NoVerdict(OneLineError):
+    """There is no verdict."""
+
+    exit_code = 3
+
+
+class VerdictCommand(OneLineCommand):
+    """A command whose exit codes 0, 1 and 2 are its verdict; 3 is wrong usage."""
+
+    error = NoVerdict
+
+
 class OneLineGroup(click.Group):
     """A group of commands with one-line errors, each in a module of its name.
 

@@ -66,11 +66,13 @@ def _check(settings: Settings, app: Celery | None) -> None:
     """Check what `serve` otherwise checks at its start."""
     from celery_vitals.brokers.target import target_of
     from celery_vitals.collectors.backend import BackendCollector
+    from celery_vitals.health.limits import HealthLimits
     from celery_vitals.result_backends.checks import check_backend
     from celery_vitals.web.config_reload import ReloadingConfig
 
     target = target_of(settings, app)
     if BackendCollector.name in settings.collectors:
         check_backend(target)
+    HealthLimits.of(settings, app)
     if settings.web_config_file:
         ReloadingConfig(settings.web_config_file)

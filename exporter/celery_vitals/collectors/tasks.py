@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from prometheus_client.core import Metric
@@ -24,7 +25,9 @@ from celery_vitals.events.processor import EventProcessor
 from celery_vitals.events.state_file import StateIdentity
 from celery_vitals.events.stream import Stream
 from celery_vitals.events.task_series import TaskSeriesIndex
+from celery_vitals.events.task_status import TasksStatus
 from celery_vitals.events.task_tables import TaskTables
+from celery_vitals.events.task_totals import TotalsList
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
@@ -184,6 +187,28 @@ class TasksCollector(BaseCollector[None]):
             dropped=self._processor.dropped_cases,
             cases=tuple(reversed(self.cases())),
             stream_up=up,
+            watched_since=stream.live_since,
+            connected_since=stream.connected_since if up else None,
+        )
+
+    def totals(self) -> TotalsList:
+        """Return what has been counted of each task, and since when."""
+        stream, up, since = self._stream, self._stream.up, self._processor.counted_since
+        return TotalsList(
+            tasks=self._processor.totals(),
+            counted_since=since if since > 0 else None,
+            stream_up=up,
+            watched_since=stream.live_since,
+            connected_since=stream.connected_since if up else None,
+        )
+
+    def status(self) -> TasksStatus:
+        """Return the state of the event stream, and what the events show."""
+        stream, up = self._stream, self._stream.up
+        return replace(
+            self._processor.status(),
+            stream_up=up,
+            stream_reason=stream.reason.description if stream.reason else "",
             watched_since=stream.live_since,
             connected_since=stream.connected_since if up else None,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from celery_vitals.demo.scrape import Scrape, ScrapeError
+from celery_vitals.settings.terminal import moves_cursor
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -40,7 +40,7 @@ class Row:
 @contextlib.contextmanager
 def open_view(stream: TextIO) -> Iterator[View]:
     """Open a live table if `stream` is a terminal and rich is installed; else plain lines."""
-    if stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown"):
+    if stream.isatty() and moves_cursor():
         try:
             from rich.console import Console
             from rich.live import Live

@@ -12,6 +12,7 @@ from celery_vitals.events.cases import Case, CaseKind, Cases, SavedCases
 from celery_vitals.events.execution import Execution
 from celery_vitals.events.saved import Find, Reference, References
 from celery_vitals.events.task_series import TaskSeriesIndex
+from celery_vitals.events.task_status import PoisonStatus
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import Sample
 
@@ -125,14 +126,19 @@ class Books:
 
     def samples(self) -> Iterator[Sample]:
         """Yield the number of poisonous messages, and the largest number of starts of one."""
+        for one in self.poison():
+            yield definitions.TASK_POISON(one.messages, one.task, one.queue)
+            yield definitions.TASK_POISON_STARTS(one.starts, one.task, one.queue)
+
+    def poison(self) -> Iterator[PoisonStatus]:
+        """Yield the poisonous messages of each task and queue."""
         counts, largest = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for execution in self._poison.values():
             labels = execution.series.account.labels
             counts[labels] += 1
             largest[labels] = max(largest[labels], execution.starts)
         for labels, count in counts.items():
-            yield definitions.TASK_POISON(count, *labels)
-            yield definitions.TASK_POISON_STARTS(largest[labels], *labels)
+            yield PoisonStatus(*labels, count, largest[labels])
 
     def _count(self, execution: Execution, table: str, *value: str) -> None:
         self.counted += 1

@@ -24,6 +24,8 @@ from celery_vitals.events.rejections import Rejections
 from celery_vitals.events.saved import Chunk
 from celery_vitals.events.snapshot import Head, ProcessorCopy
 from celery_vitals.events.task_series import TaskSeriesIndex
+from celery_vitals.events.task_status import TasksStatus
+from celery_vitals.events.task_totals import Summation, TaskTotals
 from celery_vitals.events.task_tracker import TaskTracker
 from celery_vitals.events.worker_events import WorkerEvents
 from celery_vitals.metrics import definitions
@@ -93,6 +95,9 @@ class EventProcessor:
             for name, handler in handlers.items()
         }
         self._expired_at = clock()
+        self.counted_since = 0.0
+        """Unix time of the first connection, of an earlier process too; 0 before it, and negative
+        while unknown: the state of an older version does not contain it."""
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages that arrived at that time (Unix seconds)."""
@@ -118,6 +123,7 @@ class EventProcessor:
         """Handle a new connection; `gap`: whether events may have been lost."""
         now = self._clock() if at is None else at
         with self._lock:
+            self.counted_since = self.counted_since or now
             self._workers.catch_up(now)
             if gap:
                 self._tasks.waiting.forget()
@@ -173,6 +179,7 @@ class EventProcessor:
                 released=births.released,
                 tables=[],
                 aggregated=dict(self._limiter.aggregated),
+                counted_since=self.counted_since,
                 workers=self._workers.to_state(references),
                 tasks=tasks.saved,
             )
@@ -193,6 +200,7 @@ class EventProcessor:
                 if saved.metric in tables:
                     tables[saved.metric].restore(saved)
             self._limiter.restore_aggregated(head.aggregated)
+            self.counted_since = head.counted_since
             self._workers.restore(head.workers)
             worker = partial(self._workers.saved_worker, at=head.at)
             restorer = self._tasks.restorer(worker, head.at)
@@ -241,6 +249,30 @@ class EventProcessor:
         with self._lock:
             return self._index.queues() - self._queue_labels.shared
 
+    def totals(self) -> dict[str, TaskTotals]:
+        """Return what has been counted of each task, and how many executions are tracked."""
+        summation = Summation()
+        summation.add_tables(self._index.tables)
+        with self._lock:
+            summation.add_tracked(self._index.accounts(), self._index.names())
+            for task, (count, _) in self._running().items():
+                if count or task in summation.tasks:
+                    summation.of(task).running = count
+        return summation.tasks
+
+    def status(self) -> TasksStatus:
+        """Return what the events show, without the state of the stream."""
+        with self._lock:
+            return TasksStatus(
+                oldest_waiting=dict(self._oldest_waiting()),
+                oldest_running={
+                    task: oldest for task, (count, oldest) in self._running().items() if count
+                },
+                last_succeeded=self._index.tables.last_succeeded_of(),
+                names_aggregated=self._index.tables.names_aggregated,
+                poison=tuple(self._tasks.ledger.books.poison()),
+            )
+
     def families(self) -> Iterator[Metric]:
         """Yield the families of the counters of events."""
         yield from (self._received.family(), self._rejections.family())
@@ -258,16 +290,21 @@ class EventProcessor:
         yield definitions.TASKS_EVICTED(self._tasks.evicted)
         for metric, count in self._limiter.aggregated.items():
             yield definitions.SERIES_AGGREGATED(count, metric)
-        shared = self._queue_labels.shared
-        for queue, since in self._tasks.waiting.oldest():
-            if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
-                yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
+        for queue, since in self._oldest_waiting():
+            yield definitions.QUEUE_OLDEST_MESSAGE(since, queue)
         retries = self._tasks.chord_unlocks.max_retries
         if retries is not None:
             yield definitions.CHORD_UNLOCK_RETRIES(retries)
         yield from self._tasks.ledger.samples()
         yield from self._worker_samples()
         yield from self._running_samples()
+
+    def _oldest_waiting(self) -> Iterator[tuple[str, float]]:
+        """Yield each queue in which a task waits, and when the oldest was sent."""
+        shared = self._queue_labels.shared
+        for queue, since in self._tasks.waiting.oldest():
+            if queue not in shared:  # without a consumer, a broadcast does not wait, it is lost
+                yield queue, since
 
     def _worker_samples(self) -> Iterator[Sample]:
         for name, worker in self._workers.workers.items():
@@ -279,6 +316,13 @@ class EventProcessor:
                 yield definitions.WORKER_CLOCK_OFFSET(-worker.clock.behind, name)
 
     def _running_samples(self) -> Iterator[Sample]:
+        for label, (count, oldest) in self._running().items():
+            yield definitions.TASK_RUNNING(count, label)
+            if count:
+                yield definitions.TASK_OLDEST_RUNNING(oldest, label)
+
+    def _running(self) -> dict[str, tuple[int, float]]:
+        """Return the number of running executions of each task, and the start of the oldest."""
         running: dict[str, tuple[int, float]] = {}
         for label in self._index.labels():
             running[self._limited(label)] = (0, float("inf"))
@@ -288,10 +332,7 @@ class EventProcessor:
                     label = self._limited(execution.name.label)
                     count, oldest = running.get(label, (0, float("inf")))
                     running[label] = count + 1, min(oldest, execution.started_at)
-        for label, (count, oldest) in running.items():
-            yield definitions.TASK_RUNNING(count, label)
-            if count:
-                yield definitions.TASK_OLDEST_RUNNING(oldest, label)
+        return running
 
     def _limited(self, task: str) -> str:
         """Return the label value of a task's name, as it is in the tables."""

@@ -31,6 +31,8 @@ class Head(msgspec.Struct):
     aggregated: dict[str, int]
     workers: SavedWorkers
     tasks: SavedTasks
+    counted_since: float = -1.0
+    """`EventProcessor.counted_since`."""
     recent: list[tuple[int, int]] = []
     """The fingerprints of the last messages."""
 

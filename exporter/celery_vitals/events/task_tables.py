@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 
 from celery_vitals.metrics import definitions
 from celery_vitals.metrics.base import MetricDefinition, label_text
-from celery_vitals.metrics.cardinality import CardinalityLimiter
+from celery_vitals.metrics.cardinality import OTHER, CardinalityLimiter
 from celery_vitals.metrics.tables import HistogramTable, ValueTable
 
 Buckets = Callable[[str], Sequence[float]]
@@ -89,6 +89,15 @@ class TaskTables:
         labels = (label_text(task), label_text(queue))
         task, queue = self._limiter.limit_values(("task", "queue"), labels)
         return task, queue
+
+    def last_succeeded_of(self) -> dict[str, float]:
+        """Return the Unix time of the last success of each task."""
+        return {labels[0]: at for labels, at in self.last_succeeded.values() if at}
+
+    @property
+    def names_aggregated(self) -> bool:
+        """Whether some tasks have no values of their own: the limit of names is reached."""
+        return self.last_succeeded.has(OTHER)
 
     def families(self) -> Iterator[Metric]:
         """Return the families of all tables, in the order in which the metrics are declared."""

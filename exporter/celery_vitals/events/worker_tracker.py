@@ -267,9 +267,10 @@ class WorkerTracker:
 
     def has_replaced(self, process: int) -> bool:
         """Return whether this process has certainly replaced that one: were that one alive, it
-        would have sent a heartbeat in the meantime."""
+        would have sent a heartbeat in the meantime, or since this one is gone, too."""
         replaced = self.process > process != self.draining_process
-        return replaced and self.heartbeats >= _REPLACED_AFTER and not self.shared
+        silent = self.down or self.heartbeats >= _REPLACED_AFTER
+        return replaced and silent and not self.shared
 
     def reconcile_running(self, active: int, at: float) -> tuple[list[Execution], list[Execution]]:
         """Record the number of running tasks from a heartbeat, and apply that of the one before.

@@ -140,14 +140,18 @@ class _Table(ABC, Generic[S]):
 
     def samples(self, held_after: float = math.inf) -> Iterator[Sample]:
         """Yield the samples of the family; counters created after `held_after` are 0."""
+        for series, value, counts in self.copies():
+            labels = dict(zip(self.metric.labels, series.labels, strict=True))
+            if series.born > held_after:
+                value, counts = 0.0, [0] * len(counts)
+            yield from self._samples(series, labels, value, counts)
+
+    def copies(self) -> Iterator[Copy[S]]:
+        """Yield each series with its value as it is now."""
         for chunk in self._chunks():
             with self._limiter.update_lock:
-                copies = self._copies(chunk)
-            for series, value, counts in copies:
-                labels = dict(zip(self.metric.labels, series.labels, strict=True))
-                if series.born > held_after:
-                    value, counts = 0.0, [0] * len(counts)
-                yield from self._samples(series, labels, value, counts)
+                copied = self._copies(chunk)
+            yield from copied
 
     def copy(self) -> TableCopy[S]:
         """Return all values as they are now; the caller holds `update_lock`."""
@@ -222,6 +226,10 @@ class ValueTable(_Table[ValueSeries]):
     """A counter or a gauge."""
 
     kinds = (Kind.COUNTER, Kind.GAUGE)
+
+    def values(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Yield the labels and the value of each series; the caller holds `update_lock`."""
+        return ((series.labels, series.value) for series in self._series.values())
 
     def _make(self, labels: tuple[str, ...]) -> ValueSeries:
         return ValueSeries(labels, series_prefix(self.metric.name, self._by_name(labels)))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 from celery import Celery
 from celery.app.utils import find_app
+from celery.schedules import schedule
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.secrets import Redactor, Secret, secrets_in_mapping
@@ -74,6 +77,24 @@ def task_parameters(app: Celery) -> dict[str, tuple[str, ...]]:
     except (Exception, SystemExit) as error:  # noqa: BLE001  user code may raise anything
         log.warning("--app: cannot import every task: %s", _description(error))
     return {name: tuple(_parameters(task.run)) for name, task in app.tasks.items()}
+
+
+def periodic_intervals(app: Celery) -> dict[str, float]:
+    """Return the interval of each task that beat sends at a fixed interval, in seconds.
+
+    Of a task with several entries, the shortest.  Entries with a crontab have no fixed interval.
+    """
+    intervals: dict[str, float] = {}
+    with reading(app):
+        entries = (app.conf.beat_schedule or {}).values()
+        for entry in (one for one in entries if isinstance(one, Mapping)):
+            task, given = entry.get("task"), entry.get("schedule")
+            if given is not None and type(given) is schedule:
+                given = given.run_every
+            seconds = given.total_seconds() if isinstance(given, timedelta) else given
+            if isinstance(task, str) and isinstance(seconds, (int, float)) and seconds > 0:
+                intervals[task] = min(float(seconds), intervals.get(task, math.inf))
+    return intervals
 
 
 def _parameters(function: Callable[..., object]) -> Iterator[str]:

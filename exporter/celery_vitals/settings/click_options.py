@@ -142,7 +142,9 @@ def option_source(ctx: click.Context, option: Option) -> str | None:
 
 def settings_of(ctx: click.Context) -> Settings:
     """Build the settings of a command with all options.  Raises `ConfigError`."""
-    return Settings(**{name: _value(ctx, option) for name, option in options_of(Settings).items()})
+    return Settings(
+        **{name: value_of(ctx, option) for name, option in options_of(Settings).items()}
+    )
 
 
 def settings_of_keywords(function: str, keywords: Mapping[str, Any]) -> Settings:
@@ -164,7 +166,7 @@ def settings_of_keywords(function: str, keywords: Mapping[str, Any]) -> Settings
         ctx = command.make_context(function, arguments)
     except click.UsageError as error:
         raise ConfigError(usage_message(error)) from None
-    values = {name: _value(ctx, option) for name, option in left.items()}
+    values = {name: value_of(ctx, option) for name, option in left.items()}
     return Settings(**values, **{name: keywords[name] for name in declared if name in keywords})
 
 
@@ -180,7 +182,8 @@ def usage_message(error: click.UsageError) -> str:
     return error.format_message()
 
 
-def _value(ctx: click.Context, option: Option) -> Any:
+def value_of(ctx: click.Context, option: Option) -> Any:
+    """Return the value of an option, from its file if there is one.  Raises `ConfigError`."""
     if option.value_type is ValueType.SWITCH_SET:
         switches = option.expanded()
         return frozenset(

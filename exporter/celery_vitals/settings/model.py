@@ -30,6 +30,7 @@ CLUSTER = "Cluster"
 TIMING = "Timing"
 EVENTS = "Task events"
 LIMITS = "Limits"
+HEALTH = "Health"
 COLLECTORS = "Collectors"
 WEB = "Web"
 LOGGING = "Logging"
@@ -44,6 +45,14 @@ COLLECTOR_NAMES = (
 )
 LOST_PATH = "/lost"
 """Path of the lost and repeated executions."""
+STATS_PATH = "/stats"
+"""Path of the numbers of each task."""
+HEALTH_PATH = "/health"
+"""Path of the verdict, and prefix of those of the exporter's own probes."""
+WORKER_PATH = "/worker"
+"""Prefix of the paths of single workers."""
+QUEUE_PATH = "/queue"
+"""Prefix of the paths of single queues."""
 _DAY = 86400.0
 
 
@@ -110,7 +119,7 @@ class Settings:
     rabbitmq_management_url: Secret | None = option(
         "--rabbitmq-management-url",
         "URL of RabbitMQ's management API, for data that AMQP does not provide.",
-        group=CLUSTER, parse=urls.management_url, metavar="URL", secret=True,
+        group=CLUSTER, parse=urls.http_url, metavar="URL", secret=True,
     )
     worker_timeout: float = option(
         "--worker-timeout",
@@ -248,6 +257,48 @@ class Settings:
         "Time without an event after which the series of a task are removed, in seconds.",
         group=LIMITS, parse=parse.seconds(60, 365 * _DAY), metavar="SECONDS", default=_DAY,
     )
+    health_min_workers: int = option(
+        "--health.min-workers", "Number of workers below which the cluster is unhealthy.",
+        group=HEALTH, parse=parse.integer(0, 1_000_000), metavar="NUMBER", default=1,
+    )
+    health_queue_min_workers: Mapping[str, int] = option(
+        "--health.queue-min-workers",
+        "Number of workers of a queue below which the cluster is unhealthy; repeatable.",
+        group=HEALTH, parse=parse.queue_limit, metavar="NAME=NUMBER", value_type=ValueType.MAPPING,
+    )
+    health_queue_ages: Mapping[str, float] = option(
+        "--health.queue-age",
+        "Age of a queue's oldest message above which the cluster is degraded, in seconds, by"
+        " default 3600; NAME * applies to all other queues; repeatable.",
+        group=HEALTH, parse=parse.named_seconds, metavar="NAME=SECONDS",
+        value_type=ValueType.MAPPING,
+    )
+    health_ignored_queues: tuple[str, ...] = option(
+        "--health.ignore-queue",
+        "Queues whose state does not count, by a pattern (* and ?); repeatable.",
+        group=HEALTH, parse=parse.queue_name, metavar="PATTERN", default=(),
+        value_type=ValueType.LIST,
+    )
+    health_task_ages: Mapping[str, float] = option(
+        "--health.task-age",
+        "Duration of a running execution above which the cluster is degraded, in seconds, by"
+        " default 7200; NAME * applies to all other tasks; repeatable.",
+        group=HEALTH, parse=parse.named_seconds, metavar="NAME=SECONDS",
+        value_type=ValueType.MAPPING,
+    )
+    health_task_intervals: Mapping[str, float] = option(
+        "--health.task-interval",
+        "Interval in which a task must succeed, in seconds; with --app, those of beat_schedule"
+        " apply as well; repeatable.",
+        group=HEALTH, parse=parse.named_seconds, metavar="NAME=SECONDS",
+        value_type=ValueType.MAPPING,
+    )
+    health_severities: Mapping[str, str] = option(
+        "--health.severity",
+        "Weight of the findings of a code: info, degraded or unhealthy; repeatable.",
+        group=HEALTH, parse=parse.severity, metavar="CODE=SEVERITY",
+        value_type=ValueType.MAPPING,
+    )
     collectors: frozenset[str] = option(
         "--collector", "Enable the collector {}.",
         group=COLLECTORS, parse=parse.boolean,
@@ -281,6 +332,11 @@ class Settings:
         "Serve /lost, and list lost and repeated executions on the status page.",
         group=WEB, default=True,
     )
+    web_stats: bool = switch(
+        "--web.stats",
+        "Serve /stats, the numbers and times of each task.",
+        group=WEB, default=True,
+    )
     log_level: str = option(
         "--log.level", "Minimum severity to log: debug, info, warning or error.",
         group=LOGGING, parse=parse.choice("debug", "info", "warning", "error"), metavar="LEVEL",
@@ -305,11 +361,22 @@ class Settings:
                 f" ({self.worker_timeout:g}), not {self.worker_forget_after:g}"
             )
 
-        if self.web_lost and self.web_telemetry_path == LOST_PATH:
-            raise ConfigError(
-                f"--web.telemetry-path: {LOST_PATH} is the path of lost executions"
-                " (choose another one, or set --no-web.lost)"
-            )
+        for path, served, content in (
+            (LOST_PATH, self.web_lost, "lost executions"),
+            (STATS_PATH, self.web_stats, "the numbers of tasks"),
+        ):
+            if served and self.web_telemetry_path == path:
+                raise ConfigError(
+                    f"--web.telemetry-path: {path} is the path of {content}"
+                    f" (choose another one, or set --no-web.{path[1:]})"
+                )
+
+        for path in (HEALTH_PATH, WORKER_PATH, QUEUE_PATH):
+            if f"{self.web_telemetry_path}/".startswith(f"{path}/"):
+                raise ConfigError(
+                    f"--web.telemetry-path: must not be {path} or below it, which belongs to the"
+                    " verdict"
+                )
 
     def runtime_buckets_of(self, task: str) -> tuple[float, ...]:
         """Return the bounds of the runtime buckets of a task, in seconds."""

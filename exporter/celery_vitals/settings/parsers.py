@@ -97,6 +97,7 @@ def integer(low: int, high: int) -> Parser[int]:
 
 
 _LIMIT = integer(0, 10**9)
+_AGE = seconds(1, 365 * 86400)
 
 
 def choice(*choices: str) -> Parser[str]:
@@ -108,6 +109,9 @@ def choice(*choices: str) -> Parser[str]:
         return str(value)
 
     return parse
+
+
+_SEVERITY = choice("info", "degraded", "unhealthy")
 
 
 def buckets(value: object) -> tuple[float, ...]:
@@ -175,6 +179,26 @@ def queue_limit(value: object) -> tuple[str, int]:
     if not found or not name:
         raise ValueError(f"must be NAME=NUMBER, not {_shown(value)}")
     return queue_name(name), _LIMIT(raw)
+
+
+def named_seconds(value: object) -> tuple[str, float]:
+    """Parse `NAME=SECONDS`: a queue or a task, or `*`, and a time."""
+    if isinstance(value, tuple):
+        return queue_name(value[0]), _AGE(value[1])
+    name, found, raw = text(value).rpartition("=")
+    if not found or not name:
+        raise ValueError(f"must be NAME=SECONDS, not {_shown(value)}")
+    return queue_name(name), _AGE(raw)
+
+
+def severity(value: object) -> tuple[str, str]:
+    """Parse `CODE=SEVERITY`: the code of a finding, and its weight."""
+    if isinstance(value, tuple):
+        return text(value[0]), _SEVERITY(value[1])
+    code, found, raw = text(value).partition("=")
+    if not found or not code:
+        raise ValueError(f"must be CODE=SEVERITY, not {_shown(value)}")
+    return code, _SEVERITY(raw.strip('"'))  # quoted where the variable is a JSON object
 
 
 def address(value: object) -> Address:

@@ -65,10 +65,11 @@ def backend_url(value: object) -> Secret:
     return Secret(url)
 
 
-def management_url(value: object) -> Secret:
-    """Parse the http or https URL of RabbitMQ's management API."""
+def http_url(value: object) -> Secret:
+    """Parse an http or https URL."""
     url = _text(value)
-    if _scheme(url) not in ("http", "https"):
+    match = _SCHEME.match(url)
+    if match is None or match[1] not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
     _check_host(url)
     if not urlsplit(url).hostname:

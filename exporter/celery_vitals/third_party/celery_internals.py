@@ -35,6 +35,26 @@ def celery_setting_names() -> frozenset[str]:
     return frozenset(defaults.SETTING_KEYS | defaults._OLD_SETTING_KEYS)
 
 
+def old_setting_names() -> Mapping[str, str]:
+    """Return the new name of each setting by its old one.
+
+    celery `app.defaults._TO_NEW_KEY`: no public function converts names.
+    """
+    return cast("Mapping[str, str]", defaults._TO_NEW_KEY)
+
+
+def deprecated_settings() -> Mapping[str, tuple[str, str]]:
+    """Return the version that removes each deprecated setting, and what to use instead.
+
+    celery `app.defaults.Option.remove_by`, `alt`.
+    """
+    return {
+        name: (str(option.remove_by or option.deprecate_by), str(option.alt or ""))
+        for name, option in defaults.flatten(defaults.NAMESPACES)
+        if option.deprecate_by or option.remove_by
+    }
+
+
 def open_result_store(app: Any, url: str) -> Any:
     """Create the result backend of a URL.
 

@@ -77,6 +77,14 @@ def amqp_cluster_name(connection: Any) -> str:
     return str(connection.server_properties.get("cluster_name") or "")
 
 
+def amqp_server_version(connection: Any) -> str:
+    """Return the version of the broker; empty when it sends none.
+
+    py-amqp `Connection.server_properties`.
+    """
+    return str(connection.server_properties.get("version") or "")
+
+
 _BLOCKED = (10, 60)
 """connection.blocked, by class and method."""
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-
 from celery_vitals.deadline import Deadline
 from celery_vitals.errors import ConfigError
 from celery_vitals.exporter import Collector
-from celery_vitals.settings.celery_app import load_app, load_configuration
-from celery_vitals.settings.click_options import settings_of_keywords
+from celery_vitals.settings.embedded import app_within, settings_within
 from celery_vitals.web.app import App
 from celery_vitals.web.auth import Authentication
 from celery_vitals.web.config_reload import ReloadingConfig
@@ -22,11 +19,11 @@ from celery_vitals.web.threads import in_thread
 from celery_vitals.web.wsgi import WsgiApp
 
 if TYPE_CHECKING:
+    from celery import Celery
     from starlette.types import Receive, Scope, Send
 
     from celery_vitals.settings import Settings
 
-_HOST_OPTIONS = ("web_listen_address", "log_level", "log_format")
 _STOP_GRACE = 0.3
 _CLOSE_SECONDS = 1.0
 
@@ -38,25 +35,25 @@ def asgi_app(app: Celery | str | None = None, **options: Any) -> AsgiApp:
     underscores.  What they leave open is taken from the environment (CELERY_VITALS_...), the
     configuration file and the Celery app.  Raises ConfigError, whose text is one line.
     """
-    settings = _settings(asgi_app.__name__, app, options)
+    settings = settings_within(asgi_app.__name__, app, options)
     config = ReloadingConfig(settings.web_config_file) if settings.web_config_file else None
     if config and config.current().context:
         raise ConfigError(
             "--web.config.file: tls_server_config has no effect in asgi_app (the server of the"
             " application provides TLS)"
         )
-    return AsgiApp(partial(Collector, settings, _celery_app(app, settings)), settings, config)
+    return AsgiApp(partial(Collector, settings, app_within(app, settings)), settings, config)
 
 
 def wsgi_app(app: Celery | str | None = None, **options: Any) -> WsgiApp:
     """Return the exporter as a WSGI app, to mount in another one; like `asgi_app`."""
-    settings = _settings(wsgi_app.__name__, app, options)
+    settings = settings_within(wsgi_app.__name__, app, options)
     if settings.web_config_file:
         raise ConfigError(
             "--web.config.file: not supported by wsgi_app (protect its path in the application, or"
             " use asgi_app)"
         )
-    collector = Collector(settings, _celery_app(app, settings))
+    collector = Collector(settings, app_within(app, settings))
     wsgi = WsgiApp(collector, settings)
     weakref.finalize(wsgi, _close, collector)
     return wsgi
@@ -106,23 +103,3 @@ class AsgiApp:
 def _close(collector: Collector) -> None:
     with suppress(RuntimeError):  # the interpreter starts no more threads
         collector.close(Deadline.after(_CLOSE_SECONDS))
-
-
-def _settings(function: str, app: object, options: Mapping[str, Any]) -> Settings:
-    for name in _HOST_OPTIONS:
-        if name in options:
-            raise ConfigError(f"{function}: {name} has no effect (the application decides it)")
-    if app is not None and not isinstance(app, (Celery, str)):
-        raise ConfigError(
-            f"{function}: app must be a Celery app or its name, not {type(app).__name__}"
-        )
-    # A Celery app also replaces a name of the environment.
-    given = {} if app is None else {"app": app if isinstance(app, str) else None}
-    return settings_of_keywords(function, {**options, **given})
-
-
-def _celery_app(app: Celery | str | None, settings: Settings) -> Celery | None:
-    if isinstance(app, Celery):
-        load_configuration(app)
-        return app
-    return load_app(settings.app) if settings.app else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -13,20 +14,34 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from celery_vitals.deadline import Deadline
 from celery_vitals.metrics.base import label_text
-from celery_vitals.settings.model import LOST_PATH
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, QUEUE_PATH, STATS_PATH, WORKER_PATH
 from celery_vitals.web import negotiation
 from celery_vitals.web.clients import Clients
+from celery_vitals.web.documents import (
+    Document,
+    NamedDocument,
+    ValidRequest,
+    encoded,
+    json_response,
+)
+from celery_vitals.web.health import Health
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
 from celery_vitals.web.scrape_intervals import ScrapeIntervals
 from celery_vitals.web.scrapes import ScrapeRequest
+from celery_vitals.web.stats import Stats
 from celery_vitals.web.streaming import SlicedResponse
 
 if TYPE_CHECKING:
+    from starlette.datastructures import QueryParams
+
     from celery_vitals.exporter import Collector
     from celery_vitals.settings import Settings
 
 Handler = TypeVar("Handler")
+
+_JSON_PATHS = tuple(f"{path}/" for path in (HEALTH_PATH, WORKER_PATH, QUEUE_PATH))
+"""Prefixes of paths whose errors are JSON."""
 
 _logger = logging.getLogger(__name__)
 
@@ -42,17 +57,36 @@ class Endpoints:
         self._intervals = ScrapeIntervals()
         self._paths: tuple[str, ...] = ()
         self.page_max_age = self._page.max_age
+        self.health = Health(collector, settings)
 
     def routes(
-        self, page: Handler, healthy: Handler, ready: Handler, lost: Handler, metrics: Handler
+        self,
+        page: Handler,
+        healthy: Handler,
+        ready: Handler,
+        document: Callable[[Document], Handler],
+        named: Callable[[NamedDocument], Handler],
+        metrics: Handler,
     ) -> dict[str, Handler]:
-        """Return the handlers by path; with the path `/` the metrics replace the page."""
+        """Return the handlers by path; with the path `/` the metrics replace the page.
+
+        `document` returns the handler of a document, `named` that of the documents of a prefix: a
+        path that ends with `/`.
+        """
         routes = {"/": page, "/-/healthy": healthy, "/-/ready": ready}
-        if self._settings.web_lost:
-            routes[LOST_PATH] = lost
+        routes.update((path, document(one)) for path, one in self._documents().items())
+        routes.update((path, named(one)) for path, one in self.health.named_documents().items())
         routes[self._settings.web_telemetry_path] = metrics
-        self._paths = tuple(routes)
+        self._paths = tuple(f"{path}NAME" if is_prefix(path) else path for path in routes)
         return routes
+
+    def _documents(self) -> dict[str, Document]:
+        documents = self.health.documents()
+        if self._settings.web_lost:
+            documents[LOST_PATH] = self._lost
+        if self._settings.web_stats:
+            documents[STATS_PATH] = Stats(self._collector.totals)
+        return documents
 
     def scrape_request(self, request: Request) -> ScrapeRequest:
         """Return what a request for the metrics asks for; HTTPException when it is invalid."""
@@ -107,14 +141,13 @@ class Endpoints:
         limit = self._settings.web_max_requests
         return line(f"Busy: {limit} scrapes are running, the limit of --web.max-requests.", 503)
 
-    def lost(self, request: Request) -> Response:
-        """Return the lost and repeated executions; HTTPException when the query is invalid."""
-        body = lost_executions(self._collector.cases(), request.query_params)
-        return Response(body, media_type="application/json")
+    def _lost(self, query: QueryParams) -> ValidRequest:
+        body = lost_executions(self._collector.cases(), query)
+        return ValidRequest(partial(json_response, body))
 
     def page(self) -> Response:
         """Return the status page, of the results of the last probes."""
-        text = self._page.render(self._collector.status(), time.time())
+        text = self._page.render(self._collector.status(), self._collector.verdict(), time.time())
         return HTMLResponse(
             label_text(text), headers={"Content-Security-Policy": self._page.policy}
         )
@@ -126,14 +159,34 @@ class Endpoints:
             "Cannot render the status page (see the log). The metrics are not affected.", 500
         )
 
-    def error(self, error: HTTPException) -> Response:
-        """Return an error as one line."""
+    def document_failed(self, request: Request, error: Exception) -> Response:
+        """Return that there is no document, and log the type of the error only."""
+        path = request.scope["path"]
+        _logger.error("cannot render %s: %s", path, type(error).__name__)
+        text = f"Cannot render {path} (see the log). The metrics are not affected."
+        return self.error(request, HTTPException(500, text))
+
+    def error(self, request: Request, error: HTTPException) -> Response:
+        """Return an error as one line, or as JSON where it is expected."""
         texts = {
             404: f"Not found (paths: {', '.join(self._paths)})",
             405: "Method not allowed (allowed: GET, HEAD)",
         }
         headers = {"Allow": "GET, HEAD"} if error.status_code == 405 else None
-        return line(texts.get(error.status_code, error.detail), error.status_code, headers)
+        text = texts.get(error.status_code, error.detail)
+        path = f"{request.scope['path'].removeprefix(request.scope.get('root_path', ''))}/"
+        if path.startswith(_JSON_PATHS) or negotiation.prefers_json(
+            request.headers.get("accept", "")
+        ):
+            answer = json_response(encoded({"error": text}), error.status_code)
+            answer.headers.update(headers or {})
+            return answer
+        return line(text, error.status_code, headers)
+
+
+def is_prefix(path: str) -> bool:
+    """Return whether a path is the prefix of a name."""
+    return path.endswith("/") and path != "/"
 
 
 def healthy() -> Response:

@@ -5,7 +5,6 @@ docs/schemas/lost.json describes the response, docs/lost.md its use.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from celery_vitals.events.cases import CaseKind
 from celery_vitals.metrics.base import label_text
+from celery_vitals.web.documents import blind_spots, encoded, time_or_null, watching
 from celery_vitals.web.pages import utc
 
 if TYPE_CHECKING:
@@ -30,21 +30,13 @@ def lost_executions(listed: CaseList, query: QueryParams) -> bytes:
     cases = list(_selected(listed, query))
     counts = Counter(case.kind.value for case in cases)
     content = {
-        "watching": {
-            "up": listed.stream_up,
-            "since": _utc(listed.watched_since),
-            "connected_since": _utc(listed.connected_since),
-        },
-        "blind_spots": [
-            {"subject": spot.subject, "reason": spot.reason, "setting": spot.setting or None}
-            for spot in listed.blind_spots
-        ],
+        "watching": watching(listed.stream_up, listed.watched_since, listed.connected_since),
+        "blind_spots": blind_spots(listed.blind_spots),
         "counts": {kind: counts[kind] for kind in _KINDS},
         "dropped": listed.dropped,
         "cases": list(map(_case, cases)),
     }
-    # Lone surrogates, which some parsers refuse, become question marks, as in metrics.
-    return (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    return encoded(content)
 
 
 def _selected(listed: CaseList, query: QueryParams) -> Iterator[Case]:
@@ -70,13 +62,9 @@ def _case(case: Case) -> dict[str, Any]:
         "task": case.task or None,
         "queue": case.queue or None,
         "worker": case.worker or None,
-        "started": _utc(case.started_at),
+        "started": time_or_null(case.started_at),
         "decided": utc(case.decided_at),
         "reason": case.reason or None,
         "evidence": case.evidence,
         "found": case.found,
     }
-
-
-def _utc(when: float | None) -> str | None:
-    return utc(when) if when else None

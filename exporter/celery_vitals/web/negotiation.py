@@ -48,6 +48,14 @@ def accepts_gzip(header: str) -> bool:
     return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
+def prefers_json(accept: str) -> bool:
+    """Return whether an Accept header prefers JSON to plain text."""
+    weights = dict(_weight(part) for part in accept.lower().split(",") if part.strip())
+    everything = weights.get("*/*", 0.0)
+    text = weights.get("text/plain", weights.get("text/*", everything))
+    return weights.get("application/json", everything) > text
+
+
 def _weight(part: str) -> tuple[str, float]:
     """Parse a coding and its q-value, as in `gzip;q=0.5`; an invalid q-value counts as 0."""
     coding, *parameters = (piece.strip() for piece in part.split(";"))

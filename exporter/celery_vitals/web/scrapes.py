@@ -71,7 +71,7 @@ class Scrapes:
         self._failures = FailureLog()
         self._slots = threading.BoundedSemaphore(settings.web_max_requests)
         self._running: set[asyncio.Future[Any]] = set()
-        self._refresh: asyncio.Future[None] | None = None
+        self._shared: dict[Hashable, asyncio.Future[None]] = {}
         self.stopping = False
 
     async def run(self, request: ScrapeRequest) -> Sequence[bytes]:
@@ -102,16 +102,21 @@ class Scrapes:
         return self._scrape_and_release(request)
 
     async def refresh(self, max_age: float) -> None:
-        """Run the collectors whose results are older than `max_age` seconds.
+        """Run the collectors whose results are older than `max_age` seconds."""
+        await self.share("refresh", partial(self._collector.refresh, max_age))
+
+    async def share(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Do the work of a key in a thread, unless it is being done: then wait for its end.
 
         Concurrent callers share one thread, and a disconnected client does not stop it.
         """
         if self.stopping:
             return
-        if self._refresh is None or self._refresh.done():
-            self._refresh = self._start(partial(self._collector.refresh, max_age))
+        shared = self._shared.get(key)
+        if shared is None or shared.done():
+            shared = self._shared[key] = self._start(work)
         try:
-            await asyncio.shield(self._refresh)
+            await asyncio.shield(shared)
         except NoThread:
             return  # the results of the last run remain
         except asyncio.CancelledError:

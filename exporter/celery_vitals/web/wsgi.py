@@ -10,7 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from celery_vitals.web.endpoints import Endpoints, healthy, line
+from celery_vitals.web.documents import Document, NamedDocument, ValidRequest
+from celery_vitals.web.endpoints import Endpoints, healthy, is_prefix, line
 from celery_vitals.web.headers import SECURITY
 from celery_vitals.web.scrapes import Busy, Scrapes
 from celery_vitals.web.streaming import SlicedResponse, slices
@@ -30,26 +31,18 @@ class WsgiApp:
         self._collector = collector
         self._scrapes = Scrapes(collector, settings)
         self._endpoints = Endpoints(collector, settings)
-        self._routes = self._endpoints.routes(
+        self._routes: dict[str, Callable[[Request], Response]] = self._endpoints.routes(
             self._root,
             lambda _: healthy(),
             lambda _: line("ready", 200),
-            self._endpoints.lost,
+            self._document,
+            self._named,
             self._metrics,
         )
 
     def __call__(self, env: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
         """Respond to one request."""
-        response = self._respond(Request(_scope(env)))
-        for name, value in SECURITY.items():
-            response.headers.setdefault(name, value)
-        status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
-        headers = [(key.decode(), value.decode("latin-1")) for key, value in response.raw_headers]
-        start_response(status, headers)
-        if env["REQUEST_METHOD"] == "HEAD":
-            return ()
-        parts = response.parts if isinstance(response, SlicedResponse) else [bytes(response.body)]
-        return slices(parts)
+        return send_response(self._respond(request_of(env)), env, start_response)
 
     def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
@@ -58,13 +51,12 @@ class WsgiApp:
             location = f"{request.scope['root_path']}/"
             return line(f"Moved: {location}", 307, {"Location": location})
         try:
-            if path not in self._routes:
-                raise HTTPException(404)
+            handler = self._handler(request)
             if request.method not in ("GET", "HEAD"):
                 raise HTTPException(405)
-            return self._routes[path](request)
+            return handler(request)
         except HTTPException as error:
-            return self._endpoints.error(error)
+            return self._endpoints.error(request, error)
 
     def _metrics(self, request: Request) -> Response:
         scrape = self._endpoints.scrape_request(request)
@@ -72,6 +64,35 @@ class WsgiApp:
             return self._endpoints.metrics(scrape, self._scrapes.run_here(scrape))
         except Busy:
             return self._endpoints.busy()
+
+    def _handler(self, request: Request) -> Callable[[Request], Response]:
+        """Return the handler of a path, whose name becomes a parameter.  Raises HTTPException."""
+        path: str = request.scope["path"]
+        if path in self._routes and not is_prefix(path):
+            return self._routes[path]
+        for prefix in filter(is_prefix, self._routes):
+            if path.startswith(prefix):
+                request.scope["path_params"] = {"name": path.removeprefix(prefix)}
+                return self._routes[prefix]
+        raise HTTPException(404)
+
+    def _document(self, document: Document) -> Callable[[Request], Response]:
+        return lambda request: self._answer(request, document(request.query_params))
+
+    def _named(self, document: NamedDocument) -> Callable[[Request], Response]:
+        return lambda request: self._answer(
+            request, document(request.path_params["name"], request.query_params)
+        )
+
+    def _answer(self, request: Request, valid: ValidRequest) -> Response:
+        try:
+            if valid.refresh is not None:
+                valid.refresh()
+            return valid.respond()
+        except HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - its text may quote a secret
+            return self._endpoints.document_failed(request, error)
 
     def _root(self, _: Request) -> Response:
         try:
@@ -81,20 +102,37 @@ class WsgiApp:
             return self._endpoints.page_failed(error)
 
 
-def _scope(env: Environ) -> dict[str, object]:
-    """Return the part of an ASGI scope that the endpoints read."""
+def send_response(
+    response: Response, env: Environ, start_response: Callable[..., object]
+) -> Iterable[bytes]:
+    """Send the headers, with those of SECURITY; return the parts of the body."""
+    for name, value in SECURITY.items():
+        response.headers.setdefault(name, value)
+    status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
+    headers = [(key.decode(), value.decode("latin-1")) for key, value in response.raw_headers]
+    start_response(status, headers)
+    if env["REQUEST_METHOD"] == "HEAD":
+        return ()
+    parts = response.parts if isinstance(response, SlicedResponse) else [bytes(response.body)]
+    return slices(parts)
+
+
+def request_of(env: Environ) -> Request:
+    """Return the request, with the part of an ASGI scope that the endpoints read."""
     headers = [
         (name.removeprefix("HTTP_").replace("_", "-").lower().encode(), value.encode("latin-1"))
         for name, value in env.items()
         if name.startswith("HTTP_")
     ]
     address = env.get("REMOTE_ADDR")
-    return {
+    scope = {
         "type": "http",
         "method": env["REQUEST_METHOD"],
-        "path": env.get("PATH_INFO", ""),
+        # WSGI passes the bytes of the path as Latin-1 (PEP 3333).
+        "path": env.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace"),
         "root_path": env.get("SCRIPT_NAME", ""),
         "query_string": env.get("QUERY_STRING", "").encode("latin-1"),
         "headers": headers,
         "client": (address, 0) if address else None,
     }
+    return Request(scope)

@@ -52,12 +52,13 @@ class CeleryChild:
         arguments: Sequence[str],
         conf: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        python: Path | None = None,
     ) -> None:
         self.name = name
         self.broker = broker
         folder = process_reaper().folder(name.partition("@")[0])
-        python = os.environ.get("CELERY_VITALS_TEST_WORKER_PYTHON", sys.executable)
-        argv = [python, "-m", "celery", "-A", "project.app", *arguments]
+        chosen = os.environ.get("CELERY_VITALS_TEST_WORKER_PYTHON", sys.executable)
+        argv = [str(python or chosen), "-m", "celery", "-A", "project.app", *arguments]
         # What its pool writes to the temporary folder goes with it, even when it is killed.
         own = {"TMPDIR": str(folder)}
         self.child = Child(
@@ -165,6 +166,7 @@ class Worker(CeleryChild):
         conf: Mapping[str, Any] | None = None,
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        python: Path | None = None,
     ) -> None:
         self.pool = pool
         name = name or pool
@@ -175,7 +177,7 @@ class Worker(CeleryChild):
         switches = {"-E": events, "--without-gossip": not gossip, "--without-mingle": not mingle}
         switches["--without-heartbeat"] = not heartbeat
         arguments += [switch for switch, on in switches.items() if on]
-        super().__init__(hostname, broker, [*arguments, *args], conf, env)
+        super().__init__(hostname, broker, [*arguments, *args], conf, env, python)
 
 
 class Beat(CeleryChild):

@@ -397,3 +397,17 @@ def test_waiting_tasks_of_before_a_gap_are_unknown_once_the_queue_is_empty(
     scene.idle(60)
     assert counts(scene) == {"unknown": 2}
     assert scene.total("task_end_unknown_total", reason="missed") == 2
+
+
+@pytest.mark.parametrize("heartbeats", [1, 2, 5])
+def test_a_process_whose_successor_is_soon_gone_is_gone(
+    make: Callable[..., Scene], heartbeats: int
+) -> None:
+    scene = make(late=False)
+    begin(scene)
+    for _ in range(heartbeats):
+        scene.heartbeat(0, 0, pid=11)
+        scene.idle(2)
+    live(scene, 200, OTHER_WORKER)
+    assert counts(scene) == {"lost": 1}
+    assert scene.value("task_lost_total", task="add", queue="q", reason="worker_restarted") == 1

@@ -121,6 +121,16 @@ def test_settings_are_immutable() -> None:
         ({"app": "proj.app:"}, "--app: must be MODULE or MODULE:APP"),
         ({"queue_limits": {"q": -1}}, "--queue-limit: must be an integer"),
         ({"queue_limits": {"q": "many"}}, "--queue-limit: must be an integer"),
+        ({"health_min_workers": -1}, "--health.min-workers: must be an integer from 0"),
+        (
+            {"health_queue_min_workers": {"q": "x"}},
+            "--health.queue-min-workers: must be an integer",
+        ),
+        ({"health_queue_ages": {"q": 0}}, "--health.queue-age: must be a number of seconds from 1"),
+        ({"health_task_intervals": {"t": "1h"}}, "--health.task-interval: must be a number of sec"),
+        ({"health_severities": {"c": "bad"}}, "--health.severity: must be one of info, degraded"),
+        ({"web_telemetry_path": "/health"}, "--web.telemetry-path: must not be /health or below"),
+        ({"web_telemetry_path": "/health/x"}, "--web.telemetry-path: must not be /health or below"),
         ({"queues": ("a\nb",)}, "--queue: must not contain control characters"),
     ],
 )
@@ -190,12 +200,20 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "max-tasks": "17",
         "task-forget-after": "180",
         "series-forget-after": "190",
+        "health.min-workers": "2",
+        "health.queue-min-workers": '{"a": 3}',
+        "health.queue-age": '{"a": 60, "*": 120}',
+        "health.ignore-queue": "[spare-*]",
+        "health.task-age": '{"t.slow": 60}',
+        "health.task-interval": '{"t.nightly": 86400}',
+        "health.severity": '{"worker_down": "info"}',
         "web.listen-address": "['[::1]:1', 'h:2']",
         "web.telemetry-path": "/m",
         "web.config.file": os.devnull,
         "web.max-requests": "7",
         "web.disable-exporter-metrics": "true",
         "web.lost": "false",
+        "web.stats": "false",
         "log.level": "debug",
         "log.format": "json",
     }
@@ -214,6 +232,7 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         "CELERY_VITALS_WEB_LISTEN_ADDRESS": "[::1]:1 h:2",
     }
     variables |= {"CELERY_VITALS_RUNTIME_BUCKETS": "1,2.5", "CELERY_VITALS_WAIT_BUCKETS": "3"}
+    variables |= {"CELERY_VITALS_HEALTH_IGNORE_QUEUE": "spare-*"}
     variables |= {"CELERY_VITALS_TASK_LABELS": "worker"}
     variables |= {"CELERY_VITALS_QUEUE_INCLUDE": "shop-*", "CELERY_VITALS_QUEUE_EXCLUDE": "tmp-*"}
     from_environment = read(**variables)
@@ -231,9 +250,12 @@ def test_every_option_by_flag_environment_and_file(config: Path) -> None:
         --max-task-names 11 --max-queue-names 12 --max-exceptions 13
         --max-label-values 14 --max-workers 15 --no-worker-task-counts
         --max-series 16 --max-tasks 17 --task-forget-after 180 --series-forget-after 190
+        --health.min-workers 2 --health.queue-min-workers a=3 --health.queue-age a=60
+        --health.queue-age *=120 --health.ignore-queue spare-* --health.task-age t.slow=60
+        --health.task-interval t.nightly=86400 --health.severity worker_down=info
         --web.listen-address [::1]:1 --web.listen-address h:2 --web.telemetry-path /m
         --web.config.file {os.devnull}
-        --web.max-requests 7 --web.disable-exporter-metrics --no-web.lost
+        --web.max-requests 7 --web.disable-exporter-metrics --no-web.lost --no-web.stats
         --log.level debug --log.format json
     """
     switches = [f"--{'' if on else 'no-'}collector.{name}" for name, on in COLLECTORS.items()]

@@ -39,7 +39,9 @@ def server(start: Start, file: Path) -> Running:
     return start(web_config_file=file)
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/lost", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/lost", "/stats", "/nowhere"]
+)
 def test_every_path_needs_a_user(server: Running, path: str) -> None:
     answer = server.get(path)
     assert (answer.status, answer.data) == (401, b"Unauthorized\n")

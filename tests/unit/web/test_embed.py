@@ -251,11 +251,11 @@ def test_wsgi_metrics(wsgi: WsgiApp, fake: FakeCollector) -> None:
 def test_wsgi_paths(wsgi: WsgiApp, fake: FakeCollector) -> None:
     found = {
         path: Answer(wsgi, path).status[:3]
-        for path in ("/", "/-/healthy", "/-/ready", "/lost", "/x", "/metrics/", "//")
+        for path in ("/", "/-/healthy", "/-/ready", "/lost", "/stats", "/x", "/metrics/", "//")
     }
     assert found == {
-        "/": "200", "/-/healthy": "200", "/-/ready": "200", "/lost": "200", "/x": "404",
-        "/metrics/": "404", "//": "404",
+        "/": "200", "/-/healthy": "200", "/-/ready": "200", "/lost": "200", "/stats": "200",
+        "/x": "404", "/metrics/": "404", "//": "404",
     }  # fmt: skip
     assert fake.refreshed == [15.0]
     post = Answer(wsgi, "/metrics", "POST")

@@ -16,7 +16,9 @@ from tests.support.web_fakes import FakeCollector
 from tests.unit.web.conftest import Start
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/lost"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/", "/-/healthy", "/-/ready", "/health", "/lost", "/stats"]
+)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_only_get_and_head(start: Start, path: str, method: str) -> None:
     answer = start().get(path, method)
@@ -25,23 +27,31 @@ def test_only_get_and_head(start: Start, path: str, method: str) -> None:
     assert answer.data.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/lost"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/lost", "/stats"]
+)
 def test_head(start: Start, path: str) -> None:
     answer = start().get(path, "HEAD")
     assert (answer.status, answer.data) == (200, b"")
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics/", "/favicon.ico", "/-/reload", "/-/healthy/x", "/lost/", "//", "/%00"]
+    "path",
+    ["/metrics/", "/favicon.ico", "/-/reload", "/-/healthy/x", "/lost/", "//", "/%00"],
 )
 def test_everything_else_is_not_found(start: Start, path: str) -> None:
     answer = start().get(path, redirect=False)
     assert answer.status == 404
-    assert answer.data == b"Not found (paths: /, /-/healthy, /-/ready, /lost, /metrics)\n"
+    health = "/health, /health/live, /health/ready"
+    named = "/worker/NAME, /queue/NAME"
+    expected = (
+        f"Not found (paths: /, /-/healthy, /-/ready, {health}, /lost, /stats, {named}, /metrics)"
+    )
+    assert answer.data == f"{expected}\n".encode()
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/lost", "/lost?x", "/nowhere"]
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/lost", "/lost?x", "/nowhere"]
 )
 def test_security_headers_of_every_response(start: Start, path: str) -> None:
     headers = start().get(path).headers

@@ -28,10 +28,11 @@ from celery_vitals.brokers.intake import MAX_REPLY
 from celery_vitals.brokers.rabbitmq.connection import AmqpConnection
 from celery_vitals.brokers.rabbitmq.events import AmqpReceiver
 from celery_vitals.brokers.rabbitmq.mailbox import RabbitMQMailbox
-from celery_vitals.brokers.rabbitmq.management import ManagementApi
+from celery_vitals.brokers.rabbitmq.management import ManagementApi, ManagementUnavailable
 from celery_vitals.brokers.rabbitmq.queues import RabbitMQQueueReader
 from celery_vitals.brokers.rabbitmq.rare_requests import RareRequests
 from celery_vitals.brokers.rabbitmq.writability import RabbitMQWritabilityReader
+from celery_vitals.brokers.server_facts import ServerFacts
 from celery_vitals.deadline import Deadline
 from celery_vitals.queue_registry import QueueRegistry
 from celery_vitals.third_party import py_amqp
@@ -74,6 +75,7 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
     driver_type = "amqp"
     aliases = {"amqps": "amqp", "pyamqp": "amqp"}  # noqa: RUF012 - typed in the base class
     connection_class = AmqpConnection
+    server_parts = frozenset({"version", "queues"})
     redelivers_on_disconnect = True
     durable_events = True
     blocks_publishers = True
@@ -128,6 +130,18 @@ class RabbitMQKind(BrokerKind[AmqpConnection]):
         """Publish a message that no queue gets, and read the alarms."""
         management = ManagementApi(options.tls, options.management_url, options.io_timeout)
         return lambda connection: RabbitMQWritabilityReader(connection, management)
+
+    def server_facts(
+        self, connection: AmqpConnection, options: QueueReaderOptions, deadline: Deadline
+    ) -> ServerFacts:
+        """Read the version from the greeting, and the queues from the management API."""
+        found = py_amqp.amqp_server_version(connection.kombu.connection)
+        api = ManagementApi(options.tls, options.management_url, options.io_timeout)
+        try:
+            queues = api.declarations(connection.kombu, deadline)
+        except ManagementUnavailable as unavailable:
+            return ServerFacts(version=found, problems={"queues": str(unavailable)})
+        return ServerFacts(version=found, queues=queues)
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[AmqpConnection]:
         """Read with passive declares and the management API."""

@@ -18,11 +18,13 @@ from celery_vitals.brokers.rabbitmq.management_answers import (
     NodeInfo,
     QueueInfo,
     completed,
+    declared_queues,
     dropped_messages,
     node_infos,
     queue_infos,
     requires_statistics,
 )
+from celery_vitals.brokers.server_facts import DeclaredQueue
 from celery_vitals.deadline import Deadline
 from celery_vitals.third_party import py_amqp
 
@@ -39,6 +41,7 @@ _STATISTICS = (
 _STATISTICS_FOR = 30.0
 """Seconds for which consumers of reply queues and policies are taken from the last statistics."""
 _BINDING_COLUMNS = "source,destination,destination_type,routing_key"
+_DECLARATION_COLUMNS = "name,type,durable,arguments,effective_policy_definition,messages,consumers"
 _NODE_COLUMNS = "name,mem_used,mem_limit,mem_alarm,disk_free_alarm"
 _RETRY_AFTER = 300.0
 """Seconds before an API that is not configured, and never responded, is tried again."""
@@ -112,6 +115,11 @@ class ManagementApi:
     def nodes(self, connection: Connection, deadline: Deadline) -> list[NodeInfo]:
         """Return the nodes of the cluster.  Raises ManagementUnavailable."""
         return self._ask(f"/api/nodes?columns={_NODE_COLUMNS}", node_infos, connection, deadline)
+
+    def declarations(self, connection: Connection, deadline: Deadline) -> dict[str, DeclaredQueue]:
+        """Return the queues of the virtual host as they exist.  Raises ManagementUnavailable."""
+        path = f"/api/queues/{_vhost(connection)}?columns={_DECLARATION_COLUMNS}"
+        return self._ask(path, declared_queues, connection, deadline)
 
     def exchanges(self, connection: Connection, deadline: Deadline) -> dict[str, str]:
         """Return the types of the exchanges of the virtual host.  Raises ManagementUnavailable."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_vitals.brokers.rabbitmq.dead_letters import DeadLetterRoute
+from celery_vitals.brokers.server_facts import DeclaredQueue
 from celery_vitals.queue_names import is_internal
 
 
@@ -94,6 +95,27 @@ def completed(info: QueueInfo, statistics: QueueInfo) -> QueueInfo:
         dead_letter_key=(
             info.dead_letter_key if info.dead_letter_key is not None else statistics.dead_letter_key
         ),
+    )
+
+
+def declared_queues(rows: Any) -> dict[str, DeclaredQueue]:
+    """Return the queues as they exist.  Raises TypeError or KeyError for another answer."""
+    if not isinstance(rows, list):
+        raise TypeError("not a list of queues")
+    return {str(row["name"]): _declared(row) for row in rows}
+
+
+def _declared(row: Mapping[str, Any]) -> DeclaredQueue:
+    given = row.get("arguments"), row.get("effective_policy_definition")
+    arguments, policy = (one if isinstance(one, Mapping) else {} for one in given)
+    return DeclaredQueue(
+        name=str(row["name"]),
+        kind=str(row.get("type") or "classic"),
+        durable=bool(row.get("durable")),
+        arguments=arguments,
+        policy=policy,
+        messages=_number(row, "messages"),
+        consumers=_number(row, "consumers"),
     )
 
 

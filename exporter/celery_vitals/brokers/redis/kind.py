@@ -25,11 +25,13 @@ from celery_vitals.brokers.base import (
 )
 from celery_vitals.brokers.capabilities import Capabilities, observed
 from celery_vitals.brokers.connection import CLIENT_NAME, ConnectRequest
+from celery_vitals.brokers.redis import server_facts
 from celery_vitals.brokers.redis.connection import CLIENT_OPTIONS, RedisConnection
 from celery_vitals.brokers.redis.events import RedisReceiver
 from celery_vitals.brokers.redis.mailbox import RedisMailbox
 from celery_vitals.brokers.redis.queues import RedisQueueReader
 from celery_vitals.brokers.redis.writability import RedisWritabilityReader, refusal_reason
+from celery_vitals.brokers.server_facts import ServerFacts
 from celery_vitals.brokers.transport_options import (
     OPTION,
     check_numbers,
@@ -66,6 +68,7 @@ class RedisKind(BrokerKind[RedisConnection]):
     driver_type = "redis"
     aliases = {"rediss": "redis"}  # noqa: RUF012 - typed in the base class
     connection_class = RedisConnection
+    server_parts = frozenset({"info", "config", "held"})
 
     def option_names(self) -> frozenset[str]:
         """Return the options of kombu's channel, and those that its event loop reads."""
@@ -171,6 +174,12 @@ class RedisKind(BrokerKind[RedisConnection]):
         return lambda connection: RedisWritabilityReader(
             connection, kombu_redis.redis_keys(connection.channel).prefix
         )
+
+    def server_facts(
+        self, connection: RedisConnection, options: QueueReaderOptions, deadline: Deadline
+    ) -> ServerFacts:
+        """Read INFO and CONFIG GET, and look for ETAs among the messages that workers hold."""
+        return server_facts.read(connection)
 
     def queue_readers(self, options: QueueReaderOptions) -> QueueReaders[RedisConnection]:
         """Read lists and the hash of unacknowledged messages."""

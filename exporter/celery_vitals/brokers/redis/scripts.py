@@ -72,6 +72,24 @@ end
 return times
 """
 
+HELD_TASKS = """
+-- KEYS: the hash of unacknowledged messages, their index by time.  ARGV: most messages, most bytes.
+-- The name of each task with an ETA, and its ETA; the body of a message is not returned.
+local result, bytes = {}, 0
+for _, tag in ipairs(redis.call('ZRANGE', KEYS[2], 0, tonumber(ARGV[1]) - 1)) do
+  bytes = bytes + redis.call('HSTRLEN', KEYS[1], tag)
+  if bytes > tonumber(ARGV[2]) then break end
+  local entry = redis.call('HGET', KEYS[1], tag) or ''
+  local eta = string.match(entry, '"eta": "([^"\\\\]+)"')
+  local task = string.match(entry, '"task": "([^"\\\\]+)"')
+  if eta and task then
+    result[#result + 1] = task
+    result[#result + 1] = eta
+  end
+end
+return result
+"""
+
 _CALLS = re.compile(r"redis\.call\('(\w+)'")
 
 

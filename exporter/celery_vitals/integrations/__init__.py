@@ -1,0 +1,1 @@
+"""Health of a Celery cluster for Python programs, web frameworks and Django."""

@@ -1,0 +1,1 @@
+"""The app for INSTALLED_APPS of Django: the command `celery_health`, system checks, a view."""
