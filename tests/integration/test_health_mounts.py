@@ -26,6 +26,8 @@ COMMAND = re.compile(r"^    ((?:uvicorn|gunicorn|python) .*)$", re.MULTILINE)
 FASTAPI = "uvicorn fastapi_health:app"
 FLASK = "gunicorn --workers 4 --preload flask_health:app"
 HOSTS = [FASTAPI, FLASK]
+DJANGO = "gunicorn --threads 8 proj.wsgi"
+"""Served by test_health_django."""
 SCRIPTS = ["python check.py", "python single_checks.py", "python fake_check.py"]
 CACHE = "redis://localhost:6379/5"
 STOPS_WITHIN = 10.0
@@ -43,7 +45,7 @@ def running(broker: Broker, command: str, interval: float | None = None) -> Iter
             )
             for name, text in files.items()
         }
-    with web_host.running(broker, command, files) as host:
+    with web_host.running(broker, command, files, CELERY_VITALS_TIMEOUT="1.5") as host:
         yield host
 
 
@@ -53,7 +55,7 @@ def body(host: Host) -> dict[str, Any]:
 
 
 def test_the_page_shows_these_commands() -> None:
-    assert set(COMMAND.findall(PAGE.read_text())) == {*HOSTS, *SCRIPTS}
+    assert set(COMMAND.findall(PAGE.read_text())) == {*HOSTS, DJANGO, *SCRIPTS}
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
