@@ -96,10 +96,10 @@ constraints: .venv/.dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/python -m tools.pins
 
-.venv/.demo: constraints.txt pyproject.toml pulse/pyproject.toml
+.venv/.demo: constraints.txt pyproject.toml $(wildcard pulse/pyproject.toml)
 	$(call install,constraints.txt)
 
-.venv/.dev: constraints-dev.txt pyproject.toml pulse/pyproject.toml
+.venv/.dev: constraints-dev.txt pyproject.toml $(wildcard pulse/pyproject.toml)
 	$(call install,constraints-dev.txt)
 
 # The Python of .venv, and of what creates it.
