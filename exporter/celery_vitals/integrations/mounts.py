@@ -18,7 +18,6 @@ from starlette.routing import Route
 from celery_vitals.health.codes import Status
 from celery_vitals.integrations.results import HealthResult
 from celery_vitals.web.documents import encoded, json_response
-from celery_vitals.web.endpoints import line
 from celery_vitals.web.headers import DefaultHeaders
 from celery_vitals.web.health import status_code, strict_of
 from celery_vitals.web.threads import in_thread
@@ -128,6 +127,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 def _error(error: HTTPException) -> Response:
-    if error.status_code == 405:
-        return line("Method not allowed (allowed: GET, HEAD)", 405, {"Allow": "GET, HEAD"})
-    return line(error.detail, error.status_code)
+    wrong_method = error.status_code == 405
+    text = "Method not allowed (allowed: GET, HEAD)" if wrong_method else error.detail
+    response = json_response(encoded({"error": text}), error.status_code)
+    if wrong_method:
+        response.headers["Allow"] = "GET, HEAD"
+    return response
