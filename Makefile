@@ -96,10 +96,10 @@ constraints: .venv/.dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/python -m tools.pins
 
-.venv/.demo: constraints.txt pyproject.toml
+.venv/.demo: constraints.txt pyproject.toml $(wildcard pulse/pyproject.toml)
 	$(call install,constraints.txt)
 
-.venv/.dev: constraints-dev.txt pyproject.toml
+.venv/.dev: constraints-dev.txt pyproject.toml $(wildcard pulse/pyproject.toml)
 	$(call install,constraints-dev.txt)
 
 # The Python of .venv, and of what creates it.
@@ -112,7 +112,7 @@ define install
 	@echo "Installing into .venv ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable ./pulse
 	@touch $@
 endef
 
@@ -120,6 +120,7 @@ endef
 dist: .venv/.dev
 	rm -rf dist
 	$(BIN)/hatchling build -d dist
+	cd pulse && ../$(BIN)/hatchling build -d ../dist
 
 clean:
 	rm -rf .venv .venv-peer .matrix build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

@@ -6,6 +6,7 @@ import math
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -34,6 +35,7 @@ from celery_vitals.errors import ConfigError
 from celery_vitals.events import cases, task_totals
 from celery_vitals.events.cases import NO_CASES, CaseList
 from celery_vitals.events.task_totals import TotalsList
+from celery_vitals.health.codes import TOTALS
 from celery_vitals.health.document import Document, health_document
 from celery_vitals.health.limits import HealthLimits
 from celery_vitals.health.monitor import HealthMonitor
@@ -328,6 +330,11 @@ class Collector(PrometheusCollector):
                 yield definitions.PROBE_LAST_SUCCESS(runner.last_success, name)
         for subject in sorted({blind_spot.subject for blind_spot in self._blind_spots()}):
             yield definitions.BLIND_SPOT(1, subject)
+        verdict = self.verdict()
+        for status in TOTALS:
+            yield definitions.HEALTH_STATUS(status is verdict.status, status.value)
+        for code, count in Counter(finding.code for finding in verdict.findings).items():
+            yield definitions.HEALTH_FINDING(count, code.value)
 
     def _samples(self, names: Iterable[str], outcomes: Outcomes) -> Iterator[Sample]:
         for name in names:

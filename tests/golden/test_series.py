@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from celery_vitals.brokers.writability import RefusalReason
 from celery_vitals.collectors.registry import COLLECTORS
 from celery_vitals.errors import Reason
+from celery_vitals.health.codes import TOTALS, Code
 from celery_vitals.metrics.base import MetricDefinition
 from celery_vitals.metrics.definitions import DEFINITIONS
 from celery_vitals.queue_registry import EVIDENCE
@@ -28,6 +29,8 @@ BY_CODE = {
     ("celery_probe_failures_total", "reason"): {reason.value for reason in Reason},
     ("celery_broker_unwritable_reason", "reason"): {reason.value for reason in RefusalReason},
     ("celery_queue_evidence_info", "evidence"): set(EVIDENCE),
+    ("celery_health_status", "status"): {status.value for status in TOTALS},
+    ("celery_health_finding", "code"): {code.value for code in Code},
     ("celery_worker_state", "state"): {state.value for state in State},
     ("celery_scrape_collector_success", "collector"): {collector.name for collector in COLLECTORS},
 }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.support import web_host
@@ -26,6 +27,8 @@ COMMAND = re.compile(r"^    ((?:uvicorn|gunicorn|python) .*)$", re.MULTILINE)
 FASTAPI = "uvicorn fastapi_health:app"
 FLASK = "gunicorn --workers 4 --preload flask_health:app"
 HOSTS = [FASTAPI, FLASK]
+DJANGO = "gunicorn --threads 8 proj.wsgi"
+"""Served by test_health_django."""
 SCRIPTS = ["python check.py", "python single_checks.py", "python fake_check.py"]
 CACHE = "redis://localhost:6379/5"
 STOPS_WITHIN = 10.0
@@ -43,8 +46,12 @@ def running(broker: Broker, command: str, interval: float | None = None) -> Iter
             )
             for name, text in files.items()
         }
-    with web_host.running(broker, command, files) as host:
+    with web_host.running(broker, command, files, CELERY_VITALS_TIMEOUT="1.5") as host:
         yield host
+
+
+def schema(name: str) -> Any:
+    return json.loads((DOCS / f"schemas/{name}.json").read_text())
 
 
 def body(host: Host) -> dict[str, Any]:
@@ -53,7 +60,7 @@ def body(host: Host) -> dict[str, Any]:
 
 
 def test_the_page_shows_these_commands() -> None:
-    assert set(COMMAND.findall(PAGE.read_text())) == {*HOSTS, *SCRIPTS}
+    assert set(COMMAND.findall(PAGE.read_text())) == {*HOSTS, DJANGO, *SCRIPTS}
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
@@ -88,14 +95,17 @@ def test_application_responds_like_the_exporter(
         assert response.headers["Cache-Control"] == "no-store"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         document = json.loads(response.data)
+        jsonschema.validate(document, schema("health"))
         assert document["status"] == "unhealthy"
         assert [one["code"] for one in document["findings"]] == ["workers_missing"]
         start_worker(redis_broker, "threads", "w")
         # Each of the processes has a result of its own.
         wait_for(lambda: {host.status("/health") for _ in range(20)} == {200})
         assert body(host)["workers"]["names"] == ["w@test"]
+        jsonschema.validate(body(host), schema("health"))
         assert host.status("/health?strict=1") == 200
         assert host.status("/health?strict=2") == host.status("/health?x=1") == 400
+        jsonschema.validate(json.loads(host.get("/health?x=1").data), schema("error"))
         assert b"expected one of: strict" in host.get("/health?x=1").data
         assert host.get("/health", "HEAD").data == b""
         assert host.status("/health", "POST") == 405

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import amqp
 import pytest
+from kombu import Connection
 
 from tests.support.ops.alert_scene import SETTLE, Scene, running
 from tests.support.ops.short_rules import overrides, quick_groups, short_windows
@@ -21,12 +24,20 @@ from tests.support.servers import (
     wait_for,
 )
 
+on_redis = pytest.mark.parametrize("scene", [RedisServer], indirect=True, ids=["redis"])
 on_rabbitmq = pytest.mark.parametrize("scene", [RabbitMQServer], indirect=True, ids=["rabbitmq"])
 on_both = pytest.mark.parametrize(
     "scene", [RedisServer, RabbitMQServer], indirect=True, ids=["redis", "rabbitmq"]
 )
 SENT_EVENTS = {"task_send_sent_event": True}
 """Without them, the queue of a task is unknown where its worker consumes several."""
+VISIBILITY_TIMEOUT = {
+    "broker_transport_options": {
+        "visibility_timeout": 5,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +54,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
                 queues=("celery", name),
                 concurrency=4,
                 events=True,
+                conf=VISIBILITY_TIMEOUT if server.kind == "redis" else {},
             )
             for name in ("one", "two")
         }
@@ -102,3 +114,37 @@ def test_a_restart_of_workers_sends_no_notification(scene: Scene) -> None:
     wait_for(lambda: scene.prometheus.query(balance), SETTLE)
     assert scene.firing() == set()
     assert scene.unread() == []
+
+
+@on_redis
+def test_a_task_takes_longer_than_the_visibility_timeout(scene: Scene) -> None:
+    with (
+        Publisher(scene.broker, SENT_EVENTS) as publisher,
+        scene.one_notification("CeleryTaskRunsTwice", "warning") as notification,
+    ):
+        [uuid] = publisher.send("late", 12.0, queue="two")
+        text = notification().text
+        assert "project.late in the queue two" in text
+        found = re.search(r'"visibility_timeout": (\d+)', text)
+        assert found is not None
+        assert int(found[1]) > 12
+        [case, *_] = cases(scene, kind="overlapping", id=uuid)
+        assert case["reason"] == "visibility_timeout"
+
+
+@on_rabbitmq
+def test_a_message_is_dead_lettered(scene: Scene) -> None:
+    with Connection(scene.broker.url) as connection:
+        channel: Any = connection.channel()
+        lasting: Any = {"durable": True, "auto_delete": False}
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        channel.queue_declare("dead", **lasting)
+        channel.queue_declare("expiring", arguments=arguments, **lasting)
+        wait_for(lambda: scene.prometheus.query("queue:celery_queue_length:dead_letters == 0"))
+        with scene.one_notification("CeleryDeadLettersGrow", "warning") as notification:
+            channel.basic_publish(amqp.Message(b"x", expiration="0"), routing_key="expiring")
+            text = notification().text
+            assert "The dead-letter queue dead has 1 messages more" in text
+            channel.queue_purge("dead")
+        for name in ("expiring", "dead"):
+            channel.queue_delete(name)

@@ -62,6 +62,8 @@ def facts_of(
     facts = known_before(target_of(Settings(), app), app, "shop.app")
     return replace(
         facts,
+        # Shared tasks of other tests are registered in every app of the process.
+        tasks={name: one for name, one in facts.tasks.items() if name in (tasks or {})},
         workers=workers,
         server=server or ServerFacts(),
         inapplicable=facts.inapplicable - {Source.RUNNING},

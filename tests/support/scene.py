@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -78,6 +79,7 @@ class Scene:
         redelivers: bool = False,
     ) -> None:
         self.now = NOW
+        self._clock = count()
         self.limiter = CardinalityLimiter({**CAPS, **(caps or {})}, max_series, threading.Lock())
         extra = (
             *(("worker",) if worker_label else ()),
@@ -145,6 +147,7 @@ class Scene:
             "pid": 10,
             "utcoffset": 0,
             "timestamp": self.now,
+            "clock": next(self._clock),
             **fields,
         }
         return {**event, "uuid": uuid} if uuid else event

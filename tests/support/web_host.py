@@ -40,22 +40,24 @@ def project_folder(files: Mapping[str, str]) -> Path:
     return folder
 
 
-def environment(broker: Broker, folder: Path) -> dict[str, str]:
-    """Return the environment of a program in the folder."""
+def environment(broker: Broker, folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a program in the folder, with more variables."""
     found = project_environment(broker)
-    return {**found, "PYTHONPATH": f"{found['PYTHONPATH']}:{folder}"}
+    return {**found, **more, "PYTHONPATH": f"{found['PYTHONPATH']}:{folder}"}
 
 
 class Host:
     """The server of an application, and a client."""
 
-    def __init__(self, broker: Broker, command: str, files: Mapping[str, str]) -> None:
+    def __init__(
+        self, broker: Broker, command: str, files: Mapping[str, str], **variables: str
+    ) -> None:
         self.folder = project_folder(files)
         port = free_port()
         program, *arguments = command.split()
         address = ["--port", str(port)] if program == "uvicorn" else ["--bind", f"{HOST}:{port}"]
         argv = [sys.executable, "-m", program, *address, *arguments]
-        self.child = Child("host", argv, environment(broker, self.folder), self.folder)
+        self.child = Child("host", argv, environment(broker, self.folder, **variables), self.folder)
         self.url = f"http://{HOST}:{port}"
         self.client = urllib3.PoolManager(retries=False, timeout=30)
 
@@ -76,9 +78,11 @@ class Host:
 
 
 @contextmanager
-def running(broker: Broker, command: str, files: Mapping[str, str]) -> Iterator[Host]:
-    """Run the server of an application."""
-    host = Host(broker, command, files)
+def running(
+    broker: Broker, command: str, files: Mapping[str, str], **variables: str
+) -> Iterator[Host]:
+    """Run the server of an application, with more variables in its environment."""
+    host = Host(broker, command, files, **variables)
     try:
         host.child.start()
         wait_for(host.answers, 60, what=f"an answer of {command}")

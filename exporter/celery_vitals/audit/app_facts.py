@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
 
 from celery_vitals.audit.evidence import Source
 from celery_vitals.audit.facts import Facts, ScheduleEntry, TaskFacts, number
 from celery_vitals.queue_names import is_internal
 from celery_vitals.secrets import Redactor
+from celery_vitals.settings.app_configuration import static_routes
 
 _BUILT_IN = "celery."
 
@@ -84,22 +84,11 @@ def _acks(task: Any, name: str) -> bool | None:
 
 
 def routes_of(routes: Any) -> dict[str, str]:
-    """Return the queue of each task or pattern that static routes name."""
+    """Return the queue of each task or pattern that static routes name; the first one applies."""
     found: dict[str, str] = {}
-    for table in routes if isinstance(routes, (list, tuple)) else (routes,):
-        pairs = table.items() if isinstance(table, Mapping) else _pairs(table)
-        for pattern, route in pairs:
-            queue = route.get("queue") if isinstance(route, Mapping) else route
-            name = queue.name if isinstance(queue, Queue) else queue
-            if isinstance(pattern, str) and isinstance(name, str):
-                found.setdefault(pattern, name)
+    for task, queue in static_routes(routes):
+        found.setdefault(task, queue if isinstance(queue, str) else str(queue.name))
     return found
-
-
-def _pairs(table: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the one pair of a route that is a tuple of a pattern and its queue."""
-    if isinstance(table, (list, tuple)) and len(table) == 2 and isinstance(table[0], str):
-        yield table[0], table[1]
 
 
 def schedule_of(

@@ -229,21 +229,13 @@ def _queues_of(app: Celery) -> Iterator[str]:
     """
     declared: dict[str, Queue] = dict(app.amqp.queues)
     declared |= {queue.alias: queue for queue in declared.values() if queue.alias}
-    for one in (*declared, *_routed(app)):
+    routed = (queue for _, queue in app_configuration.static_routes(app.conf.task_routes))
+    for one in (*declared, *routed):
         queue = one if isinstance(one, Queue) else declared.get(one)
         name = str(queue.name) if queue is not None else one
         fanout = queue is not None and queue.exchange.type == "fanout"
         if not (is_internal(name) or (fanout and ends_in_uuid(name))):
             yield name
-
-
-def _routed(app: Celery) -> Iterator[str | Queue]:
-    routes = app.conf.task_routes
-    for table in routes if isinstance(routes, (list, tuple)) else (routes,):
-        for route in table.values() if isinstance(table, Mapping) else ():
-            queue = route.get("queue") if isinstance(route, Mapping) else route
-            if isinstance(queue, (str, Queue)):
-                yield queue
 
 
 def _streams_of(app: Celery) -> Iterator[str]:

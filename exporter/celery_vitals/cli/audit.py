@@ -11,7 +11,7 @@ from celery import Celery
 
 from celery_vitals.cli.one_line import SECRETS, VerdictCommand
 from celery_vitals.cli.selected_app import selected_app
-from celery_vitals.secrets import Redactor
+from celery_vitals.secrets import Redactor, without_credentials
 from celery_vitals.settings import Settings
 from celery_vitals.settings.celery_app import secrets_of
 from celery_vitals.settings.click_options import CONFIG_FILE, ClickOption, all_options, settings_of
@@ -61,13 +61,18 @@ def audit(
     report = auditing.audit(
         target_of(settings, app), app, _name(ctx, settings, app), ignore, settings.timeout
     )
-    redact = Redactor(ctx.meta[SECRETS])
+    # Findings name addresses, which a URL without credentials would redact.
+    redact = Redactor(one for one in ctx.meta[SECRETS] if not _is_address(one.reveal()))
     if as_json or as_sarif:
         found = document(report) if as_json else sarif(report)
         click.echo(redact(json.dumps(found, indent=2, ensure_ascii=False)))
     else:
         click.echo(redact(text(report)))
     ctx.exit(report.exit_code)
+
+
+def _is_address(secret: str) -> bool:
+    return "://" in secret and without_credentials(secret) == secret
 
 
 def _name(ctx: click.Context, settings: Settings, app: Celery | None) -> str:

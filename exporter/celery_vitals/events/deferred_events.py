@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,8 +14,8 @@ from celery_vitals.events.worker_tracker import WorkerTracker
 Handler = Callable[[Event, WorkerTracker, float, float], None]
 """Handles an event: the event, the tracker of its worker, its time corrected to the exporter's
 clock, and the exporter's time."""
-DeferredEvent = tuple[Handler, Event, WorkerTracker, float]
-"""A handler and all of its arguments but the last."""
+DeferredEvent = tuple[Event, WorkerTracker, float]
+"""The arguments of its handler but the last."""
 
 _TIMEOUT = 2.0
 """Seconds for which the events of a task are deferred until its queue is known: from its task-sent
@@ -42,12 +42,12 @@ class DeferredEvents(dict[str, list[DeferredEvent]]):
         self[uuid] = [first]
         self._deadlines.append((now + _TIMEOUT, uuid))
 
-    def append(self, handler: Handler, event: Event, worker: WorkerTracker, at: float) -> bool:
+    def append(self, event: Event, worker: WorkerTracker, at: float) -> bool:
         """Defer an event, if those of its task are deferred; return whether they are."""
         events = self.get(event.uuid)
         if events is None:
             return False
-        events.append((handler, event, worker, at))
+        events.append((event, worker, at))
         return True
 
     def pop_due(self, now: float) -> str | None:
@@ -60,17 +60,11 @@ class DeferredEvents(dict[str, list[DeferredEvent]]):
         """Return its state as it is saved."""
         return SavedDeferrals(
             list(self._deadlines),
-            [(event, worker.name, at) for one in self.values() for _, event, worker, at in one],
+            [(event, worker.name, at) for one in self.values() for event, worker, at in one],
         )
 
-    def restore(
-        self,
-        state: SavedDeferrals,
-        handlers: Mapping[str, Handler],
-        worker: Callable[[str], WorkerTracker],
-    ) -> None:
+    def restore(self, state: SavedDeferrals, worker: Callable[[str], WorkerTracker]) -> None:
         """Continue from a saved state."""
         self._deadlines.extend(state.deadlines)
         for event, name, at in state.events:
-            if handler := handlers.get(event.type):
-                self.setdefault(event.uuid, []).append((handler, event, worker(name), at))
+            self.setdefault(event.uuid, []).append((event, worker(name), at))

@@ -69,9 +69,10 @@ class Execution(msgspec.Struct, gc=False, eq=False):
         """Count it on this series from now on."""
         before, account = self.series.account, series.account
         self.series = series
-        if account is not before and self.state < ENDED:
-            before.counts[self.state] -= 1
-            account.counts[self.state] += 1
+        if account is not before:
+            if self.state < ENDED:
+                before.counts[self.state] -= 1
+                account.counts[self.state] += 1
             before.without_sent_event -= 1
             account.without_sent_event += 1
 

@@ -32,7 +32,7 @@ _UUID_LENGTH = 36
 _KEEP_RECEIVED = 3600.0
 """Seconds for which a message that was received, but not started, is kept after another execution
 of its uuid has ended: it may have been delivered to a worker that was killed."""
-_REMEMBER = 1800.0
+_REMEMBER = 3600.0
 _MAX_REMEMBERED = 10_000
 """Ended executions that are remembered, for `_REMEMBER` seconds, and as many older ones: the number
 is checked once a second."""
@@ -79,8 +79,12 @@ class Executions:
             or self._first.get(uuid) is not execution
         )
 
+    def is_tracked(self, uuid: str) -> bool:
+        """Return whether an execution of this uuid is tracked."""
+        return uuid in self._first
+
     def remembered(self, uuid: str) -> Execution | None:
-        """Return the last execution of this uuid that ended within the last half hour or hour."""
+        """Return the last execution of this uuid that ended within the last hour or two."""
         return self._recent.get(uuid) or self._older.get(uuid)
 
     def of(self, uuid: str) -> Iterator[Execution]:
@@ -134,6 +138,28 @@ class Executions:
                     unreceived = execution
             execution = execution.following
         return unreceived
+
+    def held(self, uuid: str) -> Execution | None:
+        """Return the first that any worker has received and not started."""
+        return next((one for one in self.of(uuid) if one.state == HELD), None)
+
+    def received_late(
+        self, uuid: str, worker: Any, at: float, name: Any, attempt: int
+    ) -> Execution | None:
+        """Return the execution whose task-received event, of that time, comes after later ones."""
+        for one in self.of(uuid):
+            known = one.name is name and one.attempt == attempt
+            later = one.started_at > at or (one.ended and not one.started_at)
+            if one.worker is worker and later and (known or one.attempt == UNKNOWN_ATTEMPT):
+                return one
+        return None
+
+    def started_late(self, uuid: str, worker: Any) -> Execution | None:
+        """Return the execution that has ended here, and whose task-started event arrives now."""
+        for one in self.of(uuid):
+            if one.ended and one.worker is worker and not one.started_at:
+                return one
+        return None
 
     def running(self, uuid: str, worker: Any, started_at: float | None = None) -> Execution | None:
         """Return the execution that runs on this worker.
@@ -226,8 +252,8 @@ class Executions:
             self._leave(execution)
         return execution
 
-    def remove(self, execution: Execution, now: float) -> None:
-        """Stop tracking an execution."""
+    def remove(self, execution: Execution, now: float, merged: bool = False) -> None:
+        """Stop tracking an execution; `merged`: it did not end, another one has its message."""
         first = self._first.get(execution.uuid)
         if first is execution:
             del self._first[execution.uuid]
@@ -242,7 +268,8 @@ class Executions:
             if first is None:
                 return
             first.following = execution.following
-        self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
+        if not merged and any(one.delivers_again(execution) for one in self.of(execution.uuid)):
+            self._repeated.setdefault(execution.uuid, now + _KEEP_RECEIVED)
 
     def keep_ended(self, execution: Execution, now: float) -> None:
         """Track an execution that has ended for a few seconds more."""
@@ -254,10 +281,16 @@ class Executions:
         """Stop tracking an execution that has ended.
 
         It is remembered where another one of its message may start: where it was acknowledged late,
-        as far as known, or where the application has chosen its uuid.
+        as far as known, where the application has chosen its uuid, or where others are tracked.
         """
-        if execution.name.late is not False or len(execution.uuid) != _UUID_LENGTH:
-            self._recent[execution.uuid] = execution
+        uuid = execution.uuid
+        if (
+            execution.name.late is not False
+            or len(uuid) != _UUID_LENGTH
+            or execution.following is not None
+            or self._first.get(uuid) is not execution
+        ):
+            self._recent[uuid] = execution
         self.remove(execution, now)
 
     def expire(self, now: float, forget_after: float) -> None:

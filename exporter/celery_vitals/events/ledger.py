@@ -93,6 +93,12 @@ class Ledger:
         if self.repeats:
             self.repeats.alive(worker, _comparable(event, worker), now)
 
+    def requeued(self, execution: Execution, now: float) -> None:
+        """Handle an execution that has returned its message; another worker may have it already."""
+        self.repeats.gone(execution, now)
+        if self.repeats.is_delivered_again(execution):
+            self._merge(execution, now)
+
     def child_killed(self, execution: Execution, now: float) -> None:
         """Handle a failure that the death of the child process caused."""
         self.books.child_killed(execution, now)
@@ -112,10 +118,14 @@ class Ledger:
         self.left(missed, MISSED, now)
 
     def observe(
-        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+        self,
+        queues: Mapping[str, QueueCounts],
+        missing: Collection[str],
+        at: float,
+        silence: Mapping[str, float],
     ) -> None:
         """Handle the messages that the broker had at this time."""
-        self.orphans.observe(queues, missing, at)
+        self.orphans.observe(queues, missing, at, silence)
 
     def decide(self, now: float) -> None:
         """Decide what is certain by now."""
@@ -133,7 +143,7 @@ class Ledger:
         """Remove a delivery that did not start: another one of its message has entered, too."""
         execution.move(ENDED)
         execution.series.account.without_sent_event -= 1
-        self._executions.remove(execution, now)
+        self._executions.remove(execution, now, merged=True)
 
     def _has_no_message(self, account: Account) -> bool:
         """Return whether tasks wait or are held, and the broker has no message of their queue."""

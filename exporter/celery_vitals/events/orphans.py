@@ -53,6 +53,8 @@ class _Orphan:
     """`WorkerTracker.process` of the one in which it ran."""
     idle: bool = False
     """Whether its process reported, before it was gone, that no task was running."""
+    silent_by: float = float("inf")
+    """From when on it is certainly gone if another process has replaced it."""
 
 
 class SavedOrphans(msgspec.Struct):
@@ -81,14 +83,16 @@ class Orphans:
         running, worker.running = list(worker.running), {}
         self._add(running, WORKER_GONE, now, now if idle else certain_at, worker.process, idle)
 
-    def restarted(self, worker: WorkerTracker, now: float, drained_by: float) -> None:
+    def restarted(
+        self, worker: WorkerTracker, now: float, silent_by: float, drained_by: float
+    ) -> None:
         """Handle the executions of a process whose name another one has.
 
-        `drained_by`: when the process before has completed its tasks or is gone, if it has not
-        shown that it is gone.
+        `silent_by`: when it has been silent for --worker-timeout.  `drained_by`: when it has
+        completed its tasks or is gone, even if its silence proves nothing.
         """
         for process, executions in worker.take_abandoned().items():
-            self._add(executions, WORKER_RESTARTED, now, drained_by, process)
+            self._add(executions, WORKER_RESTARTED, now, drained_by, process, silent_by=silent_by)
 
     def cancelled(self, execution: Execution, now: float) -> None:
         """Handle an execution that its worker stopped when it lost the broker."""
@@ -103,11 +107,14 @@ class Orphans:
         certain_at: float,
         process: int,
         idle: bool = False,
+        silent_by: float = float("inf"),
     ) -> None:
         for execution in executions:
             if execution.state in (RUNNING, ORPHANED):
                 execution.move(ORPHANED)
-                self._orphans[execution] = _Orphan(reason, now, certain_at, process, idle)
+                self._orphans[execution] = _Orphan(
+                    reason, now, certain_at, process, idle, silent_by
+                )
 
     def alive(self, worker: WorkerTracker) -> None:
         """Handle a sign of life of a worker: what its process ran, it still runs.
@@ -117,8 +124,7 @@ class Orphans:
         for execution, orphan in list(self._orphans.items()):
             if execution.worker is not worker or orphan.reason == CONNECTION_LOST:
                 continue
-            back = orphan.process == worker.process and worker.last_event_at > orphan.since
-            if worker.shared or back:
+            if worker.shared or orphan.process == worker.process:
                 del self._orphans[execution]
                 execution.move(RUNNING)
                 worker.running[execution] = None
@@ -129,15 +135,24 @@ class Orphans:
             self._books.found(execution)
 
     def observe(
-        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+        self,
+        queues: Mapping[str, QueueCounts],
+        missing: Collection[str],
+        at: float,
+        silence: Mapping[str, float],
     ) -> None:
-        """Record in which queues the broker has no message at this time; `missing` do not exist."""
+        """Record in which queues the broker has no message at this time; `missing` do not exist.
+
+        That counts up to the last sign of life of the most silent consumer, `silence` seconds ago:
+        it may have events to report.
+        """
         idle = {
             name for name, counts in queues.items() if counts.ready == 0 and counts.unacked == 0
         }
         unread = self._idle.keys() - queues.keys() - set(missing)
         self._idle = {
-            name: (self._idle.get(name, (at, at))[0], at) for name in (*idle, *missing)
+            name: (self._idle.get(name, (at, at))[0], at - silence.get(name, 0.0))
+            for name in (*idle, *missing)
         } | {name: self._idle[name] for name in unread}
 
     def idle_since(self, queue: str, after: float = 0.0) -> float | None:
@@ -154,10 +169,7 @@ class Orphans:
                 continue
             certain = now - orphan.since >= _LATE_EVENTS and (
                 now >= orphan.certain_at
-                or (
-                    orphan.reason == WORKER_RESTARTED
-                    and execution.worker.has_replaced(orphan.process)
-                )
+                or (now >= orphan.silent_by and execution.worker.has_replaced(orphan.process))
             )
             if certain and self._decide(execution, orphan, now):
                 del self._orphans[execution]
@@ -174,6 +186,8 @@ class Orphans:
             self._books.unknown(execution, MISSED)
         elif orphan.idle:
             self._books.unknown(execution, SILENT)
+        elif not worker.would_report_end(execution):
+            self._books.unknown(execution, MISSED)
         elif self._is_lost(execution, orphan):
             text = datetime.fromtimestamp(orphan.since, timezone.utc).isoformat(timespec="seconds")
             self._books.lost(execution, orphan.reason, now, evidence(orphan.reason, text))

@@ -205,15 +205,16 @@ class Persistence:
     # The sink
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
-        """Record messages, then process them."""
+        """Record messages, then process them; not those that have arrived before."""
         with self._batch:
-            self._append(Messages(arrived, list(bodies)))
+            bodies = self._processor.unrepeated(bodies, arrived)
+            self._append(Messages(arrived, bodies))
             if self._durable_seconds:
                 self._recent.extend(map(fingerprint, bodies))
             self._last_event = arrived
             if self._copy is not None:
                 self._preserve(bodies)
-            self._processor.feed(bodies, arrived)
+            self._processor.process(bodies, arrived)
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """Record and count messages that the receiver could not open."""

@@ -21,6 +21,7 @@ from celery_vitals.events.decode import BROKEN, Event, decode, decode_each
 from celery_vitals.events.deferred_events import Handler
 from celery_vitals.events.queue_labels import QueueLabels
 from celery_vitals.events.rejections import Rejections
+from celery_vitals.events.repetitions import Repetitions
 from celery_vitals.events.running import RunningExecution
 from celery_vitals.events.saved import Chunk
 from celery_vitals.events.snapshot import Head, ProcessorCopy
@@ -73,6 +74,7 @@ class EventProcessor:
         task_settings: TaskSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._registry = registry
         self._tasks = tasks
         self._index = index
         self._limiter = limiter
@@ -89,6 +91,7 @@ class EventProcessor:
         self._clock = clock
         self._received = ValueTable(definitions.EVENTS_RECEIVED, limiter)
         self._rejections = Rejections(limiter, clock)
+        self._repetitions = Repetitions()
         handlers: dict[str, Handler | None] = {**tasks.handlers}
         handlers.update(dict.fromkeys(self._workers.handlers))
         self._types = {
@@ -102,6 +105,15 @@ class EventProcessor:
 
     def feed(self, bodies: Sequence[bytes], arrived: float) -> None:
         """Process messages that arrived at that time (Unix seconds)."""
+        self.process(self.unrepeated(bodies, arrived), arrived)
+
+    def unrepeated(self, bodies: Sequence[bytes], arrived: float) -> list[bytes]:
+        """Return the messages that have not arrived before."""
+        self._repetitions.expire(arrived)
+        return [body for body in bodies if self._repetitions.is_new(body)]
+
+    def process(self, bodies: Sequence[bytes], arrived: float) -> None:
+        """Process messages none of which has arrived before."""
         with self._lock:
             for body in bodies:
                 try:
@@ -135,7 +147,8 @@ class EventProcessor:
     ) -> None:
         """Compare waiting tasks with the messages that the broker had at this time."""
         with self._lock:
-            self._tasks.compare_with_broker(queues, missing, at)
+            silence = self._registry.silence_of((*queues, *missing))
+            self._tasks.compare_with_broker(queues, missing, at, silence)
 
     def idle(self) -> None:
         """Do what depends on time alone; called about once a second."""
@@ -390,7 +403,7 @@ class EventProcessor:
         if (
             self._tasks.deferred
             and event.type != "task-sent"
-            and self._tasks.deferred.append(handler, event, sender, at)
+            and self._tasks.deferred.append(event, sender, at)
         ):
             return
         handler(event, sender, at, arrived)

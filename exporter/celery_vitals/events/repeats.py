@@ -81,7 +81,7 @@ class Repeats:
         self.pairs: dict[Execution, list[_Pair]] = {}
         """The undecided pairs of each execution that another one has followed."""
         self._held: dict[Execution, None] = {}
-        """Deliveries that have not started, of messages that another one has started."""
+        """Deliveries that have not started, of messages that were delivered again."""
 
     def to_state(self, references: References) -> SavedRepeats:
         """Return what is saved."""
@@ -117,6 +117,13 @@ class Repeats:
         """Forget the pairs: after events were lost, it is unknown which of them overlap."""
         self.pairs.clear()
 
+    def received(self, execution: Execution) -> None:
+        """Handle a further delivery of a message: an earlier one may be with a process that is gone
+        or has returned it."""
+        for one in self._executions.of(execution.uuid):
+            if one.state == HELD and one.delivers_again(execution):
+                self._held[one] = None
+
     def started(self, execution: Execution, at: float, now: float) -> None:
         """Handle the start of an execution whose uuid has others."""
         running, ended = [], None
@@ -128,8 +135,6 @@ class Repeats:
             elif one.state == LOST:
                 self._books.redelivered(one, execution, now)
                 self._executions.remove(one, now)
-            elif one.state == HELD:
-                self._held[one] = None
             elif one.ended and one.started_at:
                 ended = one
         remembered = self._executions.remembered(execution.uuid)
@@ -173,8 +178,19 @@ class Repeats:
         self._held = {one: None for one in self._held if one.state == HELD and one not in taken}
         return taken
 
+    def is_delivered_again(self, execution: Execution) -> bool:
+        """Return whether a further delivery of its message has been received."""
+        one = execution.following
+        while one is not None:
+            if one.delivers_again(execution) and not one.sent_event_seen:
+                return True
+            one = one.following
+        return False
+
     def later_start(self, execution: Execution) -> Execution | None:
         """Return an execution of the same message that has started after this one."""
+        if execution in self.pairs:  # it may have ended long ago
+            return self.pairs[execution][0].again
         one = execution.following
         while one is not None:
             if one.started_at and one.delivers_again(execution):

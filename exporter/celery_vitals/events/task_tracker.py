@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -40,6 +41,7 @@ from celery_vitals.events.worker_tracker import WorkerTracker
 from celery_vitals.metrics.cardinality import FairLock
 from celery_vitals.workers.stall_detection import QueueCounts
 
+_MAX_UNRECEIVED = 10_000
 _MAX_RUNTIME = 100 * 365 * 86400.0
 """Seconds; a longer runtime is invalid, and would spoil the sum forever."""
 
@@ -57,6 +59,7 @@ class SavedTasks(msgspec.Struct):
     remembered: tuple[Chunk, Chunk]
     untracked: Chunk
     """Executions that others refer to."""
+    unreceived: list[Reference] = []
 
 
 @dataclass
@@ -91,6 +94,8 @@ class TaskTracker:
         self.forget_after = forget_after
         """Seconds after which a task that is not known to run is evicted."""
         self._executions = Executions(max_tasks)
+        self._unreceived: set[Execution] = set()
+        """Running executions whose task-received event has not arrived."""
         self.ledger = Ledger(self._executions, index, redelivery)
         self._pairs = self.ledger.repeats.pairs
         self.deferred = DeferredEvents()
@@ -101,7 +106,7 @@ class TaskTracker:
         """Returns how often a task is retried: infinite without a limit; None if unknown."""
         self._unregistered = UnregisteredTasks()
         self._sent_event_seen = False
-        self.handlers: dict[str, Handler] = {
+        self._handlers: dict[str, Handler] = {
             "task-sent": self._sent,
             "task-received": self._received,
             "task-started": self._started,
@@ -111,6 +116,10 @@ class TaskTracker:
             "task-revoked": self._revoked,
             "task-rejected": self._rejected,
             "task-cancelled": self._cancelled,
+        }
+        ends = ("task-failed", "task-revoked")
+        self.handlers = self._handlers | {
+            kind: partial(self._handle_or_defer, self._handlers[kind]) for kind in ends
         }
 
     def __len__(self) -> int:
@@ -122,11 +131,18 @@ class TaskTracker:
         return self._executions.evicted
 
     def compare_with_broker(
-        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+        self,
+        queues: Mapping[str, QueueCounts],
+        missing: Collection[str],
+        at: float,
+        silence: Mapping[str, float],
     ) -> None:
-        """Stop tracking tasks whose message has left its queue without an event."""
-        self.ledger.left(self.waiting.compare(queues, missing, at), NO_MESSAGE, at)
-        self.ledger.observe(queues, missing, at)
+        """Stop tracking tasks whose message has left its queue without an event.
+
+        `silence`: seconds since the last sign of life of the most silent consumer of a queue.
+        """
+        self.ledger.left(self.waiting.compare(queues, missing, at, silence), NO_MESSAGE, at)
+        self.ledger.observe(queues, missing, at, silence)
 
     def expire(self, now: float) -> None:
         """Count deferred events that timed out, and remove the tasks that have ended or are old."""
@@ -151,6 +167,7 @@ class TaskTracker:
             self._sent_event_seen,
             remembered=(Chunk(), Chunk()),
             untracked=Chunk(),
+            unreceived=[references.to(one) for one in self._unreceived],
         )
         return TasksCopy(
             saved,
@@ -180,7 +197,7 @@ class TaskTracker:
         self._index.restore_accounts(state.index)
         recent, older = map(restorer.executions, state.remembered)
         self._executions.restore(state.executions, recent, older)
-        self.deferred.restore(state.deferred, self.handlers, restorer.worker)
+        self.deferred.restore(state.deferred, restorer.worker)
         self._sent_event_seen = state.sent_event_seen
         untracked = list(restorer.executions(state.untracked))
 
@@ -190,6 +207,7 @@ class TaskTracker:
             return next(found, None)
 
         self.ledger.restore(state.ledger, find)
+        self._unreceived.update(one for one in map(find, state.unreceived) if one is not None)
         return find
 
     def restorer(self, worker: Callable[[str], WorkerTracker], at: float) -> Restorer:
@@ -235,18 +253,24 @@ class TaskTracker:
 
     def _received(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         name = self._index.name(event.name)
-        execution = self._executions.unreceived(event.uuid, name, event.retries or 0)
+        attempt = event.retries or 0
+        execution = self._executions.unreceived(event.uuid, name, attempt)
+        late = False
+        if execution is None:
+            execution = self._executions.received_late(event.uuid, worker, at, name, attempt)
+            late = execution is not None
         if execution is None:
             if self._is_deferred(event, worker, name):
-                self.deferred.start(event.uuid, (self._received, event, worker, at), now)
+                self.deferred.start(event.uuid, (event, worker, at), now)
                 return
             execution = self._new_message(event, worker, name, now)
         elif execution.attempt == UNKNOWN_ATTEMPT:
-            execution.name, execution.attempt = name, event.retries or 0
+            execution.name, execution.attempt = name, attempt
             execution.assign(self._index.series(name, execution.series.labels[1], event))
         elif execution.name is not name and execution.name.label == name.label:
             execution.name = name  # its series have expired
-        execution.worker, execution.seen_at = worker, now
+        if not late:
+            execution.worker, execution.seen_at = worker, now
         if execution.state == WAITING:
             counts = execution.series.account.counts
             counts[WAITING] -= 1
@@ -264,8 +288,17 @@ class TaskTracker:
             if execution is not None and execution.started_at == at:
                 self._series(execution, worker).started.value += 1
                 return  # the same event again
+            execution = self._executions.started_late(event.uuid, worker)
+            if execution is not None:
+                execution.started_at = at
+                self._series(execution, worker).started.value += 1
+                return
             execution = self._not_received(event.uuid, worker, now)
             self._executions.add(execution, len(self.deferred))
+        if execution.worker is None:
+            if len(self._unreceived) >= _MAX_UNRECEIVED:
+                self._unreceived.clear()
+            self._unreceived.add(execution)
         execution.worker, execution.started_at = worker, at
         counts = execution.series.account.counts
         counts[execution.state] -= 1
@@ -329,6 +362,22 @@ class TaskTracker:
         if execution.started_at:
             series.observe_failed_runtime(max(0.0, at - execution.started_at))
 
+    def _handle_or_defer(
+        self, handler: Handler, event: Event, worker: WorkerTracker, at: float, now: float
+    ) -> None:
+        """Handle the end of a task, or defer it where its task-sent event is not there yet.
+
+        A message that a worker discards may have no other event, and it discards it at once.
+        """
+        if (
+            self._sent_event_seen
+            and not self._executions.is_tracked(event.uuid)
+            and len(self) + 1 < self._executions.max_tasks
+        ):
+            self.deferred.start(event.uuid, (event, worker, at), now)
+        else:
+            handler(event, worker, at, now)
+
     def _retried(self, event: Event, worker: WorkerTracker, at: float, now: float) -> None:
         running = self._executions.running(event.uuid, worker)
         execution = self._end(running, event, worker, now)
@@ -352,7 +401,7 @@ class TaskTracker:
             if execution is not None and (execution.state == REJECTED or not event.requeue):
                 return  # counted when it failed
         if event.requeue:
-            execution = self._release(event, worker) or execution
+            execution = self._release(event, worker, now) or execution
         counted = execution is not None
         if execution is None:
             execution = self._end(running, event, worker, now, keep=True)
@@ -371,13 +420,14 @@ class TaskTracker:
         else:
             self.ledger.orphans.cancelled(execution, now)
 
-    def _release(self, event: Event, worker: WorkerTracker) -> Execution | None:
+    def _release(self, event: Event, worker: WorkerTracker, now: float) -> Execution | None:
         """Stop a task that the broker will deliver again; return which."""
         execution = self._executions.running(event.uuid, worker)
         if execution is not None:
             worker.running.pop(execution, None)
             self.ledger.orphans.ended(execution)
             execution.release()
+            self.ledger.requeued(execution, now)
         return execution
 
     def _was_last_retry(self, execution: Execution) -> bool:
@@ -418,7 +468,9 @@ class TaskTracker:
         series = self._index.series(name, queue, event)
         execution = Execution(event.uuid, name, series, event.retries or 0, seen_at=now)
         execution.enter()
-        return self._executions.add(execution, len(self.deferred))
+        self._executions.add(execution, len(self.deferred))
+        self.ledger.repeats.received(execution)
+        return execution
 
     def _not_received(self, uuid: str, worker: WorkerTracker, now: float) -> Execution:
         """Return an execution whose first events did not arrive, with the name of its uuid."""
@@ -471,15 +523,15 @@ class TaskTracker:
         has started.
         """
         if execution is None:
-            execution = self._executions.orphaned(event.uuid, worker.name)
-        if execution is None:
-            if started:
-                worker.count_unseen_end()
-            execution = self._executions.unstarted(event.uuid, worker)
+            execution = self._find_ended(event.uuid, worker, started)
         if execution is None:
             execution = self._not_received(event.uuid, worker, now)
+            keep = keep or started
             if keep:
                 self._executions.add(execution, len(self.deferred))
+        if started and (not execution.started_at or execution in self._unreceived):
+            keep = True
+            self._unreceived.discard(execution)
         worker.running.pop(execution, None)
         execution.worker = worker
         self.chord_unlocks.retries.pop(event.uuid, None)
@@ -497,15 +549,25 @@ class TaskTracker:
             self._executions.settle(execution, now)
         return execution
 
+    def _find_ended(self, uuid: str, worker: WorkerTracker, started: bool) -> Execution | None:
+        """Return the execution of an end without a known start on this worker."""
+        execution = self._executions.orphaned(uuid, worker.name)
+        if execution is not None:
+            return execution
+        if started:
+            worker.count_unseen_end()
+        # A process that shuts down returns the messages that it holds.
+        return self._executions.unstarted(uuid, worker) or self._executions.held(uuid)
+
     def _count_deferred(self, uuid: str, now: float, timed_out: bool = False) -> None:
         """Count the deferred events of a task, now that its queue is known or timed out."""
-        for handler, event, worker, at in self.deferred.pop(uuid, ()):
+        for event, worker, at in self.deferred.pop(uuid, ()):
             if timed_out and event.type == "task-received":
                 name = self._index.name(event.name)
                 if self._executions.unreceived(uuid, name, event.retries or 0) is None:
                     self._new_message(event, worker, name, now)
-            if not self.deferred.append(handler, event, worker, at):
-                handler(event, worker, at, now)
+            if not self.deferred.append(event, worker, at):
+                self._handlers[event.type](event, worker, at, now)
 
 
 def _is_in_queue(execution: Execution) -> bool:

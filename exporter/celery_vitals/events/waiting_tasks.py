@@ -106,11 +106,16 @@ class WaitingTasks(dict[str, deque[Execution]]):
                     break
 
     def compare(
-        self, queues: Mapping[str, QueueCounts], missing: Collection[str], at: float
+        self,
+        queues: Mapping[str, QueueCounts],
+        missing: Collection[str],
+        at: float,
+        silence: Mapping[str, float],
     ) -> list[Execution]:
         """Compare with the messages that the broker had at this time; return the tasks without one.
 
-        `missing` are queues that do not exist.
+        `missing` are queues that do not exist.  A consumer may have taken a message and not
+        reported it for so many seconds of `silence`.
         """
         gone: list[Execution] = []
         self._proofs = {queue: proof for queue, proof in self._proofs.items() if queue in self}
@@ -124,7 +129,7 @@ class WaitingTasks(dict[str, deque[Execution]]):
             _drop_served(waiting)
             proof = self._proofs.setdefault(queue, _Proof())
             proof.update(waiting, ready, unacked, at)
-            gone += proof.gone(waiting, at)
+            gone += proof.gone(waiting, at - silence.get(queue, 0.0))
         for execution in gone:
             execution.sent_at = OBSERVED
         return gone

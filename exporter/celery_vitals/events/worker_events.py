@@ -170,7 +170,7 @@ class WorkerEvents:
         """Pass on what ran in a process that is gone; `is_certain` is None if the last is not."""
         orphans = self._tasks.ledger.orphans
         drained_by = now + self._drain_timeout
-        orphans.restarted(worker, now, drained_by)
+        orphans.restarted(worker, now, now + self._registry.timeout, drained_by)
         if is_certain is None:
             orphans.alive(worker)
         elif worker.running:
@@ -198,6 +198,8 @@ class WorkerEvents:
         self._tasks.ledger.orphans.gone(worker, worker.last_event_at, worker.last_event_at)
 
     def _heartbeat(self, event: Event, worker: WorkerTracker) -> None:
+        if worker.is_old(event.timestamp):
+            return
         worker.count_missed(event.processed)
         if event.active is not None:
             at = event.timestamp + worker.clock.correction - 1.0

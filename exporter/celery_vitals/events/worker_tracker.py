@@ -26,6 +26,9 @@ considered disabled."""
 _SHARED = 300.0
 """Seconds for which two processes are considered to share a name, after the last sign of both."""
 _MAX_PREVIOUS_PIDS = 8
+_REORDERED = 60.0
+"""Seconds by which a heartbeat that is older than the one before it is late; beyond, the clock was
+set back."""
 _REPLACED_AFTER = 3
 """Heartbeats of a new process, after which the one before it has certainly ended: two that share a
 name take turns."""
@@ -52,6 +55,7 @@ class WorkerTracker:
     __slots__ = (
         "_abandoned",
         "_first_seen",
+        "_heartbeat_at",
         "_last_active",
         "_last_processed",
         "_previous_pids",
@@ -63,6 +67,7 @@ class WorkerTracker:
         "_unseen_ends",
         "_unseen_running",
         "clock",
+        "confirmed_until",
         "down",
         "draining_process",
         "events_lost_at",
@@ -87,6 +92,7 @@ class WorkerTracker:
     def __init__(self, name: str, now: float) -> None:
         self.name = name
         self._first_seen = now
+        self._heartbeat_at = 0.0
         self.clock = Clock()
         self.pid: int | None = None
         self.process = 0
@@ -119,6 +125,8 @@ class WorkerTracker:
         """The last of its processes that sent an offline event while tasks were running."""
         self.reported_idle = False
         """Whether its latest event is an offline event without a running task."""
+        self.confirmed_until = 0.0
+        """The time of the count of running tasks that was applied last."""
         self.shutting_down = False
         """Whether it sent its offline event while all the tasks it still runs are known."""
         self._previous_pids: tuple[int, ...] = ()
@@ -255,7 +263,7 @@ class WorkerTracker:
             self._abandoned.append((self.process, execution))
         self.running.clear()
         self.process += 1
-        self.process_since, self.heartbeats = self.last_event_at, 0
+        self.process_since, self.heartbeats, self._heartbeat_at = self.last_event_at, 0, 0.0
 
     def take_abandoned(self) -> dict[int, list[Execution]]:
         """Return the executions that ran in each process before this one, once."""
@@ -264,6 +272,14 @@ class WorkerTracker:
             taken.setdefault(process, []).append(execution)
         self._abandoned = []
         return taken
+
+    def is_old(self, timestamp: float) -> bool:
+        """Return whether a heartbeat of this process with a later time has arrived before, within
+        the last minute; record its time otherwise."""
+        if 0 < self._heartbeat_at - timestamp < _REORDERED:
+            return True
+        self._heartbeat_at = timestamp
+        return False
 
     def has_replaced(self, process: int) -> bool:
         """Return whether this process has certainly replaced that one: were that one alive, it
@@ -284,6 +300,7 @@ class WorkerTracker:
         if self.shared:
             return [], []
         (count, before), self._last_active = self._last_active, (max(active, 0), at)
+        self.confirmed_until = before
         known = sorted(
             (one for one in self.running if one.started_at < before),
             key=lambda one: (not one.name.ends_without_event, one.started_at),
@@ -330,6 +347,16 @@ class WorkerTracker:
             if place < over or execution.started_at < since:
                 del self.running[execution]
                 execution.release(HELD)
+
+    def would_report_end(self, execution: Execution) -> bool:
+        """Return whether an event or a count would have shown the end of an execution.
+
+        Where its name ends without an event, only a count of running tasks shows that it ran still;
+        and without such counts, it is unknown which names do.
+        """
+        if execution.started_at < self.confirmed_until:
+            return True
+        return self.active_reported_at > 0 and not execution.name.ends_without_event
 
     @property
     def reports_active_count(self) -> bool:

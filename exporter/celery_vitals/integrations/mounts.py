@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,6 @@ from starlette.routing import Route
 from celery_vitals.health.codes import Status
 from celery_vitals.integrations.results import HealthResult
 from celery_vitals.web.documents import encoded, json_response
-from celery_vitals.web.endpoints import line
 from celery_vitals.web.headers import DefaultHeaders
 from celery_vitals.web.health import status_code, strict_of
 from celery_vitals.web.threads import in_thread
@@ -55,7 +55,7 @@ class HealthEndpoint:
 
     def _text(self, result: HealthResult) -> bytes:
         now, last = time.monotonic(), self._last
-        if last is None or last[0] != result or now - last[1] > _REUSED:
+        if last is None or last[0] is not result or now - last[1] > _REUSED:
             self._last = last = result, now, encoded(result.as_dict())
         return last[2]
 
@@ -70,6 +70,7 @@ class HealthAsgiApp:
     def __init__(self, checker: HealthChecker) -> None:
         self._checker = checker
         self._endpoint = HealthEndpoint()
+        self._reading: asyncio.Future[HealthResult] | None = None
         self._asgi = Starlette(
             routes=[Route("/{path:path}", self._respond, methods=["GET"])],
             exception_handlers={HTTPException: _http_error},
@@ -91,7 +92,10 @@ class HealthAsgiApp:
             await in_thread(self._checker.stop, "celery-vitals-stop")
 
     async def _respond(self, request: Request) -> Response:
-        return self._endpoint.respond(request, await self._checker.aread())
+        # All requests that wait for a result share one thread.
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(self._checker.aread())
+        return self._endpoint.respond(request, await asyncio.shield(self._reading))
 
 
 class HealthWsgiApp:
@@ -123,6 +127,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 def _error(error: HTTPException) -> Response:
-    if error.status_code == 405:
-        return line("Method not allowed (allowed: GET, HEAD)", 405, {"Allow": "GET, HEAD"})
-    return line(error.detail, error.status_code)
+    wrong_method = error.status_code == 405
+    text = "Method not allowed (allowed: GET, HEAD)" if wrong_method else error.detail
+    response = json_response(encoded({"error": text}), error.status_code)
+    if wrong_method:
+        response.headers["Allow"] = "GET, HEAD"
+    return response

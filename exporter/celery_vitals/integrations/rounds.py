@@ -12,6 +12,7 @@ from celery_vitals._version import __version__
 from celery_vitals.deadline import Deadline
 from celery_vitals.integrations.caches import Cache, CacheError
 from celery_vitals.integrations.results import HealthResult, Report, decode, with_beginnings
+from celery_vitals.secrets import redact_urls
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ class Rounds:
         try:
             found, token = self._join(wanted)
             error = None
-        except CacheError as failure:
-            found, token, error = None, "", str(failure)
+        except Exception as failure:  # noqa: BLE001 - an application may give a cache of its own
+            found, token, error = None, "", _text(failure)
         if found is not None and found.began >= wanted:
             counts.shared += 1
             result = found
@@ -131,9 +132,14 @@ class Rounds:
             self._cache.write(self._key, text, self._lifetime)
             if token:
                 self._cache.release(self._key, token)
-        except CacheError as error:
-            return str(error)
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            return _text(error)
         return None
+
+
+def _text(error: Exception) -> str:
+    known = isinstance(error, CacheError)
+    return str(error) if known else redact_urls(f"{type(error).__name__}: {error}")
 
 
 def _record(counts: Counts, error: str | None) -> None:

@@ -57,6 +57,17 @@ BLIND_SPOT = exporter.gauge(
     help="1 for each subject that the exporter cannot observe now; its status page shows the"
     " reason, and the setting that changes it.",
 )
+HEALTH_STATUS = exporter.gauge(
+    "celery_health_status",
+    "status",
+    help="1 for the exporter's verdict on the cluster, 0 for the other statuses; the path /health"
+    " shows the reasons.",
+)
+HEALTH_FINDING = exporter.gauge(
+    "celery_health_finding",
+    "code",
+    help="Number of findings of the verdict with this code; absent without one.",
+)
 BROKER_CONNECTIONS = exporter.gauge(
     "celery_exporter_broker_connections",
     help="Number of connections that the exporter has open to the broker.",

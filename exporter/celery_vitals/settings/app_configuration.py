@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_vitals.errors import ConfigError
@@ -68,6 +69,24 @@ def settings_of(conf: Any) -> dict[str, Any]:
         if (value := conf.get(name)) is not default and value != default
     }
     return {**dict(_unknown_settings(conf)), **changed}
+
+
+def static_routes(routes: Any) -> Iterator[tuple[str, str | Queue]]:
+    """Iterate over the pairs of a task, or a pattern of tasks, and its queue in `task_routes`.
+
+    Each table is a mapping or a list of pairs; routes that are functions are left out.
+    """
+    for table in routes if isinstance(routes, (list, tuple)) else (routes,):
+        for task, route in table.items() if isinstance(table, Mapping) else _pairs(table):
+            queue = route.get("queue") if isinstance(route, Mapping) else route
+            if isinstance(task, str) and isinstance(queue, (str, Queue)):
+                yield task, queue
+
+
+def _pairs(table: Any) -> Iterator[tuple[Any, Any]]:
+    for pair in table if isinstance(table, (list, tuple)) else ():
+        if isinstance(pair, (list, tuple)) and len(pair) == 2:
+            yield pair[0], pair[1]
 
 
 def _unknown_settings(conf: Any) -> Iterator[tuple[str, Any]]:

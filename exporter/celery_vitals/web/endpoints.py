@@ -159,7 +159,7 @@ class Endpoints:
 
     def page(self) -> Response:
         """Return the status page, of the results of the last probes."""
-        text = self._page.render(self._collector.status(), time.time())
+        text = self._page.render(self._collector.status(), self._collector.verdict(), time.time())
         return HTMLResponse(
             label_text(text), headers={"Content-Security-Policy": self._page.policy}
         )

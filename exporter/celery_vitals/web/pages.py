@@ -14,12 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from celery_vitals._version import __version__
 from celery_vitals.events.cases import CaseKind
-from celery_vitals.settings.model import LOST_PATH
+from celery_vitals.health.codes import Severity, Status
+from celery_vitals.settings.model import HEALTH_PATH, LOST_PATH, STATS_PATH
 from celery_vitals.workers.state import State
 
 if TYPE_CHECKING:
     from celery_vitals.brokers.writability import Writability
     from celery_vitals.events.cases import Case
+    from celery_vitals.health.verdict import Verdict
     from celery_vitals.settings import Settings
     from celery_vitals.status import ClusterStatus, CollectorStatus, QueueStatus, WorkerStatus
 
@@ -27,6 +29,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 # Thousands of rows are unreadable; /metrics has all of them.
 _MAX_ROWS = 500
 _MAX_CASES = 20
+_MAX_FINDINGS = 50
 # Readers who reload the page, or keep it in several tabs, add no load to the broker.
 _MAX_AGE = 15.0
 _LEVELS = {
@@ -37,12 +40,23 @@ _LEVELS = {
     State.DRAINING: "plain",
     State.GONE: "bad",
 }
+_STATUS_LEVELS = {
+    Status.HEALTHY: "good",
+    Status.DEGRADED: "warn",
+    Status.UNHEALTHY: "bad",
+    Status.UNKNOWN: "unknown",
+}
+_SEVERITY_LEVELS = {
+    Severity.INFO: "plain",
+    Severity.DEGRADED: "warn",
+    Severity.UNHEALTHY: "bad",
+}
 
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fact:
     """One line of the summary; `level` is good, bad, unknown or plain."""
 
     level: str
@@ -81,7 +95,9 @@ class Page:
         # A relative link also works behind a proxy, and when the app is mounted.
         environment.globals.update(
             metrics=f".{settings.web_telemetry_path}",
+            health=f".{HEALTH_PATH}",
             lost=f".{LOST_PATH}" if settings.web_lost else None,
+            stats=f".{STATS_PATH}" if settings.web_stats else None,
             version=__version__,
             max_age=self.max_age,
         )
@@ -93,14 +109,18 @@ class Page:
         )
         self._template = environment.get_template("page.html")
 
-    def render(self, status: ClusterStatus, now: float) -> str:
-        """Render the page for `status` at the time `now` (Unix seconds)."""
+    def render(self, status: ClusterStatus, verdict: Verdict, now: float) -> str:
+        """Render the page for `status` and its verdict at the time `now` (Unix seconds)."""
         finished = [run.finished_at for run in status.collectors if run.ok is not None]
         return self._template.render(
             status=status,
             now=now,
             collected_at=max(finished, default=None),
-            findings=list(_findings(status)),
+            verdict=verdict,
+            status_level=_STATUS_LEVELS,
+            findings=Table.of(verdict.findings, _MAX_FINDINGS),
+            severity_level=_SEVERITY_LEVELS,
+            facts=list(_facts(status)),
             workers=Table.of(sorted(status.workers, key=_worker_order)),
             queues=Table.of(sorted(status.queues, key=_queue_order)),
             cases=Table.of(status.cases.cases, _MAX_CASES),
@@ -131,80 +151,80 @@ def _queue_order(queue: QueueStatus) -> tuple[bool, int, bool, bool, str]:
     )
 
 
-def _findings(status: ClusterStatus) -> Iterator[Finding]:
+def _facts(status: ClusterStatus) -> Iterator[Fact]:
     collectors = {collector.name: collector for collector in status.collectors}
     yield _connection("Broker", collectors.get("broker"))
-    yield from _broker_findings(status.broker_state)
+    yield from _broker_facts(status.broker_state)
     if status.backend:
         yield _connection("Result backend", collectors.get("backend"))
     if status.workers:
-        yield from _worker_findings(status.workers)
+        yield from _worker_facts(status.workers)
     else:
         yield _none_observed("workers", collectors)
     if status.queues:
-        yield from _queue_findings(status.queues)
+        yield from _queue_facts(status.queues)
     else:
         yield _none_observed("queues", collectors)
 
 
-def _connection(what: str, collector: CollectorStatus | None) -> Finding:
+def _connection(what: str, collector: CollectorStatus | None) -> Fact:
     if collector is None:
-        return Finding("unknown", f"{what}: not checked")
+        return Fact("unknown", f"{what}: not checked")
     if collector.ok is None:
-        return Finding("unknown", f"{what}: not checked yet")
+        return Fact("unknown", f"{what}: not checked yet")
     if not collector.ok:
-        return Finding("bad", f"{what}: down, {collector.reason}")
-    return Finding("good", f"{what}: up")
+        return Fact("bad", f"{what}: down, {collector.reason}")
+    return Fact("good", f"{what}: up")
 
 
-def _broker_findings(state: Writability) -> Iterator[Finding]:
+def _broker_facts(state: Writability) -> Iterator[Fact]:
     if state.reason is not None:
-        yield Finding("bad", f"Broker: accepts no messages, {state.reason.description}")
+        yield Fact("bad", f"Broker: accepts no messages, {state.reason.description}")
     if state.memory_used is not None and state.memory_limit:
         share = f"{state.memory_used / state.memory_limit:.0%}"
-        yield Finding("plain", f"Broker: {share} of its memory limit in use")
+        yield Fact("plain", f"Broker: {share} of its memory limit in use")
     if state.eviction_policy.startswith("allkeys-"):
         text = f"Broker: may evict queues at its memory limit ({state.eviction_policy})"
-        yield Finding("bad", text)
+        yield Fact("bad", text)
 
 
-def _none_observed(name: str, collectors: Collection[str]) -> Finding:
+def _none_observed(name: str, collectors: Collection[str]) -> Fact:
     what = name.capitalize()
     text = f"{what}: none observed" if name in collectors else f"{what}: not checked"
-    return Finding("unknown", text)
+    return Fact("unknown", text)
 
 
-def _worker_findings(workers: Sequence[WorkerStatus]) -> Iterator[Finding]:
+def _worker_facts(workers: Sequence[WorkerStatus]) -> Iterator[Fact]:
     up = sum(1 for worker in workers if worker.up)
     ending = sum(1 for worker in workers if worker.state is State.DRAINING)
     down = len(workers) - up - ending
     if up:
-        yield Finding("good", f"{_count(up, 'worker', 'workers')} up")
+        yield Fact("good", f"{_count(up, 'worker', 'workers')} up")
     for state, one, many in (
         (State.NOT_CONSUMING, "worker up but not consuming", "workers up but not consuming"),
         (State.STALLED, "worker up but stalled", "workers up but stalled"),
     ):
         if number := sum(1 for worker in workers if worker.state is state):
-            yield Finding("bad", _count(number, one, many))
+            yield Fact("bad", _count(number, one, many))
     if ending:
-        yield Finding("plain", f"{_count(ending, 'worker', 'workers')} shutting down")
+        yield Fact("plain", f"{_count(ending, 'worker', 'workers')} shutting down")
     if down:
-        yield Finding("bad", f"{_count(down, 'worker', 'workers')} down")
+        yield Fact("bad", f"{_count(down, 'worker', 'workers')} down")
 
 
-def _queue_findings(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
+def _queue_facts(queues: Sequence[QueueStatus]) -> Iterator[Fact]:
     orphaned = sum(queue.is_unserved for queue in queues)
     if orphaned:
         has = _count(orphaned, "queue has", "queues have")
-        yield Finding("bad", f"{has} messages but no consumers")
+        yield Fact("bad", f"{has} messages but no consumers")
     lengths = [queue.length for queue in queues if queue.length is not None]
     if any(lengths):
         messages = _count(sum(lengths), "message", "messages")
         filled = _number(sum(1 for length in lengths if length))
         total = _count(len(lengths), "queue", "queues")
-        yield Finding("plain", f"{messages} waiting in {filled} of {total}")
+        yield Fact("plain", f"{messages} waiting in {filled} of {total}")
     elif lengths:
-        yield Finding("plain", f"{_count(len(lengths), 'queue', 'queues')} empty")
+        yield Fact("plain", f"{_count(len(lengths), 'queue', 'queues')} empty")
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -28,7 +28,8 @@ class WorkerRegistry:
     def __init__(self, worker_timeout: float, forget_after: float, max_workers: int = 5000) -> None:
         self.forget_after = forget_after
         """Seconds without a sign of life after which a worker is removed."""
-        self._timeout = worker_timeout
+        self.timeout = worker_timeout
+        """Seconds without a sign of life after which a worker is down."""
         self._kept_when_down = forget_after - worker_timeout
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
@@ -257,11 +258,11 @@ class WorkerRegistry:
         Silence counts up to the latest time at which signs of life could be received: while the
         broker is unreachable, each worker keeps its state.
         """
-        return not worker.offline and self._observed_until - worker.seen <= self._timeout
+        return not worker.offline and self._observed_until - worker.seen <= self.timeout
 
     def state(self, worker: Worker) -> State:
         """Return the state of a worker."""
-        return state_of(worker, self._observed_until, self._timeout)
+        return state_of(worker, self._observed_until, self.timeout)
 
     def all_online_since(self, at: float) -> bool:
         """Return whether every worker that is up has started since this monotonic time."""
@@ -277,10 +278,26 @@ class WorkerRegistry:
         """
         return {
             worker.name: not (
-                worker.draining or worker.connected_seen > worker.seen + self._timeout / 2
+                worker.draining or worker.connected_seen > worker.seen + self.timeout / 2
             )
             for worker in self.workers()
             if self.state(worker) is State.GONE
+        }
+
+    def silence_of(self, queues: Iterable[str]) -> dict[str, float]:
+        """Return, for each queue, the seconds since the last sign of life of each of its consumers
+        that may be alive: those of the most silent one.
+
+        A solo worker is silent while a task runs, of which it has not even reported the message.
+        """
+        now, gone = time.monotonic(), self.gone_workers()
+        alive = [worker for worker in self.workers() if not gone.get(worker.name)]
+        return {
+            queue: max(
+                (now - one.seen for one in alive if one.queues is None or queue in one.queues),
+                default=0.0,
+            )
+            for queue in queues
         }
 
     def shared_names(self) -> frozenset[str]:

@@ -146,7 +146,7 @@ class TestSiblings:
         assert "sends to payments" in one.message
 
     def test_routes_may_be_pairs_and_functions(self) -> None:
-        conf = {"task_routes": [lambda *_: None, ("shop.*", "payments"), {"x": {"queue": "y"}}]}
+        conf = {"task_routes": [lambda *_: None, [("shop.*", "payments")], {"x": {"queue": "y"}}]}
         facts = facts_of(conf, {"shop.pay": {}, "x": {}}, workers=(worker(),))
         assert {one.subject for one in found(facts)["route_queue_unconsumed"]} == {"payments", "y"}
 

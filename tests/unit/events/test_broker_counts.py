@@ -74,7 +74,7 @@ def test_the_newest_tasks_are_those_with_a_message(scene: Scene) -> None:
     assert oldest(scene, 20) == pytest.approx(5.2, abs=0.1)
     assert oldest(scene, 25) == pytest.approx(110, abs=1)  # the proof no longer holds
     oldest(scene, 20)
-    oldest(scene, 20, after=_CONFIRMED_AFTER)
+    oldest(scene, 20, after=_CONFIRMED_AFTER + 1)
     assert scene.tracked_tasks == 20
 
 

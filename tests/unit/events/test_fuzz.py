@@ -126,7 +126,8 @@ class Fuzz:
         if what == "send":
             self.send(json.dumps([self.event(one) for one in subject]).encode())
         elif what == "repeat" and self.sent:
-            self.send(self.sent[-1 - subject % len(self.sent)])
+            before = json.loads(self.sent[-1 - subject % len(self.sent)])
+            self.send(json.dumps([{**one, "clock": len(self.sent)} for one in before]).encode())
         elif what == "garbage":
             scene.feed(subject)
         elif what == "pass":
@@ -134,7 +135,8 @@ class Fuzz:
 
     def event(self, drawn: dict[str, Any]) -> dict[str, Any]:
         fields = dict(drawn)
-        return {**fields, "timestamp": self.scene.now + fields.pop("offset")}
+        clock = len(self.sent)  # no two events of a worker are equal
+        return {**fields, "timestamp": self.scene.now + fields.pop("offset"), "clock": clock}
 
     def send(self, body: bytes) -> None:
         self.sent.append(body)

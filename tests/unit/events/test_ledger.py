@@ -209,7 +209,7 @@ def test_a_restarted_worker_loses_what_ran(make: Callable[..., Scene]) -> None:
         scene.heartbeat(0, 0, pid=11)
         scene.idle(2)
     assert counts(scene) == {"orphaned": 1}
-    for _ in range(3):
+    for _ in range(60):
         scene.heartbeat(0, 0, pid=11)
         scene.idle(2)
     assert counts(scene) == {"lost": 1}
@@ -291,11 +291,11 @@ def test_a_late_task_is_lost_when_the_broker_has_no_message(make: Callable[..., 
     live(scene, 140, OTHER_WORKER)
     for unacked, ready in ((1, 0), (0, 1), (0, 0)):
         scene.processor.compare_with_broker({"q": Counts(ready, unacked)}, (), scene.now)
-        scene.idle(60)
+        live(scene, 60, OTHER_WORKER)
     assert counts(scene) == {"orphaned": 1}
     for _ in range(2):
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
-        scene.idle(20)
+        live(scene, 20, OTHER_WORKER)
     assert counts(scene) == {"lost": 1}
 
 
@@ -376,7 +376,7 @@ def test_a_task_whose_message_left_its_queue_is_unknown(make: Callable[..., Scen
     scene = make()
     scene.sent("u")
     for _ in range(3):
-        scene.idle(20)
+        live(scene, 20, WORKER)
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
     assert counts(scene) == {"unknown": 1}
     assert scene.total("task_end_unknown_total", reason="no_message") == 1
@@ -392,11 +392,50 @@ def test_waiting_tasks_of_before_a_gap_are_unknown_once_the_queue_is_empty(
     scene.idle(5)
     scene.processor.connected()
     for _ in range(5):
-        scene.idle(20)
+        live(scene, 20, WORKER)
         scene.processor.compare_with_broker({"q": Counts(0, 0)}, (), scene.now)
     scene.idle(60)
     assert counts(scene) == {"unknown": 2}
     assert scene.total("task_end_unknown_total", reason="missed") == 2
+
+
+def test_a_worker_that_only_replies_is_alive_again_with_its_reply(
+    make: Callable[..., Scene],
+) -> None:
+    """Nothing asks it while Prometheus is away for longer than --worker-timeout."""
+    scene = make(late=False)
+    scene.registry.stats_replied(WORKER, {"pid": 10, "total": {}, "pool": {}}, 0.1, late=False)
+    scene.sent("u")
+    scene.received("u")
+    scene.started("u")
+    live(scene, 200, OTHER_WORKER)
+    scene.registry.stats_replied(WORKER, {"pid": 10, "total": {}, "pool": {}}, 0.1, late=False)
+    scene.idle(1)
+    assert "lost" not in counts(scene)
+    scene.succeeded("u")
+    assert "lost" not in counts(scene)
+
+
+def test_a_late_heartbeat_shows_no_restart(make: Callable[..., Scene]) -> None:
+    scene = make(late=False)
+    scene.heartbeat(0, 0)
+    old = scene.now
+    begin(scene)
+    for _ in range(4):
+        scene.heartbeat(0, 0, timestamp=old)
+    live(scene, 10, WORKER, active=1)
+    assert counts(scene) == {}
+
+
+def test_a_blocked_process_that_shares_its_name_is_not_replaced(make: Callable[..., Scene]) -> None:
+    scene = make(late=False)
+    begin(scene)
+    for _ in range(40):
+        scene.heartbeat(0, 0, pid=11)
+        scene.idle(2)
+    assert counts(scene) == {"orphaned": 1}
+    scene.succeeded("u")
+    assert counts(scene) == {}
 
 
 @pytest.mark.parametrize("heartbeats", [1, 2, 5])

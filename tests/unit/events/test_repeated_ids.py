@@ -138,7 +138,7 @@ def test_a_restarted_worker_starts_the_same_message() -> None:
     assert scene.running() == 1
     scene.succeeded("x", pid=11)
     assert scene.task() == {"sent": 1, "received": 2, "started": 2, "succeeded": 1}
-    for _ in range(3):
+    for _ in range(65):
         scene.heartbeat(1, 0, pid=11, after=2)
         scene.idle()
     scene.idle(5)

@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from tests.unit.events.test_fuzz import Fuzz, action
 
 IDENTITY = StateIdentity("one", ())
 NEVER: dict[str, Any] = {"idle_after": 1e9, "forget_after": 1e9}
-relaxed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+relaxed = settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 
 
 class Restarts:
@@ -68,6 +70,11 @@ class Restarts:
         self.start()
 
 
+def recognize_the_same(steady: Scene, restarted: Scene) -> None:
+    """After a restart, only the messages of the journal are recognized when they arrive twice."""
+    steady.processor._repetitions = deepcopy(restarted.processor._repetitions)
+
+
 def is_ordinary(action: tuple[str, Any]) -> bool:
     """Whether its events have no text or number that MessagePack cannot contain, and no ETA in the
     past: a task with one counts as waiting after a restart only."""
@@ -97,6 +104,7 @@ def test_a_restart_changes_nothing(
             if number in kills:
                 restarts.kill()
                 restarted.scene = restarts.scene
+                recognize_the_same(steady.scene, restarted.scene)
             for one in (steady, restarted):
                 one.do(what, subject)
         for one in (steady, restarted):
@@ -219,6 +227,43 @@ def test_a_bad_file_is_not_used(
         restarts.scene.run("three")
         restarts.kill()
         assert restarts.scene.total("task_succeeded_total") == 1
+
+
+def test_a_message_is_recognized_when_it_arrives_again_after_a_restart(tmp_path: Path) -> None:
+    with Restarts(tmp_path) as restarts:
+        body = json.dumps(restarts.scene.event("task-started", "u")).encode()
+        restarts.scene.feed(body)
+        restarts.kill()
+        restarts.scene.feed(body)
+        assert restarts.scene.total("task_started_total") == 1
+
+
+@pytest.mark.parametrize("kind", ["task-failed", "task-revoked"])
+def test_a_deferred_end_is_counted_once_after_a_restart(tmp_path: Path, kind: str) -> None:
+    with Restarts(tmp_path) as restarts:
+        restarts.scene.sent("other")
+        restarts.scene.send(kind, "u", exception="E()", expired=True)
+        restarts.persistence.write_snapshot()
+        restarts.kill()
+        restarts.scene.idle(3)
+        restarts.scene.idle(3)
+        assert restarts.scene.total(kind.replace("task-", "task_") + "_total") == 1
+
+
+def test_a_late_received_event_is_recognized_after_a_restart(tmp_path: Path) -> None:
+    with Restarts(tmp_path) as restarts:
+        restarts.scene.sent("u")
+        received = restarts.scene.event("task-received", "u", name="add")
+        restarts.scene.started("u")
+        restarts.persistence.write_snapshot()
+        restarts.kill()
+        restarts.scene.succeeded("u")
+        restarts.scene.feed(json.dumps(received).encode())
+        restarts.scene.idle(10)
+        assert restarts.scene.task() == dict.fromkeys(
+            ("sent", "received", "started", "succeeded"), 1
+        )
+        assert restarts.scene.total("task_in_flight") == 0
 
 
 def test_a_record_that_was_cut_was_not_processed(tmp_path: Path) -> None:

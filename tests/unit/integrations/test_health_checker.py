@@ -279,6 +279,17 @@ def test_broken_cache_is_reported_and_checks_go_on(caplog: pytest.LogCaptureFixt
     assert caplog.text.count("works again") == 1
 
 
+def test_cache_of_an_application_may_raise_any_error() -> None:
+    class Foreign(Broken):
+        def read(self, key: str) -> tuple[bytes, float] | None:
+            raise LookupError("redis://:hunter2@host")
+
+    with running(checks=[Fake()], cache=Foreign()) as checker:
+        result = checker.check()
+    assert result.status == "healthy"
+    assert result.error == "the cache does not work: LookupError: redis://***@host"
+
+
 @pytest.mark.parametrize(
     "value", [b"", b"null", b"[]", b"{}", b"\xff", b'{"document": {"status": "fine"}}']
 )

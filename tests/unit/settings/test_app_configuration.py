@@ -36,6 +36,19 @@ def target(**settings: Any) -> Target:
     return target_of(Settings(), app_of(broker_url="redis://h", **settings))
 
 
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"a.*": "q"},
+        {"a.*": {"queue": "q"}},
+        [{"a.*": {"queue": "q"}}],
+        ([("a.*", {"queue": "q"}), ("b", {"exchange": "x"})],),
+    ],
+)
+def test_queues_of_static_routes_are_monitored(routes: Any) -> None:
+    assert target(task_routes=routes).queues == {"celery", "q"}
+
+
 BROKERS: list[dict[str, Any]] = [
     {"broker_host": "h"},
     {"broker_host": "h", "broker_port": 5673, "broker_user": "u", "broker_password": "p/:@ w"},

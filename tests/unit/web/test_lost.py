@@ -21,6 +21,8 @@ from celery_vitals.blind_spots import BlindSpot
 from celery_vitals.errors import ConfigError
 from celery_vitals.events.cases import MAX_CASES, Case, CaseKind, CaseList
 from celery_vitals.exporter import Collector
+from celery_vitals.health.limits import HealthLimits
+from celery_vitals.health.monitor import HealthMonitor
 from celery_vitals.settings import Settings
 from celery_vitals.web.lost import lost_executions
 from celery_vitals.web.pages import Page
@@ -58,7 +60,9 @@ def hostile(text: str) -> Case:
 
 
 def page_of(listed: CaseList, **options: Any) -> str:
-    return Page(Settings(**options)).render(replace(healthy_status(NOW), cases=listed), NOW)
+    status = replace(healthy_status(NOW), cases=listed)
+    verdict = HealthMonitor(HealthLimits()).verdict(status, NOW)
+    return Page(Settings(**options)).render(status, verdict, NOW)
 
 
 def test_a_case_has_the_documented_fields(start: Start) -> None:
@@ -243,7 +247,8 @@ def test_disabled_list_is_neither_served_nor_on_the_page(start: Start) -> None:
     assert b"/lost" not in answer.data
     assert b"/stats, /worker/NAME" in answer.data
     page = server.get("/").data
-    assert b"lost" not in page
+    assert b'"lost"' not in page
+    assert b"./lost" not in page
     assert b"id-0" not in page
 
 

@@ -14,6 +14,9 @@ import urllib3
 
 from celery_vitals.brokers.writability import RefusalReason, Writability
 from celery_vitals.errors import Reason
+from celery_vitals.health.limits import HealthLimits
+from celery_vitals.health.monitor import HealthMonitor
+from celery_vitals.health.verdict import Verdict
 from celery_vitals.settings import Settings
 from celery_vitals.status import ClusterStatus, QueueStatus, WorkerStatus
 from celery_vitals.web.pages import Page
@@ -56,7 +59,11 @@ class Checker(HTMLParser):
 
 
 def render(status: ClusterStatus) -> str:
-    return Page(Settings()).render(status, NOW)
+    return Page(Settings()).render(status, verdict(status), NOW)
+
+
+def verdict(status: ClusterStatus) -> Verdict:
+    return HealthMonitor(HealthLimits()).verdict(status, NOW)
 
 
 def text(status: ClusterStatus) -> str:
@@ -89,6 +96,27 @@ def test_page_of_a_healthy_cluster() -> None:
         "unknown-length unknown 1 unknown",
     ):
         assert words in found, words
+
+
+def test_verdict_comes_first_with_what_to_do() -> None:
+    found = text(healthy_status(NOW))
+    status = found.partition("Status ✗ Unhealthy")[2]
+    assert status.startswith(
+        " ✗ Unhealthy: 40 messages wait in the queue reports, which has no consumers."
+        ' celery -A "$APP" worker -Q reports queue_unserved, since just now . Runbook'
+    ), status[:300]
+    assert "! Degraded: 1204 messages wait in the queue mail" in status
+
+
+def test_verdict_without_findings() -> None:
+    assert "Status ? Unknown" in text(cluster_status(collectors=(collector_run("broker", at=NOW),)))
+
+
+def test_number_of_findings_is_limited() -> None:
+    queues = tuple(QueueStatus(f"q{number}", 5, 0, 0) for number in range(70))
+    found = text(replace(healthy_status(NOW), queues=queues, workers=()))
+    assert found.count("queue_unserved") == 50
+    assert "20 more not shown; see health ." in found or "21 more not shown" in found
 
 
 def test_blind_spots_and_their_settings() -> None:
@@ -215,7 +243,7 @@ def test_names_are_escaped() -> None:
     )
     page = render(status)
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 4
+    assert page.count("&lt;script&gt;") == 6  # two rows, a finding and its recommendation
     assert evil in Checker(page).text
 
 
@@ -293,7 +321,8 @@ def test_page_loads_no_external_resources(start: Start) -> None:
     page = Checker(answer.data.decode())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     jumps = {link for link in links if link and link.startswith("#")}
-    assert set(links) - jumps == {"./metrics", "./lost", "./-/healthy", "./-/ready"}
+    runbooks = {link for link in links if link and "/docs/runbooks/" in link}
+    assert set(links) - jumps - runbooks == {"./metrics", "./health", "./stats", "./lost"}
     assert not any(
         "src" in attributes or tag in {"link", "script", "img"} for tag, attributes in page.tags
     )

@@ -116,8 +116,8 @@ def reject_without_acks_late(facts: Facts) -> Iterator[Problem]:
     "timeout_requeues",
     Severity.ERROR,
     Source.TASKS,
-    risk="A task that exceeds its time limit is put back into the queue at once, exceeds it again,"
-    " and never leaves the queue.",
+    risk="A task that exceeds its time limit is delivered again, exceeds it again, and never leaves"
+    " the queue.",
     link="task_acks_on_failure_or_timeout",
 )
 def timeout_requeues(facts: Facts) -> Iterator[Problem]:

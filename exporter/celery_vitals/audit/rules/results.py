@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celery_vitals.audit.evidence import Evidence, Severity, Source
-from celery_vitals.audit.facts import Facts
+from celery_vitals.audit.facts import Facts, counted
 from celery_vitals.audit.findings import Problem, rule
 
 _BACKENDS_PAGE = "https://docs.celeryq.dev/en/stable/userguide/tasks.html#result-backends"
@@ -74,7 +74,7 @@ def results_of_all_tasks_kept(facts: Facts) -> Iterator[Problem]:
             task = min(facts.tasks)
             yield Problem(
                 "task_ignore_result",
-                f"all {len(facts.tasks)} tasks store their results",
+                f"{counted(len(facts.tasks), 'task')}: every result is stored",
                 f"@app.task(name={task!r}, ignore_result=True)  # where results are not read",
                 conf.evidence("task_ignore_result"),
             )

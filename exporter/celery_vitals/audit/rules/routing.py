@@ -109,16 +109,22 @@ def route_queue_undeclared(facts: Facts) -> Iterator[Problem]:
 def route_of_unknown_task(facts: Facts) -> Iterator[Problem]:
     """A route names a task that is not registered."""
     known = {*facts.tasks, *(name for one in facts.workers for name in one.tasks or ())}
-    for pattern, queue in sorted(facts.routes.items()):
-        if known and not any(fnmatchcase(task, pattern) for task in known):
-            if pattern.startswith("celery."):
-                continue
-            yield Problem(
-                pattern,
-                f"no registered task matches the route {pattern}",
-                f"celery -A {facts.app} inspect registered",
-                (Evidence("task_routes", f"{pattern} -> {queue}", _source(facts)),),
-            )
+    unmatched = [
+        pattern
+        for pattern in facts.routes
+        if not pattern.startswith("celery.")
+        and not any(fnmatchcase(task, pattern) for task in known)
+    ]
+    if known and unmatched:
+        yield Problem(
+            "task_routes",
+            f"no registered task matches {names(unmatched)}",
+            f"celery -A {facts.app} inspect registered",
+            tuple(
+                Evidence("task_routes", f"{pattern} -> {facts.routes[pattern]}", _source(facts))
+                for pattern in sorted(unmatched)
+            ),
+        )
 
 
 @rule(

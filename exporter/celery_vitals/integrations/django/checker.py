@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from celery import Celery
-from celery.app import app_or_default
 from django.conf import settings
 
 from celery_vitals.errors import ConfigError
 from celery_vitals.integrations.health_checker import HealthChecker
+from celery_vitals.settings.celery_app import load_app
 
 SETTING = "CELERY_VITALS"
-_DEFAULT_APP = "default"
-"""Celery's name of the app that it creates where a project has none."""
 
 
 def new_checker() -> HealthChecker:
@@ -24,7 +21,7 @@ def new_checker() -> HealthChecker:
         raise ConfigError(f"{SETTING}: must be a dictionary, not {type(given).__name__}")
     arguments = dict(given)
     try:
-        return HealthChecker(arguments.pop("app", None) or _current_app(), **arguments)
+        return HealthChecker(arguments.pop("app", None) or _app_name(), **arguments)
     except ConfigError as error:
         raise ConfigError(f"{SETTING}: {error}") from None
 
@@ -35,11 +32,19 @@ def shared_checker() -> HealthChecker:
     return new_checker()
 
 
-def _current_app() -> Celery:
-    app = app_or_default()
-    if app.main == _DEFAULT_APP:
-        raise ConfigError(
-            "no Celery app (import it in the package of the project, as Celery's manual shows, or"
-            " set its name: {'app': 'proj.celery:app'})"
-        )
-    return app
+def _app_name() -> str:
+    """Return the package of the settings that has a Celery app, found as `celery -A` does.
+
+    Celery's current app belongs to the thread that has created it, and requests have others.
+    """
+    packages = str(getattr(settings, "SETTINGS_MODULE", "")).split(".")[:-1]
+    for size in range(len(packages), 0, -1):
+        name = ".".join(packages[:size])
+        try:
+            load_app(name)
+        except ConfigError as error:
+            reason = error
+            continue
+        return name
+    why = f"{reason}; " if packages else ""
+    raise ConfigError(f"no Celery app ({why}set its name: {{'app': 'proj.celery:app'}})")

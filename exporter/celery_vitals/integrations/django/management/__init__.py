@@ -1,0 +1,1 @@
+"""The package that Django expects to contain `commands`."""
