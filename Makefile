@@ -13,7 +13,7 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	$(BIN)/python tests/support/servers/install.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 # The unit tests, which need no server, on any supported Python.
 test-unit: .venv/.dev

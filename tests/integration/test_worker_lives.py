@@ -73,8 +73,9 @@ def test_tasks_of_a_killed_worker_are_not_running_once_it_is_down(
         assert local.scrape().value("celery_worker_restarts_total", worker="killed@test") == 0
         worker.start()
         wait_for(lambda: state(local.scrape(), "killed") == "up")
+        restarts = "celery_worker_restarts_total"
+        wait_for(lambda: local.scrape().value(restarts, worker="killed@test") == 1)
         scrape = local.scrape()
-        assert scrape.value("celery_worker_restarts_total", worker="killed@test") == 1
         assert scrape.value("celery_worker_instances", worker="killed@test") == 1
         assert scrape.value("celery_task_running", task="project.sleep") == 0
         assert scrape.value("celery_worker_processed_total", worker="killed@test") == 0

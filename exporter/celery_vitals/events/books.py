@@ -74,7 +74,7 @@ class Books:
             self.found(execution)
         execution.move(ENDED)
         self._count(execution, "redelivered")
-        text = f"Its process is gone; its message has started again on {again.worker.name}."
+        text = f"Its process is gone; its message has started again{_where(again)}."
         self._add_case(CaseKind.REDELIVERED, execution, "", now, text)
         again.starts += execution.starts
         self.started(again, now)
@@ -82,13 +82,13 @@ class Books:
     def overlapping(self, again: Execution, first: Execution, cause: str, now: float) -> None:
         """Count an execution that started while another one of its message was running."""
         self._count(again, "overlapping", cause)
-        text = f"Its message started again on {again.worker.name} before it ended."
+        text = f"Its message started again{_where(again)} before it ended."
         self._add_case(CaseKind.OVERLAPPING, first, cause, now, text)
 
     def repeated(self, again: Execution, first: Execution, cause: str, now: float) -> None:
         """Count an execution that started after another one of its message had ended."""
         self._count(again, "repeated", cause)
-        text = f"Its message started again on {again.worker.name} after it had ended."
+        text = f"Its message started again{_where(again)} after it had ended."
         self._add_case(CaseKind.REPEATED, first, cause, now, text)
 
     def unknown(self, execution: Execution, reason: str) -> None:
@@ -157,3 +157,8 @@ class Books:
 def evidence(reason: str, since: str) -> str:
     """Return the sentence of a reason, which holds since a time."""
     return _EVIDENCE[reason].format(since=since)
+
+
+def _where(execution: Execution) -> str:
+    """Return the worker of an execution; empty once it is forgotten."""
+    return f" on {execution.worker.name}" if execution.worker is not None else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.scene import Scene
@@ -100,6 +100,14 @@ relaxed = settings(max_examples=300, deadline=None, suppress_health_check=[Healt
 
 
 @relaxed
+@example(
+    steps=[  # the worker of the second execution is forgotten when the first one is decided
+        ("send", {"type": "task-sent", "hostname": "w@one", "pid": 10, "offset": 0.0}),
+        ("send", {"type": "task-started", "hostname": "w@one", "pid": 10, "offset": 0.0}),
+        ("send", {"type": "task-started", "hostname": "w@one", "pid": 11, "offset": 0.0}),
+        ("pass", 4000.0),
+    ]
+)
 @given(st.lists(step, max_size=25))
 def test_books_are_closed_after_any_history_of_one_task_id(steps: list[tuple[str, Any]]) -> None:
     history = History()
