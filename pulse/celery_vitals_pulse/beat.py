@@ -22,6 +22,9 @@ class BeatSource:
         self._tick = scheduler.tick
         scheduler.tick = self._observed_tick  # of this object: any class may have its own
 
+    def ended(self) -> None:
+        """Do nothing: beat has one process."""
+
     def moves(self) -> bool:
         """Return whether the scheduler ticks, sleeps until it is due, or waits for the broker."""
         now = time.monotonic()

@@ -19,6 +19,9 @@ class Source(Protocol):
     def moves(self) -> bool:
         """Return whether it has moved since the last heartbeat, or waits for a good reason."""
 
+    def ended(self) -> None:
+        """Clean up at the end of the process."""
+
 
 class Pulse:
     """The thread of one process, and its file."""
@@ -46,6 +49,8 @@ class Pulse:
             if not self._stopped:
                 self._stopped = True
                 self._file.remove()
+                for source in self.sources:
+                    source.ended()
         atexit.unregister(self.stop)
 
     def _run(self) -> None:

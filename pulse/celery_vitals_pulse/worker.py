@@ -79,10 +79,18 @@ class WorkerSource:
         if not self._conf.per_process:
             return
         children = set(child_pids(self._worker.pool))
-        for pid in self._children - children:
+        self._remove_files(self._children - children)
+        self._children = children
+
+    def ended(self) -> None:
+        """Remove the files of all children: one that is terminated does not do it."""
+        if self._conf.per_process:
+            self._remove_files(self._children | set(child_pids(self._worker.pool)))
+
+    def _remove_files(self, pids: set[int]) -> None:
+        for pid in pids:
             with suppress(OSError):
                 os.unlink(self._conf.path(self._worker.hostname, pid))
-        self._children = children
 
     def _pool_moves(self) -> bool:
         """Return False when all children are stopped, or gone."""

@@ -142,6 +142,7 @@ def test_broker_outage_leaves_the_file_fresh(
     heartbeat.stays_fresh(5)
 
 
+@pytest.mark.xfail(reason="the file of a child may remain, see docs/pulse.md")
 def test_every_process_has_a_file_with_the_pid(
     redis_broker: Broker, tmp_path: Path, start_worker: StartWorker
 ) -> None:
